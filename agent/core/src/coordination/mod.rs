@@ -1,0 +1,1 @@
+//! How coordinators order and approve.

@@ -1,0 +1,5 @@
+//! Maintenance windows.
+
+/// A maintenance window of a channel.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Window {}
