@@ -6,6 +6,7 @@ use chrono::{DateTime, Utc};
 use muster_signing::Digest;
 use serde::{Deserialize, Serialize};
 
+use super::NO_HASH;
 use crate::id::RolloutId;
 use crate::wire::{Envelope, EnvelopeRef, FeedBody, HostEventKind, Received, RejectReason};
 
@@ -141,7 +142,7 @@ impl Feed {
             return Err(FeedError::Duplicate { incarnation, seq });
         }
         let head = if incarnation == self.incarnation { self.head } else { None };
-        let (last, hash) = head.map_or((0, Digest::ZERO), |head| (head.seq, head.hash));
+        let (last, hash) = head.map_or((0, NO_HASH), |head| (head.seq, head.hash));
         if seq == last && last > 0 && envelope.hash != hash {
             return Err(FeedError::Fork { incarnation, seq });
         }

@@ -149,7 +149,7 @@ impl<T: serde::de::DeserializeOwned> Received<T> {
             Ok(Self {
                 content: codec::decode(what, opened.payload())?,
                 bytes: opened.bytes().to_vec(),
-                hash: Digest::of(opened.bytes()),
+                hash: opened.digest(),
                 signer: opened.signer(),
             })
         })
