@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+use coset::iana::CborTag;
 use coset::{
-    CoseSign, CoseSignature, Header, HeaderBuilder, ProtectedHeader, SignatureContext,
-    TaggedCborSerializable as _, sig_structure_data,
+    CoseSign, CoseSignature, HeaderBuilder, ProtectedHeader, SignatureContext, TaggedCborSerializable as _,
+    sig_structure_data,
 };
 use data_encoding::HEXLOWER;
 use thiserror::Error;
 
+use crate::cbor::{CborError, Reader};
 use crate::cose;
 use crate::digest::{Digest, sha256};
 use crate::key::PublicKey;
@@ -24,6 +26,9 @@ pub const CERTIFICATE_BYTES_MAX: usize = 64 * 1024;
 pub const SIGNERS_MAX: usize = 16;
 
 const PURPOSE: &str = "muster/decision/1";
+
+/// How the unprotected header of a signer begins: a map of label 4, `kid`, to what follows.
+const KID: &[u8] = &[0xa1, 0x04];
 
 /// Why a signature on a decision, or a certificate, was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -44,11 +49,11 @@ pub enum DecisionError {
         /// The limit.
         max: usize,
     },
-    /// The bytes are not a tagged COSE_Sign.
+    /// The bytes are not a tagged COSE_Sign in its one encoding.
     #[error("not a COSE_Sign: {0}")]
-    Form(String),
-    /// A header holds something else than it may.
-    #[error("a certificate's own headers must be empty, and each signer's alg EdDSA and at most a kid")]
+    Form(#[from] CborError),
+    /// A header holds something else than it must.
+    #[error("a certificate's own headers must be empty, and each signer's alg EdDSA with a kid of 32 bytes")]
     Header,
     /// There is no payload.
     #[error("a certificate carries its payload")]
@@ -159,7 +164,7 @@ pub fn verify_signature(
 pub fn assemble(payload: &[u8], signatures: &BTreeMap<PublicKey, Signature>) -> Vec<u8> {
     let signatures = signatures.iter().take(SIGNERS_MAX).map(|(key, signature)| CoseSignature {
         protected: cose::protected(),
-        unprotected: kid(key.as_bytes()),
+        unprotected: HeaderBuilder::new().key_id(key.as_bytes().to_vec()).build(),
         signature: signature.0.to_vec(),
     });
     let cose =
@@ -173,7 +178,7 @@ pub fn assemble(payload: &[u8], signatures: &BTreeMap<PublicKey, Signature>) -> 
 pub struct Certificate {
     bytes: Vec<u8>,
     payload: Vec<u8>,
-    signatures: Vec<(Vec<u8>, Signature)>,
+    signatures: Vec<([u8; 32], Signature)>,
 }
 
 impl Certificate {
@@ -182,16 +187,24 @@ impl Certificate {
         if bytes.len() > CERTIFICATE_BYTES_MAX {
             return Err(DecisionError::TooLong { found: bytes.len(), max: CERTIFICATE_BYTES_MAX });
         }
-        let cose =
-            CoseSign::from_tagged_slice(bytes).map_err(|error| DecisionError::Form(error.to_string()))?;
-        if !is_empty(&cose.protected) || !cose.unprotected.is_empty() {
+        let mut reader = Reader::new(bytes);
+        reader.tag(CborTag::CoseSign as u64)?;
+        if reader.array()? != 4 {
+            return Err(CborError::Kind.into());
+        }
+        if !reader.bytes()?.is_empty() || !reader.skip(cose::EMPTY_MAP) {
             return Err(DecisionError::Header);
         }
-        let payload = cose.payload.ok_or(DecisionError::Detached)?;
-        if cose.signatures.len() > SIGNERS_MAX {
-            return Err(DecisionError::TooMany { found: cose.signatures.len(), max: SIGNERS_MAX });
+        if reader.skip(cose::NULL) {
+            return Err(DecisionError::Detached);
         }
-        let signatures = cose.signatures.into_iter().map(read_signature).collect::<Result<_, _>>()?;
+        let payload = reader.bytes()?.to_vec();
+        let found = reader.array()?;
+        if found > SIGNERS_MAX {
+            return Err(DecisionError::TooMany { found, max: SIGNERS_MAX });
+        }
+        let signatures = (0..found).map(|_| read_signature(&mut reader)).collect::<Result<_, _>>()?;
+        reader.finish()?;
         Ok(Self { bytes: bytes.to_vec(), payload, signatures })
     }
 
@@ -213,7 +226,7 @@ impl Certificate {
         let data = signed_data(fleet, &self.payload);
         let mut signers = BTreeMap::new();
         for (hint, signature) in &self.signatures {
-            let hinted = electorate.iter().find(|key| key.as_bytes() == hint.as_slice());
+            let hinted = electorate.iter().find(|key| key.as_bytes() == hint);
             let others = electorate.iter().filter(|key| Some(*key) != hinted);
             let signer = hinted.into_iter().chain(others).find(|key| key.verifies(&data, &signature.0));
             if let Some(signer) = signer {
@@ -260,18 +273,14 @@ fn signed_data(fleet: &str, payload: &[u8]) -> Vec<u8> {
     sig_structure_data(SignatureContext::CoseSignature, body, Some(cose::protected()), &aad, payload)
 }
 
-fn kid(bytes: &[u8]) -> Header {
-    HeaderBuilder::new().key_id(bytes.to_vec()).build()
-}
-
-fn is_empty(protected: &ProtectedHeader) -> bool {
-    protected.header.is_empty() && protected.original_data.as_ref().is_none_or(Vec::is_empty)
-}
-
-fn read_signature(cose: CoseSignature) -> Result<(Vec<u8>, Signature), DecisionError> {
-    if cose.protected.header != cose::header() || cose.unprotected != kid(&cose.unprotected.key_id) {
+/// Reads one signature and the hint beside it.
+fn read_signature(reader: &mut Reader<'_>) -> Result<([u8; 32], Signature), DecisionError> {
+    if reader.array()? != 3 {
+        return Err(CborError::Kind.into());
+    }
+    if reader.bytes()? != cose::PROTECTED || !reader.skip(KID) {
         return Err(DecisionError::Header);
     }
-    let signature = Signature::try_from(cose.signature.as_slice())?;
-    Ok((cose.unprotected.key_id, signature))
+    let hint = reader.bytes()?.try_into().map_err(|_| DecisionError::Header)?;
+    Ok((hint, Signature::try_from(reader.bytes()?)?))
 }

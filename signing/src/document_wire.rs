@@ -3,7 +3,7 @@
 use std::fmt;
 
 use ciborium::Value;
-use ciborium::de::Error as CborError;
+use ciborium::de::Error as CiboriumError;
 use serde::de::{Deserialize, Deserializer, Error as _, SeqAccess, Visitor};
 use thiserror::Error;
 
@@ -41,6 +41,11 @@ impl DocumentParts {
         Ok(Self { bytes: parts.document.0, signatures: parts.signatures.0 })
     }
 
+    /// Writes what [`Self::from_wire`] reads.
+    pub fn to_wire(&self) -> Vec<u8> {
+        encode(&self.bytes, &self.signatures)
+    }
+
     /// Verifies the signatures, see [`verify_document`].
     pub fn verify(self, namespace: Namespace) -> Verified<SignedDocument> {
         verify_document(namespace, self.bytes, self.signatures)
@@ -67,12 +72,12 @@ pub enum DocumentError {
 }
 
 impl DocumentError {
-    fn form(error: &CborError<std::io::Error>) -> Self {
+    fn form(error: &CiboriumError<std::io::Error>) -> Self {
         Self::Form(match error {
-            CborError::Io(_) => "it ends too early".to_owned(),
-            CborError::Syntax(offset) => format!("no CBOR at byte {offset}"),
-            CborError::Semantic(_, message) => message.clone(),
-            CborError::RecursionLimitExceeded => "it is nested too deeply".to_owned(),
+            CiboriumError::Io(_) => "it ends too early".to_owned(),
+            CiboriumError::Syntax(offset) => format!("no CBOR at byte {offset}"),
+            CiboriumError::Semantic(_, message) => message.clone(),
+            CiboriumError::RecursionLimitExceeded => "it is nested too deeply".to_owned(),
         })
     }
 }

@@ -1,8 +1,10 @@
 //! Envelopes: what one host says and signs, as COSE_Sign1 (RFC 9052).
 
+use coset::iana::CborTag;
 use coset::{CoseSign1, SignatureContext, TaggedCborSerializable as _, sig_structure_data};
 use thiserror::Error;
 
+use crate::cbor::{CborError, Reader};
 use crate::cose;
 use crate::digest::{Digest, sha256};
 use crate::key::PublicKey;
@@ -48,9 +50,9 @@ pub enum EnvelopeError {
         /// The limit in bytes.
         max: usize,
     },
-    /// The bytes are not a tagged COSE_Sign1.
+    /// The bytes are not a tagged COSE_Sign1 in its one encoding.
     #[error("not a COSE_Sign1: {0}")]
-    Form(String),
+    Form(#[from] CborError),
     /// The protected header is not `alg` EdDSA alone, or there is an unprotected one.
     #[error("the protected header must be alg EdDSA and nothing else, the unprotected header empty")]
     Header,
@@ -60,9 +62,6 @@ pub enum EnvelopeError {
     /// The signature has another length.
     #[error("an ed25519 signature has 64 bytes, not {0}")]
     SignatureLength(usize),
-    /// The same content in another encoding, which anybody could make without the key.
-    #[error("an envelope is encoded in exactly one way, and this is another")]
-    Encoding,
     /// The signature does not hold for this key, purpose and fleet.
     #[error("the signature is not by this key over this content for this purpose and fleet")]
     Mismatch,
@@ -91,20 +90,21 @@ impl Sealed {
         if bytes.len() > ENVELOPE_BYTES_MAX {
             return Err(EnvelopeError::TooLong { found: bytes.len(), max: ENVELOPE_BYTES_MAX });
         }
-        let cose =
-            CoseSign1::from_tagged_slice(bytes).map_err(|error| EnvelopeError::Form(error.to_string()))?;
-        if cose.protected.header != cose::header() || !cose.unprotected.is_empty() {
+        let mut reader = Reader::new(bytes);
+        reader.tag(CborTag::CoseSign1 as u64)?;
+        if reader.array()? != 4 {
+            return Err(CborError::Kind.into());
+        }
+        if reader.bytes()? != cose::PROTECTED || !reader.skip(cose::EMPTY_MAP) {
             return Err(EnvelopeError::Header);
         }
-        let payload = cose.payload.ok_or(EnvelopeError::Detached)?;
-        let signature: [u8; 64] = cose
-            .signature
-            .as_slice()
-            .try_into()
-            .map_err(|_| EnvelopeError::SignatureLength(cose.signature.len()))?;
-        if encode(payload.clone(), cose.signature) != bytes {
-            return Err(EnvelopeError::Encoding);
+        if reader.skip(cose::NULL) {
+            return Err(EnvelopeError::Detached);
         }
+        let payload = reader.bytes()?.to_vec();
+        let signature = reader.bytes()?;
+        let signature = signature.try_into().map_err(|_| EnvelopeError::SignatureLength(signature.len()))?;
+        reader.finish()?;
         Ok(Self { bytes: bytes.to_vec(), payload, signature })
     }
 

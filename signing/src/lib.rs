@@ -32,7 +32,7 @@
 //!   `external_aad` of [`Purpose`] and fleet. It proves nothing elsewhere.
 //! - Signers are counted by the bytes of their keys: not by names, hints, or number of signatures.
 //! - There is one verification rule, strict ed25519 as in RFC 8032; keys of small order are refused on sight.
-//! - An envelope has one encoding. A second one would let anybody make a host seem to contradict itself.
+//! - An envelope, like a certificate, has one encoding. A second one would let anybody make a host seem to contradict itself.
 //! - Every decoder has a limit with a name and refuses what is longer; none panics.
 //!
 //! ```
@@ -50,6 +50,7 @@
 //! # Ok::<(), muster_signing::EnvelopeError>(())
 //! ```
 
+mod cbor;
 mod cose;
 mod decision;
 mod digest;
@@ -64,6 +65,7 @@ mod sshsig;
 mod text_or_bytes;
 mod verified;
 
+pub use cbor::CborError;
 pub use decision::{
     CERTIFICATE_BYTES_MAX, Certificate, Counted, DecisionError, Endorsed, SIGNERS_MAX, Signature, assemble,
     sign_decision, verify_signature,
