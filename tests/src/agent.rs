@@ -7,10 +7,11 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use data_encoding::BASE64;
 use muster_signing::SigningKey;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::cli::Muster;
 use crate::control::{Answer, request};
@@ -195,6 +196,12 @@ impl Agent {
             .filter(|answer| answer.status == 200)
             .map(|answer| answer.json())
             .unwrap_or_default()
+    }
+
+    /// Hands the control socket a document with armored signatures.
+    pub fn post(&self, document: &[u8], signatures: &[String]) -> Answer {
+        let body = json!({ "document": BASE64.encode(document), "signatures": signatures });
+        request(&self.socket(), "POST", "/v1/documents", Some(&body)).expect("the control socket answers")
     }
 
     /// Everything that this agent knows has happened, oldest first.

@@ -178,7 +178,7 @@ fn free_port() -> u16 {
 }
 
 /// The present moment as documents write it.
-pub(crate) fn now() -> String {
+fn now() -> String {
     Utc::now().to_rfc3339_opts(SecondsFormat::Secs, true)
 }
 
@@ -306,6 +306,18 @@ impl Fleet {
             self.sign(&["channel-ref", "--add"], &out, operator).ok();
         }
         out
+    }
+
+    /// A channel ref as an operator would write it by hand: for every host, with any serial.
+    pub fn channel_ref(&self, name: &str, release: &str, serial: u64) -> Value {
+        let document = fs::read(self.document_file()).expect("the fleet document can be read");
+        let targets: Map<_, _> =
+            self.agents.iter().map(|agent| (agent.name.clone(), json!(format!("dir:{release}")))).collect();
+        json!({
+            "kind": "muster/channel-ref/1", "fleet": FLEET, "channel": CHANNEL, "ref": name, "serial": serial,
+            "signedAt": now(), "fleetSerial": 1, "fleetHash": muster_signing::sha256(&document).to_string(),
+            "targets": targets,
+        })
     }
 
     /// Sends every host to a release; gives the rollout's id.

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
-use muster_signing::SigningKey;
+use muster_signing::{Namespace, SigningKey, armor, sign_document};
 
 /// A key that nobody has seen before.
 pub fn fresh_key() -> SigningKey {
@@ -38,6 +38,8 @@ pub struct Operator {
     pub file: PathBuf,
     /// The public key's line.
     pub line: String,
+    /// The key.
+    pub key: SigningKey,
 }
 
 impl Operator {
@@ -45,6 +47,11 @@ impl Operator {
     pub fn new(folder: &Path, name: &str) -> Self {
         let (key, file) = (fresh_key(), folder.join(name));
         write_key(&file, &key, name);
-        Self { name: name.to_owned(), file, line: key.public().to_openssh() }
+        Self { name: name.to_owned(), file, line: key.public().to_openssh(), key }
+    }
+
+    /// Signs bytes, for any use; the signature is armored.
+    pub fn sign(&self, namespace: Namespace, bytes: &[u8]) -> String {
+        armor(&sign_document(&self.key, namespace, bytes))
     }
 }
