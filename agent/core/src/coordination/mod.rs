@@ -1,0 +1,3 @@
+//! Who decides when, and how everybody can check it.
+
+pub mod log;
