@@ -239,7 +239,9 @@ impl Log {
 
     /// Stops taking proposals and lets the member with the newest log take over, as soon as one has all of this one's.
     pub fn hand_over(&mut self, now: Now) -> Ready {
-        if let Role::Leader(leadership) = &mut self.role {
+        if let Role::Leader(leadership) = &mut self.role
+            && !leadership.peers.is_empty()
+        {
             leadership.handing_over = Some(now.mono);
             self.try_hand_over();
         }
