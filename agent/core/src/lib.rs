@@ -6,4 +6,5 @@ pub mod gate;
 pub mod host;
 pub mod id;
 pub mod rollout;
+pub mod time;
 pub mod wire;
