@@ -133,7 +133,7 @@ impl Turn<'_> {
                 }
             }
             (S::Failed, E::HostStateChanged { host_id, from, to, cause, .. }) => {
-                let moved = self.move_host(host_id, *from, *to, *cause)?;
+                let moved = self.move_host(host_id, *from, *to, *cause).unwrap_or(false);
                 if moved && *to == HostState::Reverted && !self.next.is_cancelled() {
                     self.move_to(S::Reverted);
                     self.quarantine();
@@ -143,7 +143,8 @@ impl Turn<'_> {
                 S::Terminal | S::Superseded | S::Reverted,
                 E::HostStateChanged { host_id, from, to, cause, .. },
             ) => {
-                self.move_host(host_id, *from, *to, *cause)?;
+                // The rollout is over: a claim that cannot be is ordering noise.
+                let _ = self.move_host(host_id, *from, *to, *cause);
             }
             (S::Opening | S::Active | S::Converging, E::WaveAdvanced { from_wave, to_wave, .. }) => {
                 self.advance(*from_wave, *to_wave)?;
@@ -281,14 +282,20 @@ impl Turn<'_> {
         let at = self.at;
         let unknown = HostEntry::new(planned, at);
         let entry = self.next.hosts.get(host).unwrap_or(&unknown);
-        if entry.state != from || from == to {
+        let reported_before = matches!(entry.cause, Some(Cause::Reported { .. }));
+        let explains = to == HostState::Failed && reported && !reported_before;
+        if entry.state != from || (from == to && !explains) {
             return Ok(false);
         }
         if entry.dispatch.is_none() && cause != Cause::NotFetched {
             let (host, rollout_id) = (host.clone(), self.next.rollout_id.clone());
             return Err(StepError::NotJoined { host, rollout_id });
         }
-        let ended = matches!(from, HostState::Converged | HostState::Reverted);
+        let ended = match from {
+            HostState::Converged | HostState::Reverted => true,
+            HostState::Failed => reported_before && to != HostState::Reverted,
+            HostState::Pending | HostState::Activating | HostState::Deferred | HostState::Soaking => false,
+        };
         if ended || (!reported && to != HostState::Failed) {
             return Err(StepError::IllegalMove { host: host.clone(), from, to });
         }
