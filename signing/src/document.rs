@@ -152,7 +152,7 @@ pub fn verify_document(
     Verified::new(document)
 }
 
-/// Signs a document with a key at hand; the raw SSHSIG blob is what [`sshsig::armor`] writes as text.
+/// Signs a document with a key at hand; the raw SSHSIG blob is what [`armor`](crate::armor) writes as text.
 pub fn sign_document(key: &SigningKey, namespace: Namespace, bytes: &[u8]) -> Vec<u8> {
     let mut signature = Vec::new();
     put_string(&mut signature, SSH_ED25519.as_bytes());

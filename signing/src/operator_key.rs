@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error as _};
 use serde::ser::{Serialize, Serializer};
 
 use crate::key::{KeyError, PublicKey, SSH_ED25519};
-use crate::ssh_wire::{Reader, put_string};
+use crate::ssh_wire::{Reader, put_string, shown};
 
 /// The name OpenSSH gives to ed25519 keys in FIDO tokens and to their signatures.
 pub(crate) const SK_SSH_ED25519: &str = "sk-ssh-ed25519@openssh.com";
@@ -112,9 +112,7 @@ impl OperatorKey {
                 .ok_or(KeyError::Blob(SK_SSH_ED25519))?;
             Self::SkEd25519 { key: PublicKey::try_from(key)?, application: application.to_owned() }
         } else {
-            let shown = &algorithm[..algorithm.len().min(64)];
-            let found = String::from_utf8_lossy(shown).into_owned();
-            return Err(KeyError::Algorithm { found, sk_allowed: true });
+            return Err(KeyError::Algorithm { found: shown(algorithm), sk_allowed: true });
         };
         if reader.finished() { Ok(key) } else { Err(KeyError::Blob(key.algorithm())) }
     }

@@ -40,3 +40,9 @@ pub(crate) fn put_string(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(&length.to_be_bytes());
     out.extend_from_slice(bytes);
 }
+
+/// What a stranger's bytes look like in an error: readable, and short.
+pub(crate) fn shown(bytes: &[u8]) -> String {
+    const SHOWN_BYTES_MAX: usize = 64;
+    String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES_MAX)]).into_owned()
+}

@@ -6,7 +6,7 @@ use thiserror::Error;
 
 use crate::key::KeyError;
 use crate::operator_key::OperatorKey;
-use crate::ssh_wire::{Reader, put_string};
+use crate::ssh_wire::{Reader, put_string, shown};
 
 /// The longest signature that is looked at, in bytes.
 pub const SIGNATURE_BYTES_MAX: usize = 4096;
@@ -260,10 +260,4 @@ pub fn dearmor(text: &str) -> Result<Vec<u8>, SignatureError> {
         .split_ascii_whitespace()
         .collect();
     BASE64.decode(base64.as_bytes()).map_err(|_| SignatureError::Armor)
-}
-
-/// What a stranger's bytes look like in an error: readable, and short.
-fn shown(bytes: &[u8]) -> String {
-    const SHOWN_BYTES_MAX: usize = 64;
-    String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES_MAX)]).into_owned()
 }
