@@ -149,8 +149,8 @@ impl<T: serde::de::DeserializeOwned> Received<T> {
             Ok(Self {
                 content: codec::decode(what, opened.payload())?,
                 bytes: opened.bytes().to_vec(),
-                hash: Digest::of(opened.bytes()),
-                signer: opened.signer(),
+                hash: opened.digest(),
+                signer: *opened.signer(),
             })
         })
     }
