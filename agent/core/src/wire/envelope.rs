@@ -151,10 +151,14 @@ impl<T: serde::de::DeserializeOwned> Received<T> {
                 bytes: opened.bytes().to_vec(),
                 hash: opened.digest(),
 <<<<<<< HEAD
+<<<<<<< HEAD
                 signer: opened.signer(),
 =======
                 signer: *opened.signer(),
 >>>>>>> reducers
+=======
+                signer: *opened.signer(),
+>>>>>>> document
             })
         })
     }
