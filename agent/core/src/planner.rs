@@ -111,10 +111,10 @@ fn operators_orders(view: &View<'_>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
         let (rollout_id, reason) = (rollout.clone(), command.document.reason.clone());
         let event = match (&command.document.verb, record.state) {
             (Verb::Cancel { .. }, state) if state.is_open() => {
-                RolloutEvent::RolloutCancelled { rollout_id, operator, reason, at }
+                RolloutEvent::RolloutCancelled { rollout_id, operator: operator.clone(), reason, at }
             }
             (Verb::ClearRollout { .. }, RolloutState::Failed | RolloutState::Reverted) => {
-                RolloutEvent::OperatorClearance { rollout_id, operator, reason, at }
+                RolloutEvent::OperatorClearance { rollout_id, operator: operator.clone(), reason, at }
             }
             _ => continue,
         };

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::{DateTime, SubsecRound, Utc};
-use muster_signing::{Digest, Purpose, PublicKey, seal};
+use muster_signing::{Digest, Purpose, seal};
 
 use super::turn::Turn;
 use super::{Node, Output, Topic};
@@ -127,7 +127,9 @@ impl Node {
         self.own_presence = Some(bytes.clone());
         turn.outputs.push(Output::Publish { topic: Topic::Presence, bytes });
         if self.coordinator.is_some() {
-            let newest = self.ledger.documents().newest_hashes();
+            let documents = self.ledger.documents();
+            let refs = documents.channel_refs().map(|(_, held)| held.hash);
+            let newest = documents.fleet().map(|held| held.hash).into_iter().chain(refs);
             self.marks.documents_to_say.extend(newest);
         }
     }
@@ -200,12 +202,6 @@ impl Node {
             self.outbox.pop_first();
             turn.rows.delete(Table::Outbox, key::number(seq));
         }
-    }
-
-    /// A peer was connected: it wants to hear of this host.
-    pub(super) fn greet(&mut self, turn: &mut Turn, peer: PublicKey) {
-        self.presence_wanted = true;
-        let _ = (turn, peer);
     }
 }
 

@@ -10,7 +10,7 @@ use super::turn::Turn;
 use super::{Node, Note, Output, Topic};
 use crate::coordination::approval::{Judgement, judge};
 use crate::coordination::log::{
-    self, Body, Config, Durable, Entry, Forwarded, Log, MemberId, Operation, ProposalId, Ready, Standing, WriteId,
+    self, Config, Durable, Entry, Forwarded, Log, MemberId, Operation, ProposalId, Ready, Standing, WriteId,
 };
 use crate::document::Electorate;
 use crate::id::{FleetName, HostId};
@@ -273,7 +273,7 @@ impl Node {
                 coordinator.committed.pop_front();
                 continue;
             }
-            match self.ledger.entry(*index, entry, &coordinator.epoch) {
+            match self.ledger.entry(*index, entry) {
                 Ok(applied) => {
                     for derived in applied.decisions {
                         coordinator.admit(derived, turn.now.mono);
@@ -544,6 +544,7 @@ impl Node {
             for derived in open {
                 coordinator.admit(derived, now.mono);
             }
+            coordinator.sign_again(&self.signer, &self.settings.fleet);
         }
     }
 }
@@ -633,9 +634,7 @@ fn host_of(ledger: &crate::ledger::Ledger, id: DecisionId) -> Option<HostId> {
 fn sign_append(signer: &SigningKey, fleet: &FleetName, message: &mut log::Message) {
     if let Some(head) = message.head_bytes() {
         let signature = seal(signer, Purpose::Append, fleet.as_str(), &head);
-        if let Body::Append(append) = &mut message.body {
-            append.set_signature(signature);
-        }
+        message.set_signature(signature);
     }
 }
 

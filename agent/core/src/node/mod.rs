@@ -12,23 +12,23 @@ mod random;
 mod restore;
 mod turn;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
-use muster_signing::{PublicKey, SignedDocument, SigningKey, Verified};
+use muster_signing::{SignedDocument, SigningKey, Verified};
 
 pub use door::{
     BackendKind, CoordinatorMessage, HostOrder, HostReport, Input, Job, MessageRef, Note, Origin, Output, Receipt,
     RequestId, Settings, Topic, Verdict,
 };
-pub use restore::{RestoreError, Stored};
+pub use restore::StartError;
 
 use crate::document::{Acceptance, Refusal};
+use crate::id::HostId;
 use crate::ledger::{FeedError, Ledger};
 use crate::presence::Presences;
 use crate::time::{Mono, Now};
 use crate::verify::Certified;
-use crate::view::View;
 use crate::wire::{DecisionId, DocumentKind, Envelope, Notice, NoticeBody, Received};
 use beacon::Marks;
 use coordinator::Coordinator;
@@ -63,7 +63,7 @@ pub struct Node {
     jitter: f64,
     coordinator: Option<Coordinator>,
     stored_log: Option<restore::StoredLog>,
-    connected: BTreeSet<PublicKey>,
+    notices_held: BTreeMap<HostId, Vec<u8>>,
     alarms: Vec<String>,
     batch: u64,
 }
@@ -82,19 +82,29 @@ impl Node {
             Input::Consensus { from, message } => self.consensus(&mut turn, from, *message),
             Input::Endorsement(endorsement) => self.endorsed(&mut turn, endorsement),
             Input::Host(report) => self.host_report(&mut turn, report),
-            Input::PeerUp(peer) => {
-                self.connected.insert(peer);
-                self.greet();
-            }
-            Input::PeerDown(peer) => {
-                self.connected.remove(&peer);
-                self.coordinator_lost(&mut turn, peer);
-            }
+            // Whoever was connected wants to hear of this host.
+            Input::PeerUp(_) => self.presence_wanted = true,
+            Input::PeerDown(peer) => self.coordinator_lost(&mut turn, peer),
             Input::Stored { batch } => self.coordinator_stored(&mut turn, batch),
             Input::Stopping => self.hand_over(&mut turn),
         }
         self.follow_up(&mut turn);
         self.finish(turn)
+    }
+
+    /// What the node knows for good.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Whether this node leads the coordinators' log.
+    pub fn leads(&self) -> bool {
+        self.coordinator.as_ref().is_some_and(Coordinator::leads)
+    }
+
+    /// The newest heartbeat of every host, its own among them, for others who ask.
+    pub fn notices(&self) -> impl Iterator<Item = &[u8]> {
+        self.own_presence.iter().chain(self.notices_held.values()).map(Vec::as_slice)
     }
 
     /// When the next [`Input::Tick`] is wanted.
@@ -126,8 +136,7 @@ impl Node {
             Origin::Gossip(message) => {
                 let verdict = match &result {
                     Ok(_) => Verdict::Accept,
-                    // What this node cannot judge yet others may; what nobody could have signed nobody should carry.
-                    Err(refusal) if refusal.is_for_good() => Verdict::Reject,
+                    // A document may be late, early or of an operator whom this node does not know yet.
                     Err(_) => Verdict::Ignore,
                 };
                 turn.outputs.push(Output::Verdict { message, verdict });
@@ -151,15 +160,15 @@ impl Node {
             Ok(Acceptance::Duplicate) => return Ok(Receipt { hash, duplicate: true }),
             Ok(Acceptance::Waits { fleet_serial, fleet_hash }) => {
                 turn.outputs.push(Output::Fetch { from: None });
-                return Err(Refusal::UnknownFleetDocument { serial: fleet_serial, hash: fleet_hash });
+                return Err(Refusal::UnknownFleetDocument { named: Some((fleet_serial, fleet_hash)) });
             }
             Err(refusal) => {
-                self.keep_proof(turn, document, &refusal);
+                self.keep_proof(turn, &refusal);
                 return Err(refusal);
             }
         };
-        let kind = accepted.kind();
-        turn.tell(Note::DocumentAccepted { kind, serial: accepted.serial() });
+        let (kind, _, serial, _) = accepted.identity();
+        turn.tell(Note::DocumentAccepted { kind, serial });
         self.ledger.document(accepted);
         self.mark_document(turn, hash);
         if kind == DocumentKind::Fleet {
@@ -173,8 +182,8 @@ impl Node {
         Ok(Receipt { hash, duplicate: false })
     }
 
-    fn keep_proof(&mut self, turn: &mut Turn, document: &Verified<SignedDocument>, refusal: &Refusal) {
-        if let Some(proof) = self.ledger.keep_equivocation(document, refusal) {
+    fn keep_proof(&mut self, turn: &mut Turn, refusal: &Refusal) {
+        if let Some(proof) = self.ledger.keep_equivocation(refusal) {
             turn.changed = true;
             self.note_alarm(&proof);
             turn.tell(Note::Alarm { message: proof });
@@ -198,7 +207,7 @@ impl Node {
         }
         let stored = self.stored_log.take().unwrap_or_default();
         let seed = self.random.next();
-        let mut coordinator = Coordinator::new(
+        self.coordinator = Some(Coordinator::new(
             self.signer.public(),
             &self.settings.fleet,
             electorate,
@@ -206,8 +215,7 @@ impl Node {
             stored.said,
             seed,
             now.mono,
-        );
-        std::mem::swap(&mut self.coordinator, &mut Some(coordinator_ready(&mut coordinator)).map(|()| coordinator));
+        ));
         self.resume_approvals(now);
     }
 
@@ -246,11 +254,8 @@ impl Node {
     fn notice(&mut self, turn: &mut Turn, notice: &Verified<Received<Notice>>, message: Option<MessageRef>) {
         let content = &notice.content;
         let verdict = match &content.body {
-            NoticeBody::Presence(presence) if content.host == self.settings.host => {
-                // What this host said itself comes back by sync; another boot of it would be a clone.
-                let _ = presence;
-                Verdict::Accept
-            }
+            // What this host said itself comes back by sync.
+            NoticeBody::Presence(_) if content.host == self.settings.host => Verdict::Ignore,
             NoticeBody::Presence(presence) => {
                 let fresh = self.presences.hear(turn.now, content, presence);
                 if fresh {

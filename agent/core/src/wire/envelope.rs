@@ -150,15 +150,7 @@ impl<T: serde::de::DeserializeOwned> Received<T> {
                 content: codec::decode(what, opened.payload())?,
                 bytes: opened.bytes().to_vec(),
                 hash: opened.digest(),
-<<<<<<< HEAD
-<<<<<<< HEAD
-                signer: opened.signer(),
-=======
                 signer: *opened.signer(),
->>>>>>> reducers
-=======
-                signer: *opened.signer(),
->>>>>>> document
             })
         })
     }
