@@ -61,12 +61,8 @@ fn checks_come_in_the_order_of_the_rules() {
     let documents = with_fleet();
     let late = json!("2026-11-21T11:00:00Z");
     let past = json!("2026-11-21T09:00:00Z");
-    let broken = [
-        ("/channel", json!("beta")),
-        ("/expiresAt", past),
-        ("/signedAt", late),
-        ("/fleet", json!("work")),
-    ];
+    let broken =
+        [("/channel", json!("beta")), ("/expiresAt", past), ("/signedAt", late), ("/fleet", json!("work"))];
     let unknown = [&broken[..], &[("/x", json!(1))]].concat();
     for (changes, seeds, code) in [
         (&unknown[..], &[][..], "unknown_field"),
@@ -124,6 +120,18 @@ fn fleet_serials_only_grow() {
     documents.insert(named);
     assert_eq!(documents.fleet().unwrap().serial, 8);
     assert!(documents.fleet_by_serial(6).is_some());
+}
+
+#[test]
+fn a_named_document_is_signed_by_the_operators_of_its_time() {
+    let mut documents = with_fleet();
+    accept(&mut documents, &fleet(9, &[with_bob()]), &[ALICE, BOB, CI]);
+    let eighth = fleet(8, &[]);
+    let named = documents.check_named(&sign(&eighth, &[ALICE, CI]), now());
+    assert!(matches!(named, Ok(Acceptance::New(_))), "{named:?}");
+    let refusal = documents.check_named(&sign(&eighth, &[ALICE, BOB]), now()).unwrap_err();
+    assert_refusal(&refusal, "threshold", "1 of the current operators");
+    assert_refusal(&refused(&documents, &eighth, &[ALICE, CI]), "threshold", "1 of the current operators");
 }
 
 #[test]

@@ -55,7 +55,9 @@ fn set(document: &mut Value, pointer: &str, value: Value) {
         }
         Value::Array(array) if name == "-" => array.push(value),
         Value::Array(array) => array[name.parse::<usize>().unwrap()] = value,
-        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => panic!("nothing lies in {parent}"),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+            panic!("nothing lies in {parent}")
+        }
     }
 }
 
