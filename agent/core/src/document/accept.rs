@@ -162,7 +162,10 @@ impl<'a> Check<'a> {
         }
         let newest = self.documents.fleet();
         match newest {
-            Some(newest) if !form.recovery => self.current(newest, newest.thresholds.fleet)?,
+            Some(newest) if !form.recovery => {
+                let replaced = self.replaced_by(newest, form.serial);
+                self.current(replaced, replaced.thresholds.fleet)?;
+            }
             Some(_) | None => self.pinned()?,
         }
         self.counted(form.operators.0.values(), form.thresholds.fleet, NAMED)?;
@@ -181,6 +184,18 @@ impl<'a> Check<'a> {
         self.fleet_serial(&form)?;
         let held = self.held(Fleet::from_form(form)?);
         Ok(Acceptance::New(Accepted(Document::Fleet(held))))
+    }
+
+    /// The fleet document whose operators let one of that serial follow: the newest one, or for a document that a
+    /// ref names the last link of the chain before it.
+    fn replaced_by(&self, newest: &'a Held<Fleet>, serial: u64) -> &'a Held<Fleet> {
+        let may_be_older = matches!(self.source, Source::Named(_) | Source::Store);
+        if !may_be_older || serial > newest.serial {
+            return newest;
+        }
+        let chain = self.documents.chain();
+        let since = chain.iter().rposition(|link| link.replaces.is_some()).unwrap_or(0);
+        chain[since..].iter().rev().find(|link| link.serial < serial).map_or(newest, |link| link)
     }
 
     fn fleet_serial(&self, form: &FleetForm) -> Result<(), Refusal> {
