@@ -74,14 +74,15 @@ impl Store {
         Ok(Stats { tables, file_bytes: self.file_bytes()?, transactions: self.engine.transactions() })
     }
 
-    /// Gives unused pages back to the file system; whether there were any. Others wait for it meanwhile.
+    /// Gives unused pages back to the file system; the number of bytes. Readers and writers wait for it meanwhile.
     ///
     /// # Errors
     ///
     /// [`StoreError::SnapshotsOpen`] while there are snapshots; others if the file cannot be written.
-    pub fn compact(&self) -> Result<bool, StoreError> {
+    pub fn compact(&self) -> Result<u64, StoreError> {
         let path = self.engine.path();
         let mut turn = self.engine.turn();
+        let before = self.file_bytes()?;
         let compacted = self.engine.exclusively(|database| {
             database.compact().map_err(|error| {
                 if matches!(error, CompactionError::TransactionInProgress) {
@@ -90,7 +91,8 @@ impl Store {
                 StoreError::redb(path, "compact", error)
             })
         });
-        compacted.map_err(|fault| self.engine.settle(&mut turn, fault))
+        compacted.map_err(|fault| self.engine.settle(&mut turn, fault))?;
+        Ok(before.saturating_sub(self.file_bytes()?))
     }
 
     /// Replaces the rows of all derived tables, in one transaction, after all batches submitted before.

@@ -22,3 +22,6 @@ pub use queue::{QUEUE_BATCHES_MAX, QUEUE_BYTES_MAX};
 pub use snapshot::{Row, Rows, Snapshot};
 pub use store::Store;
 pub use table::{Change, Class, Table};
+
+#[cfg(test)]
+mod tests;

@@ -37,7 +37,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// The file is in use, corrupt, of another format, fleet or host, or cannot be opened. It is left as it was.
+    /// The file is in use, corrupt, of another format, fleet or host, or cannot be opened. A corrupt file is left as
+    /// it was; of another, no row is changed.
     pub fn open(path: impl AsRef<Path>, identity: Identity) -> Result<Self, StoreError> {
         let path = path.as_ref();
         let lock = Lock::acquire(path)?;
