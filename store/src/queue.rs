@@ -79,7 +79,8 @@ impl Queue {
         }
         let batches = line.waiting.len();
         let crowded = batches >= QUEUE_BATCHES_MAX || line.bytes + batch.bytes > QUEUE_BYTES_MAX;
-        if crowded && batches > 0 {
+        // An empty batch only waits its turn, as those who rebuild or compact do.
+        if crowded && batches > 0 && !batch.changes.is_empty() {
             let bytes = line.bytes;
             return Err((batch, CommitError::Busy { batches, bytes }));
         }
