@@ -5,7 +5,7 @@ use crate::member::Member;
 use crate::network::{Network, Parcel, Shape, Weather};
 use crate::random::Random;
 use chrono::{DateTime, TimeDelta, Utc};
-use muster_core::coordination::log::{Config, Log, MemberId, Message, Ready, Standing};
+use muster_core::coordination::log::{Config, Entry, Log, MemberId, Message, Ready, Standing};
 use muster_core::time::Now;
 use std::collections::BTreeSet;
 
@@ -13,6 +13,9 @@ use std::collections::BTreeSet;
 const RECOVERY_TICKS: u64 = 6_000;
 /// Messages that one link may carry in a second, both directions; a storm carries far more.
 const MESSAGES_PER_LINK_AND_SECOND_MAX: u64 = 400;
+
+/// Ticks that a hunted leader has: some of them replicate part of what they inherited.
+const HUNT_TICKS_MAX: u64 = 12;
 
 /// What happens to a run.
 #[derive(Clone, Copy, Debug)]
@@ -33,6 +36,8 @@ pub(crate) struct Scenario {
     pub(crate) pause: u64,
     pub(crate) hand_over: u64,
     pub(crate) disconnect: u64,
+    /// Each leader is struck soon after its election.
+    pub(crate) hunt: bool,
     /// Ticks between two faults, at most.
     pub(crate) pace: u64,
 }
@@ -48,6 +53,8 @@ pub(crate) struct World {
     pub(crate) tick: u64,
     /// Whether messages go through their encoded form.
     encoded: bool,
+    /// Whether entries are applied without waiting for the step's own write; they are durable by themselves.
+    applies_at_once: bool,
     next_payload: u64,
     next_fault: u64,
     sent_by: (u64, u64),
@@ -85,7 +92,8 @@ impl World {
             network,
             checker: Checker::default(),
             tick: 0,
-            encoded: seed % 8 == 0,
+            encoded: seed.is_multiple_of(8),
+            applies_at_once: !seed.is_multiple_of(2),
             next_payload: 0,
             next_fault: 0,
             sent_by: (0, 0),
@@ -96,7 +104,11 @@ impl World {
     /// Faults first, then calm, in which everything proposed must get committed on every member.
     pub(crate) fn run(&mut self) -> Result<(), String> {
         while self.tick < self.scenario.fault_ticks {
+            let leaders = self.checker.leaders.len();
             self.step(self.scenario.fault_ticks)?;
+            if self.scenario.hunt && self.checker.leaders.len() > leaders {
+                self.next_fault = self.tick + self.random.between(0, HUNT_TICKS_MAX);
+            }
             if self.tick >= self.next_fault {
                 self.next_fault = self.tick + self.random.between(1, self.scenario.pace);
                 self.strike()?;
@@ -232,6 +244,10 @@ impl World {
             let messages = std::mem::take(&mut ready.messages);
             self.send(who, messages);
         }
+        if self.applies_at_once {
+            let committed = std::mem::take(&mut ready.committed);
+            self.apply(who, committed)?;
+        }
         let due = self.tick + self.random.between(0, self.scenario.write_ticks_max);
         self.members[who].hold(ready, due);
         self.flush(who)
@@ -260,14 +276,19 @@ impl World {
                 write.operations.iter().for_each(|operation| member.store(operation));
             }
             self.send(who, held.messages);
-            for (index, entry) in held.committed {
-                self.checker.applied(&self.members, who, index, &entry)?;
-                self.members[who].applied.push((index, entry));
-            }
+            self.apply(who, held.committed)?;
             if let Some(write) = held.write {
                 self.act(who, |log, now| log.stored(now, write.id))?;
             }
         }
+    }
+
+    fn apply(&mut self, who: usize, committed: Vec<(u64, Entry)>) -> Result<(), String> {
+        for (index, entry) in committed {
+            self.checker.applied(&self.members, who, index, &entry)?;
+            self.members[who].applied.push((index, entry));
+        }
+        Ok(())
     }
 
     fn send(&mut self, who: usize, messages: Vec<(MemberId, Message)>) {
@@ -346,7 +367,8 @@ impl World {
     }
 
     fn propose_new(&mut self) -> Result<(), String> {
-        let who = self.any();
+        let leader = if self.scenario.hunt { self.leader() } else { None };
+        let who = leader.unwrap_or_else(|| self.any());
         let count = self.random.between(0, self.scenario.burst_max);
         let payloads: Vec<Vec<u8>> =
             (0..count).map(|offset| (self.next_payload + offset).to_be_bytes().to_vec()).collect();

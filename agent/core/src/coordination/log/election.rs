@@ -119,12 +119,7 @@ impl Log {
             Role::Follower | Role::Leader(_) => return,
         };
         let last_index = self.last_index();
-        let candidacy = Candidacy {
-            term: self.hard.term.saturating_add(u64::from(pre)),
-            forced: votes.forced,
-            last_term: self.term_at(last_index),
-            last_index,
-        };
+        let candidacy = Candidacy { forced: votes.forced, last_term: self.term_at(last_index), last_index };
         let body = if pre { Body::PreVote(candidacy) } else { Body::Vote(candidacy) };
         let silent: Vec<_> =
             self.others().into_iter().filter(|member| !votes.granted.contains(member)).collect();
@@ -160,28 +155,28 @@ impl Log {
             || self.plants(Planted::SkipElectability)
     }
 
-    pub(super) fn on_pre_vote(&mut self, now: Now, from: MemberId, candidacy: Candidacy) {
-        let granted =
-            candidacy.term > self.hard.term && !self.keeps_leader(now) && self.is_as_new_as_ours(&candidacy);
-        self.send(from, Body::PreVoteAnswer(Ballot { term: candidacy.term, granted }));
+    /// The term is the one that it would stand for.
+    pub(super) fn on_pre_vote(&mut self, now: Now, from: MemberId, term: u64, candidacy: &Candidacy) {
+        let granted = term > self.hard.term && !self.keeps_leader(now) && self.is_as_new_as_ours(candidacy);
+        self.send(from, Body::PreVoteAnswer(Ballot { term, granted }));
     }
 
-    pub(super) fn on_vote(&mut self, now: Now, from: MemberId, candidacy: Candidacy) {
-        if candidacy.term > self.hard.term {
+    pub(super) fn on_vote(&mut self, now: Now, from: MemberId, term: u64, candidacy: &Candidacy) {
+        if term > self.hard.term {
             if self.keeps_leader(now) && !candidacy.forced {
                 return;
             }
-            self.follow(now, candidacy.term, None);
+            self.follow(now, term, None);
         }
         let free = self.hard.voted_for.is_none_or(|voted| voted == from) || self.plants(Planted::VoteTwice);
-        let granted = candidacy.term == self.hard.term && free && self.is_as_new_as_ours(&candidacy);
+        let granted = term == self.hard.term && free && self.is_as_new_as_ours(candidacy);
         if granted {
             if self.hard.voted_for != Some(from) {
                 self.set_hard(self.hard.term, Some(from));
             }
             self.draw_election(now.mono);
         }
-        self.send(from, Body::VoteAnswer(Ballot { term: candidacy.term, granted }));
+        self.send(from, Body::VoteAnswer(Ballot { term, granted }));
     }
 
     pub(super) fn on_pre_vote_answer(&mut self, now: Now, from: MemberId, ballot: Ballot) {

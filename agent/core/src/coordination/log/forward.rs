@@ -1,9 +1,10 @@
 //! Proposals of a member that does not lead, on their way to the one that does.
 
+use super::entries::check_lengths;
 use super::message::{
     Body, Forward, ForwardAnswer, MESSAGE_ENTRIES_MAX, MemberId, PAYLOAD_BYTES_MAX, Proposal, ProposalId,
 };
-use super::state::{Log, Role, check_lengths};
+use super::state::{Log, Role};
 use super::{Forwarded, ProposeError, Ready};
 use crate::time::{Mono, Now};
 use std::collections::BTreeMap;

@@ -152,12 +152,10 @@ pub enum Body {
     TimeoutNow(TimeoutNow),
 }
 
-/// Who stands, and how new its log is.
+/// How new the log of the sender is, who stands for its own term or, in a `PreVote`, would for the next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Candidacy {
-    /// The term it stands for.
-    pub term: u64,
     /// The leader asked for this election, so that having heard it is no reason to refuse.
     pub forced: bool,
     /// The term of its last entry.

@@ -38,7 +38,9 @@
 //! log stays in memory and on disk: compaction and catching up by a state instead of entries belong beside it as
 //! `snapshot.rs`.
 
+mod credible;
 mod election;
+mod entries;
 mod forward;
 mod message;
 mod planted;

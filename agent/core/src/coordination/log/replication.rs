@@ -332,12 +332,13 @@ impl Log {
         self.pump(now, from);
         self.try_hand_over();
         self.advance_commit(now);
+        self.tell_commit(now, from);
     }
 
     fn on_refused(&mut self, now: Now, from: MemberId, prev: u64, hint: u64, hint_term: u64) {
         let shared = hint.min(self.last_index_of_term(hint_term));
         let Some(peer) = self.peer_mut(from) else { return };
-        let outdated = prev <= peer.matched || (peer.probing && prev + 1 != peer.next) || prev >= peer.next;
+        let outdated = prev <= peer.matched || prev >= peer.next || (peer.probing && prev != peer.next - 1);
         if outdated {
             return;
         }
@@ -362,28 +363,24 @@ impl Log {
         let own_term = self.term_at(index) == self.hard.term || self.plants(Planted::CommitOldTerm);
         if index > self.commit && own_term {
             self.commit = index;
-            self.tell_commit(now);
+            for member in self.others() {
+                self.tell_commit(now, member);
+            }
         }
     }
 
     /// Followers apply at once what is committed, rather than with the next heartbeat.
-    fn tell_commit(&mut self, now: Now) {
-        for member in self.others() {
-            let news = self
-                .peer(member)
-                .is_some_and(|peer| !peer.probing && peer.commit_told < self.commit.min(peer.matched));
-            if news {
-                self.send_append(now, member, false);
-            }
+    fn tell_commit(&mut self, now: Now, member: MemberId) {
+        let commit = self.commit;
+        if self.peer(member).is_some_and(|peer| !peer.probing && peer.commit_told < commit.min(peer.matched))
+        {
+            self.send_append(now, member, false);
         }
     }
 }
 
 /// The index of the first entry that cannot stand behind the one before it.
 fn first_that_does_not_follow(term: u64, before: Option<&Entry>, append: &Append) -> Option<u64> {
-    if append.prev_index.checked_add(append.entries.len() as u64).is_none() {
-        return Some(append.prev_index);
-    }
     let (mut hash, mut last_term) = (append.prev_hash, append.prev_term);
     let mut at = before.map(|entry| entry.at);
     for (offset, entry) in append.entries.iter().enumerate() {

@@ -1,10 +1,9 @@
 //! A member's state, its doors, and what one step collects.
 
 use super::election::Candidature;
+use super::entries::check_lengths;
 use super::forward::Forwards;
-use super::message::{
-    Append, Body, Digest32, Echo, Entry, MemberId, Message, PAYLOAD_BYTES_MAX, ProposalId, TimeoutNow,
-};
+use super::message::{Body, Echo, Entry, MemberId, Message, ProposalId, TimeoutNow};
 use super::random::Random;
 use super::replication::Leadership;
 use super::{
@@ -12,18 +11,8 @@ use super::{
     Write, WriteId,
 };
 use crate::time::{Mono, Now};
-use chrono::{DateTime, Utc};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
-
-/// Terms that one message may skip: more than honest elections use up in months, too few to run out of terms.
-const TERM_JUMP_MAX: u64 = 1 << 24;
-/// Entries that may wait to be committed.
-const BACKLOG_ENTRIES_MAX: usize = 1024;
-/// Bytes of payload that may wait to be committed.
-const BACKLOG_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// Heads of leaders that are remembered, to find a contradiction.
-const HEADS_MAX: usize = 1024;
 
 /// One member's part of the ordered log.
 #[derive(Debug)]
@@ -49,13 +38,13 @@ pub struct Log {
     /// When a member that does not lead stands for election.
     pub(super) election_at: Mono,
     pub(super) round_trip: Duration,
-    known: BTreeMap<MemberId, Echo>,
-    put_back: BTreeSet<MemberId>,
-    heads: BTreeMap<(u64, u64), SignedHead>,
+    pub(super) known: BTreeMap<MemberId, Echo>,
+    pub(super) put_back: BTreeSet<MemberId>,
+    pub(super) heads: BTreeMap<(u64, u64), SignedHead>,
     counter: u64,
     pub(super) forwards: Forwards,
     stopped: bool,
-    operations: Vec<Operation>,
+    pub(super) operations: Vec<Operation>,
     messages: Vec<(MemberId, Message)>,
     pub(super) forwarded: Vec<(ProposalId, Forwarded)>,
     alarms: Vec<Alarm>,
@@ -81,7 +70,8 @@ struct Unstored {
 impl Log {
     /// Starts a member from what its store held. Ask for a tick at once: the start itself has something to store.
     #[must_use]
-    pub fn new(config: Config, durable: Durable, now: Mono) -> Self {
+    pub fn new(mut config: Config, durable: Durable, now: Mono) -> Self {
+        config.quorum = config.quorum.max(config.electorate.len() / 2 + 1);
         let mut random = Random::new(config.seed, &config.me);
         let mut hard = durable.hard_state;
         if hard.store == 0 {
@@ -141,7 +131,11 @@ impl Log {
     /// Whether messages of this sender are looked at; ask before decoding them.
     #[must_use]
     pub fn admits(&self, from: &MemberId) -> bool {
-        *from != self.config.me && self.config.electorate.contains(from)
+        *from != self.config.me && self.is_member() && self.config.electorate.contains(from)
+    }
+
+    fn is_member(&self) -> bool {
+        self.config.electorate.contains(&self.config.me)
     }
 
     /// Takes in one message.
@@ -157,7 +151,7 @@ impl Log {
 
     /// Lets time pass: timers that are due fire.
     pub fn tick(&mut self, now: Now) -> Ready {
-        if !self.stopped && self.config.electorate.contains(&self.config.me) {
+        if !self.stopped && self.is_member() {
             if matches!(self.role, Role::Leader(_)) {
                 self.tick_leader(now);
             } else {
@@ -174,7 +168,7 @@ impl Log {
         if self.hard_changed || !self.alarms.is_empty() {
             return Some(Mono::default());
         }
-        if self.stopped || !self.config.electorate.contains(&self.config.me) {
+        if self.stopped || !self.is_member() {
             return None;
         }
         let own = match &self.role {
@@ -311,95 +305,6 @@ impl Log {
         self.stopped
     }
 
-    /// Refuses what no sound member says, before it can change anything.
-    fn credible(&mut self, from: MemberId, message: &Message) -> bool {
-        if message.epoch != self.config.epoch {
-            self.alarm(Alarm::OtherEpoch { from, epoch: message.epoch });
-            return false;
-        }
-        if message.term > self.hard.term.saturating_add(TERM_JUMP_MAX) {
-            self.alarm(Alarm::TermJump { from, term: message.term });
-            return false;
-        }
-        if !self.own_store_is_as_remembered(message.echo) || !self.remember_store(from, message) {
-            return false;
-        }
-        match message.head() {
-            Some(head) => self.remember_head(from, head, message),
-            None => true,
-        }
-    }
-
-    /// A store that is behind what it once told another was put back: what it voted and acknowledged since is
-    /// forgotten here and relied upon there.
-    fn own_store_is_as_remembered(&mut self, echo: Option<Echo>) -> bool {
-        let Some(remembered) = echo else { return true };
-        let found = Echo {
-            boot: self.hard.boot,
-            term: self.hard.term,
-            index: self.last_index(),
-            store: self.hard.store,
-        };
-        let behind = remembered.store != found.store
-            || remembered.boot > found.boot
-            || remembered.term > found.term
-            || (remembered.term == found.term && remembered.index > found.index);
-        if behind {
-            self.stop(Alarm::DiskPutBack { member: self.config.me, remembered, found });
-        }
-        !behind
-    }
-
-    /// Notes how far the sender's store is. One under another name is none that voted before: nothing it says counts.
-    fn remember_store(&mut self, from: MemberId, message: &Message) -> bool {
-        let agreed = match &message.body {
-            Body::Append(append) => append.prev_index.saturating_add(append.entries.len() as u64),
-            Body::AppendAnswer(answer) => answer.matched(),
-            Body::PreVote(_)
-            | Body::PreVoteAnswer(_)
-            | Body::Vote(_)
-            | Body::VoteAnswer(_)
-            | Body::Forward(_)
-            | Body::ForwardAnswer(_)
-            | Body::TimeoutNow(_) => 0,
-        };
-        let found = Echo { boot: message.boot, term: message.term, index: agreed, store: message.store };
-        let known = self.known.entry(from).or_insert(found);
-        if known.store != found.store {
-            let remembered = *known;
-            if self.put_back.insert(from) {
-                self.alarm(Alarm::DiskPutBack { member: from, remembered, found });
-            }
-            return false;
-        }
-        known.boot = known.boot.max(found.boot);
-        if (found.term, found.index) > (known.term, known.index) {
-            (known.term, known.index) = (found.term, found.index);
-        }
-        true
-    }
-
-    /// One leader has one log in one term; a second digest for one place proves a lie.
-    fn remember_head(&mut self, from: MemberId, head: super::Head, message: &Message) -> bool {
-        let Body::Append(Append { signature, .. }) = &message.body else { return true };
-        let signature = signature.clone();
-        let place = (head.term, head.last_index);
-        let second = SignedHead { from, head, signature };
-        if let Some(first) = self.heads.get(&place) {
-            if first.head.chain_hash != second.head.chain_hash {
-                let first = first.clone();
-                self.alarm(Alarm::LyingLeader { first, second });
-                return false;
-            }
-            return true;
-        }
-        self.heads.insert(place, second);
-        if self.heads.len() > HEADS_MAX {
-            self.heads.pop_first();
-        }
-        true
-    }
-
     fn dispatch(&mut self, now: Now, from: MemberId, message: Message) {
         let term = message.term;
         let asks_for_vote = matches!(message.body, Body::PreVote(_) | Body::Vote(_));
@@ -407,8 +312,8 @@ impl Log {
             self.follow(now, term, None);
         }
         match message.body {
-            Body::PreVote(candidacy) => self.on_pre_vote(now, from, candidacy),
-            Body::Vote(candidacy) => self.on_vote(now, from, candidacy),
+            Body::PreVote(candidacy) => self.on_pre_vote(now, from, term.saturating_add(1), &candidacy),
+            Body::Vote(candidacy) => self.on_vote(now, from, term, &candidacy),
             Body::Append(append) => self.on_append(now, from, term, append),
             Body::Forward(forward) => self.on_forward(now, from, forward),
             Body::ForwardAnswer(answer) => self.on_forward_answer(&answer),
@@ -443,67 +348,6 @@ impl Log {
         self.hard.term = term;
         self.hard.voted_for = voted_for;
         self.hard_changed = true;
-    }
-
-    /// The term of the entry at an index; 0 before the first and behind the last.
-    pub(super) fn term_at(&self, index: u64) -> u64 {
-        self.entry(index).map_or(0, |entry| entry.term)
-    }
-
-    /// The chain hash at an index; the epoch before the first.
-    pub(super) fn hash_at(&self, index: u64) -> Digest32 {
-        self.entry(index).map_or(self.config.epoch, |entry| entry.chain_hash)
-    }
-
-    pub(super) fn last_hash(&self) -> Digest32 {
-        self.hash_at(self.last_index())
-    }
-
-    /// The last index whose term is at most this.
-    pub(super) fn last_index_of_term(&self, term: u64) -> u64 {
-        self.entries.partition_point(|entry| entry.term <= term) as u64
-    }
-
-    fn place(&mut self, entry: Entry) -> u64 {
-        let index = self.last_index() + 1;
-        if let Some(id) = entry.id {
-            self.placed.entry(id).or_insert(index);
-        }
-        self.entries.push(entry);
-        index
-    }
-
-    pub(super) fn append(&mut self, entry: Entry) {
-        let index = self.place(entry.clone());
-        self.operations.push(Operation::Append { index, entry });
-    }
-
-    /// Appends as leader.
-    pub(super) fn append_own(&mut self, now: Now, id: Option<ProposalId>, payload: Vec<u8>) {
-        let now_whole = DateTime::<Utc>::from_timestamp_micros(now.utc.timestamp_micros()).unwrap_or(now.utc);
-        let at = self.entries.last().map_or(now_whole, |last| last.at.max(now_whole));
-        self.append(Entry::following(&self.last_hash(), self.hard.term, id, at, payload));
-    }
-
-    pub(super) fn cut_from(&mut self, index: u64) {
-        debug_assert!(index > self.commit, "what is committed is never cut");
-        while self.last_index() >= index {
-            let Some(entry) = self.entries.pop() else { break };
-            if let Some(id) = entry.id
-                && self.placed.get(&id) == Some(&(self.last_index() + 1))
-            {
-                self.placed.remove(&id);
-            }
-        }
-        self.durable = self.durable.min(index - 1);
-        self.operations.push(Operation::CutFrom(index));
-    }
-
-    pub(super) fn has_room(&self, count: usize, bytes: usize) -> bool {
-        let waiting = self.entries.iter().skip(usize::try_from(self.commit).unwrap_or(usize::MAX));
-        let (entries, payload) =
-            waiting.fold((count, bytes), |sum, it| (sum.0 + 1, sum.1 + it.payload.len()));
-        entries <= BACKLOG_ENTRIES_MAX && payload <= BACKLOG_BYTES_MAX
     }
 
     pub(super) fn next_id(&mut self) -> ProposalId {
@@ -584,12 +428,5 @@ impl Log {
             }
         }
         committed
-    }
-}
-
-pub(super) fn check_lengths(payloads: &[Vec<u8>]) -> Result<(), ProposeError> {
-    match payloads.iter().map(Vec::len).max() {
-        Some(longest) if longest > PAYLOAD_BYTES_MAX => Err(ProposeError::TooLong(longest)),
-        _ => Ok(()),
     }
 }
