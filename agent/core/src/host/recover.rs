@@ -61,7 +61,7 @@ pub enum Recovery {
     Emit(HostEventKind),
     /// Starts the probes anew, so that nothing seen before the restart counts.
     ResetProbes {
-        /// Whether the soak starts again too, since it counts uptime.
+        /// Whether the machine was rebooted, so that the soak must start again; a new vigil starts it again in any case.
         soak_again: bool,
     },
 }

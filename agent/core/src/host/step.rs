@@ -1,4 +1,4 @@
-//! The one table of the host machine: every (state, event) pair by name.
+//! The one table of the host machine, and what each of its events does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,7 +12,7 @@ use crate::document::plan::Policy;
 use crate::id::{Closure, ProbeName};
 use crate::wire::{
     DeclaredProbe, HealthPolicy, HostEvent, HostEventKind, HostState, IncarnationStarted, ProbeMode,
-    ProbeStatus,
+    ProbeStatus, RejectReason,
 };
 
 /// What a step reads besides the record and the event.
@@ -85,6 +85,33 @@ fn transition<E>(from: &Record, to: &Record, at: DateTime<Utc>) -> Option<Effect
     })
 }
 
+/// The table: which events a host can report from which state.
+fn allows(from: HostState, kind: &HostEventKind) -> bool {
+    use HostEventKind as E;
+    match from {
+        HostState::Pending => matches!(kind, E::DispatchAck { .. } | E::DispatchRejected { .. }),
+        HostState::Activating => matches!(
+            kind,
+            E::ActivationStarted { .. }
+                | E::ActivationCompleted { .. }
+                | E::ActivationFailed { .. }
+                | E::ActivationDeferred { .. }
+        ),
+        HostState::Deferred => matches!(kind, E::ActivationCompleted { .. } | E::ActivationFailed { .. }),
+        HostState::Soaking => matches!(
+            kind,
+            E::ProbeTopologyDeclared { .. }
+                | E::ProbeObservedFirst { .. }
+                | E::ProbeResult { .. }
+                | E::ProbeFailureFirst { .. }
+                | E::Failed { .. }
+                | E::Converged { .. }
+        ),
+        HostState::Failed => matches!(kind, E::RollbackComplete { .. }),
+        HostState::Converged | HostState::Reverted => false,
+    }
+}
+
 /// A step under way: the record as it will be, and what follows.
 struct Turn<R: Role> {
     next: Record,
@@ -92,138 +119,81 @@ struct Turn<R: Role> {
 }
 
 impl<R: Role> Turn<R> {
-    /// The table. Answers when the event happened.
+    /// Applies an event that the table has. Answers when it happened.
     fn apply(&mut self, policy: &Policy, kind: &HostEventKind) -> Result<DateTime<Utc>, StepError> {
         use HostEventKind as E;
-        use HostState as S;
         let from = self.next.state;
-        match (from, kind) {
-            (S::Pending, E::DispatchAck { current_closure_at_dispatch, received_at, log_index }) => {
+        if !allows(from, kind) {
+            return Err(StepError::IllegalForState { from, event: kind.name() });
+        }
+        let at = match kind {
+            E::DispatchAck { current_closure_at_dispatch, received_at, log_index } => {
                 self.acknowledge(current_closure_at_dispatch.as_ref(), *received_at, *log_index)?;
-                Ok(*received_at)
+                received_at
             }
-            (S::Pending, E::DispatchRejected { reason, rejected_at, log_index }) => {
-                let known = self.next.known_dispatch(*log_index);
-                known.ok_or(Invariant::DispatchUnknown { log_index: *log_index })?;
-                self.next.rejected.insert(*log_index, *reason);
-                Ok(*rejected_at)
+            E::DispatchRejected { reason, rejected_at, log_index } => {
+                self.reject(*reason, *log_index)?;
+                rejected_at
             }
-            (S::Activating, E::ActivationStarted { started_at, switch_method: _, boot_id }) => {
+            E::ActivationStarted { started_at, switch_method: _, boot_id } => {
                 self.next.activation_started_at = Some(*started_at);
                 self.next.activation_boot_id = Some(boot_id.clone());
-                Ok(*started_at)
+                started_at
             }
-            (
-                S::Activating | S::Deferred,
-                E::ActivationCompleted { observed_current_closure, exit_code, completed_at },
-            ) => {
+            E::ActivationCompleted { observed_current_closure, exit_code, completed_at } => {
                 self.complete(observed_current_closure, *exit_code, *completed_at)?;
-                Ok(*completed_at)
+                completed_at
             }
-            (S::Activating | S::Deferred, E::ActivationFailed { exit_code, stderr_tail: _, failed_at }) => {
+            E::ActivationFailed { exit_code, stderr_tail: _, failed_at } => {
                 self.next.activation_failed_at = Some(*failed_at);
                 self.fail(policy.on_health_failure, *exit_code != THIRD_CLOSURE_EXIT_CODE, *failed_at);
-                Ok(*failed_at)
+                failed_at
             }
-            (S::Activating, E::ActivationDeferred { component: _, deferred_at }) => {
-                self.next.state = S::Deferred;
-                Ok(*deferred_at)
+            E::ActivationDeferred { component: _, deferred_at } => {
+                self.next.state = HostState::Deferred;
+                deferred_at
             }
-            (S::Soaking, E::ProbeTopologyDeclared { probes, declared_at }) => {
+            E::ProbeTopologyDeclared { probes, declared_at } => {
                 self.declare(probes)?;
-                Ok(*declared_at)
+                declared_at
             }
-            (S::Soaking, E::ProbeObservedFirst { probe_name, mode, observed_at }) => {
+            E::ProbeObservedFirst { probe_name, mode, observed_at } => {
                 self.check_probe(probe_name, *mode)?;
                 self.next.probe_observed_first_at.get_or_insert(*observed_at);
-                Ok(*observed_at)
+                observed_at
             }
-            (
-                S::Soaking,
-                E::ProbeResult { probe_name, mode, status, observed_at, failure_reason, sub_results: _ },
-            ) => {
+            E::ProbeResult { probe_name, mode, status, observed_at, failure_reason, sub_results: _ } => {
                 self.check_probe(probe_name, *mode)?;
                 self.observe(probe_name, *mode, *status, *observed_at, failure_reason.as_ref());
-                Ok(*observed_at)
+                observed_at
             }
-            (S::Soaking, E::ProbeFailureFirst { probe_name, mode, first_failed_at }) => {
+            E::ProbeFailureFirst { probe_name, mode, first_failed_at } => {
                 self.check_probe(probe_name, *mode)?;
                 if *mode == ProbeMode::Enforce {
                     self.next.probe_failure_first_at.get_or_insert(*first_failed_at);
                 }
-                Ok(*first_failed_at)
+                first_failed_at
             }
-            (
-                S::Soaking,
-                E::Failed { failed_at, sustained_duration_secs: _, failing_probes: _, policy_applied },
-            ) => {
-                let (signed, claimed) = (policy.on_health_failure, *policy_applied);
-                if claimed != signed {
-                    return Err(Invariant::OtherPolicy { signed, claimed }.into());
-                }
-                self.fail(signed, true, *failed_at);
-                Ok(*failed_at)
+            E::Failed { failed_at, sustained_duration_secs: _, failing_probes: _, policy_applied } => {
+                self.lose_health(policy.on_health_failure, *policy_applied, *failed_at)?;
+                failed_at
             }
-            (S::Soaking, E::Converged { converged_at, current_closure }) => {
-                self.converge(*converged_at, current_closure)?;
-                Ok(*converged_at)
-            }
-            (S::Failed, E::RollbackComplete { reverted_to_closure, exit_code, completed_at }) => {
+            E::RollbackComplete { reverted_to_closure, exit_code, completed_at } => {
                 self.end_rollback(reverted_to_closure, *exit_code, *completed_at);
-                Ok(*completed_at)
+                completed_at
             }
-            (
-                S::Pending,
-                E::ActivationStarted { .. }
-                | E::ActivationCompleted { .. }
-                | E::ActivationFailed { .. }
-                | E::ActivationDeferred { .. },
-            )
-            | (S::Activating, E::DispatchAck { .. } | E::DispatchRejected { .. })
-            | (
-                S::Deferred,
-                E::DispatchAck { .. }
-                | E::DispatchRejected { .. }
-                | E::ActivationStarted { .. }
-                | E::ActivationDeferred { .. },
-            )
-            | (
-                S::Pending | S::Activating | S::Deferred,
-                E::ProbeTopologyDeclared { .. }
-                | E::ProbeObservedFirst { .. }
-                | E::ProbeResult { .. }
-                | E::ProbeFailureFirst { .. }
-                | E::Failed { .. }
-                | E::Converged { .. }
-                | E::RollbackComplete { .. },
-            )
-            | (
-                S::Soaking,
-                E::DispatchAck { .. }
-                | E::DispatchRejected { .. }
-                | E::ActivationStarted { .. }
-                | E::ActivationCompleted { .. }
-                | E::ActivationFailed { .. }
-                | E::ActivationDeferred { .. }
-                | E::RollbackComplete { .. },
-            )
-            | (
-                S::Failed,
-                E::DispatchAck { .. }
-                | E::DispatchRejected { .. }
-                | E::ActivationStarted { .. }
-                | E::ActivationCompleted { .. }
-                | E::ActivationFailed { .. }
-                | E::ActivationDeferred { .. }
-                | E::ProbeTopologyDeclared { .. }
-                | E::ProbeObservedFirst { .. }
-                | E::ProbeResult { .. }
-                | E::ProbeFailureFirst { .. }
-                | E::Failed { .. }
-                | E::Converged { .. },
-            )
-            | (S::Converged | S::Reverted, _) => Err(StepError::IllegalForState { from, event: kind.name() }),
-        }
+            E::Converged { converged_at, current_closure } => {
+                self.converge(*converged_at, current_closure)?;
+                converged_at
+            }
+        };
+        Ok(*at)
+    }
+
+    fn reject(&mut self, reason: RejectReason, log_index: u64) -> Result<(), Invariant> {
+        self.next.known_dispatch(log_index).ok_or(Invariant::DispatchUnknown { log_index })?;
+        self.next.rejected.insert(log_index, reason);
+        Ok(())
     }
 
     fn acknowledge(
@@ -261,6 +231,19 @@ impl<R: Role> Turn<R> {
         clear_probes(next);
         next.state = HostState::Soaking;
         self.follows.extend(R::reset_probes(&self.next).map(Effect::Role));
+        Ok(())
+    }
+
+    fn lose_health(
+        &mut self,
+        signed: HealthPolicy,
+        claimed: HealthPolicy,
+        failed_at: DateTime<Utc>,
+    ) -> Result<(), Invariant> {
+        if claimed != signed {
+            return Err(Invariant::OtherPolicy { signed, claimed });
+        }
+        self.fail(signed, true, failed_at);
         Ok(())
     }
 

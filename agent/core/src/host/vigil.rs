@@ -346,3 +346,6 @@ fn cut(mut reason: String) -> String {
     }
     reason
 }
+
+#[cfg(test)]
+mod tests;

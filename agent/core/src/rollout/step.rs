@@ -1,4 +1,4 @@
-//! The one table of the rollout machine: every (state, event) pair by name.
+//! The one table of the rollout machine, and what each of its events does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use super::error::StepError;
 use super::record::{HostEntry, Override, RETENTION_SECS, Record, Verb};
 use crate::document::plan::Plan;
 use crate::host::{QueuedDispatch, after};
-use crate::id::{HostId, RolloutId};
+use crate::id::{HostId, OperatorName, RolloutId};
 use crate::wire::{Cause, HostState, RolloutEvent, RolloutState};
 
 /// What a step reads besides the plan, the record, the event and its place in the log.
@@ -101,6 +101,54 @@ fn open(
     Ok(Step { record, effects })
 }
 
+/// How a rollout takes an event.
+enum Meeting {
+    Act,
+    Ignore,
+    Refuse,
+}
+
+/// The table: every pair by name.
+fn meet(from: RolloutState, event: &RolloutEvent) -> Meeting {
+    use Meeting::{Act, Ignore, Refuse};
+    use RolloutEvent as E;
+    use RolloutState as S;
+    match event {
+        E::RolloutOpened { .. } => Refuse,
+        E::HostJoined { .. } => match from {
+            S::Opening | S::Active | S::Converging | S::Terminal => Act,
+            S::Superseded | S::Reverted | S::Failed => Ignore,
+            S::Pruned => Refuse,
+        },
+        E::HostStateChanged { .. } => match from {
+            S::Active | S::Converging | S::Terminal | S::Superseded | S::Reverted | S::Failed => Act,
+            S::Opening | S::Pruned => Refuse,
+        },
+        E::WaveAdvanced { .. } | E::RolloutTerminal { .. } => match from {
+            S::Opening | S::Active | S::Converging => Act,
+            S::Terminal | S::Superseded | S::Reverted | S::Failed => Ignore,
+            S::Pruned => Refuse,
+        },
+        E::SuccessorOpened { .. } => match from {
+            S::Opening | S::Active | S::Converging | S::Terminal | S::Reverted | S::Failed => Act,
+            S::Superseded => Ignore,
+            S::Pruned => Refuse,
+        },
+        E::RetentionExpired { .. } => match from {
+            S::Terminal | S::Reverted | S::Failed | S::Superseded => Act,
+            S::Opening | S::Active | S::Converging | S::Pruned => Refuse,
+        },
+        E::OperatorClearance { .. } => match from {
+            S::Reverted | S::Failed => Act,
+            S::Opening | S::Active | S::Converging | S::Terminal | S::Superseded | S::Pruned => Refuse,
+        },
+        E::RolloutCancelled { .. } => match from {
+            S::Opening | S::Active | S::Converging => Act,
+            S::Terminal | S::Reverted | S::Failed | S::Superseded | S::Pruned => Refuse,
+        },
+    }
+}
+
 /// A step under way: the record as it will be, and what it asks for.
 struct Turn<'a> {
     plan: &'a Plan,
@@ -111,85 +159,80 @@ struct Turn<'a> {
 }
 
 impl Turn<'_> {
-    /// The table.
     fn apply(&mut self, event: &RolloutEvent) -> Result<(), StepError> {
         use RolloutEvent as E;
-        use RolloutState as S;
         let from = self.next.state;
-        match (from, event) {
-            (S::Opening | S::Active | S::Converging | S::Terminal, E::HostJoined { host_id, wave, .. }) => {
+        match meet(from, event) {
+            Meeting::Act => {}
+            Meeting::Ignore => return Ok(()),
+            Meeting::Refuse => {
+                let rollout_id = self.next.rollout_id.clone();
+                return Err(StepError::IllegalForState { from: Some(from), event: event.kind(), rollout_id });
+            }
+        }
+        match event {
+            // It makes the record, so no record meets it.
+            E::RolloutOpened { .. } => Ok(()),
+            E::HostJoined { host_id, wave, .. } => {
                 self.join(host_id, *wave)?;
-                if from == S::Opening {
-                    self.move_to(S::Active);
+                if from == RolloutState::Opening {
+                    self.move_to(RolloutState::Active);
+                }
+                Ok(())
+            }
+            E::HostStateChanged { host_id, from, to, cause, .. } => {
+                self.host_changed(host_id, *from, *to, *cause)
+            }
+            E::WaveAdvanced { from_wave, to_wave, .. } => self.advance(*from_wave, *to_wave),
+            E::RolloutTerminal { .. } => self.terminate(),
+            E::SuccessorOpened { successor_rollout_id, .. } => self.supersede(successor_rollout_id),
+            E::RetentionExpired { .. } => {
+                self.move_to(RolloutState::Pruned);
+                Ok(())
+            }
+            E::OperatorClearance { operator, reason, .. } => {
+                self.note(Verb::Clear, operator, reason);
+                self.next.clear_failures();
+                self.move_to(RolloutState::Active);
+                Ok(())
+            }
+            E::RolloutCancelled { operator, reason, .. } => {
+                self.note(Verb::Cancel, operator, reason);
+                self.end(RolloutState::Failed);
+                Ok(())
+            }
+        }
+    }
+
+    fn note(&mut self, verb: Verb, operator: &OperatorName, reason: &str) {
+        let (operator, reason) = (operator.clone(), reason.to_owned());
+        self.next.overrides.push(Override { verb, operator, reason, at: self.at });
+    }
+
+    fn host_changed(
+        &mut self,
+        host: &HostId,
+        from: HostState,
+        to: HostState,
+        cause: Cause,
+    ) -> Result<(), StepError> {
+        use RolloutState as S;
+        match self.next.state {
+            S::Opening | S::Active | S::Converging => {
+                if self.move_host(host, from, to, cause)? {
+                    self.judge(to);
                 }
             }
-            (
-                S::Opening | S::Active | S::Converging | S::Terminal | S::Reverted | S::Failed,
-                E::SuccessorOpened { successor_rollout_id, .. },
-            ) => self.supersede(successor_rollout_id)?,
-            (S::Active | S::Converging, E::HostStateChanged { host_id, from, to, cause, .. }) => {
-                if self.move_host(host_id, *from, *to, *cause)? {
-                    self.judge(*to);
-                }
-            }
-            (S::Failed, E::HostStateChanged { host_id, from, to, cause, .. }) => {
-                let moved = self.move_host(host_id, *from, *to, *cause).unwrap_or(false);
-                if moved && *to == HostState::Reverted && !self.next.is_cancelled() {
+            // The rollout is over: a claim that cannot be is ordering noise.
+            S::Failed => {
+                let moved = self.move_host(host, from, to, cause).unwrap_or(false);
+                if moved && to == HostState::Reverted && !self.next.is_cancelled() {
                     self.move_to(S::Reverted);
                     self.quarantine();
                 }
             }
-            (
-                S::Terminal | S::Superseded | S::Reverted,
-                E::HostStateChanged { host_id, from, to, cause, .. },
-            ) => {
-                // The rollout is over: a claim that cannot be is ordering noise.
-                let _ = self.move_host(host_id, *from, *to, *cause);
-            }
-            (S::Opening | S::Active | S::Converging, E::WaveAdvanced { from_wave, to_wave, .. }) => {
-                self.advance(*from_wave, *to_wave)?;
-            }
-            (S::Opening | S::Active | S::Converging, E::RolloutTerminal { .. }) => self.terminate()?,
-            (S::Opening | S::Active | S::Converging, E::RolloutCancelled { operator, reason, .. }) => {
-                let (operator, reason) = (operator.clone(), reason.clone());
-                self.next.overrides.push(Override { verb: Verb::Cancel, operator, reason, at: self.at });
-                self.end(S::Failed);
-            }
-            (S::Reverted | S::Failed, E::OperatorClearance { operator, reason, .. }) => {
-                let (operator, reason) = (operator.clone(), reason.clone());
-                self.next.overrides.push(Override { verb: Verb::Clear, operator, reason, at: self.at });
-                self.next.clear_failures();
-                self.move_to(S::Active);
-            }
-            (S::Terminal | S::Reverted | S::Failed | S::Superseded, E::RetentionExpired { .. }) => {
-                self.move_to(S::Pruned);
-            }
-            (S::Superseded | S::Reverted | S::Failed, E::HostJoined { .. })
-            | (
-                S::Terminal | S::Superseded | S::Reverted | S::Failed,
-                E::WaveAdvanced { .. } | E::RolloutTerminal { .. },
-            )
-            | (S::Superseded, E::SuccessorOpened { .. }) => {}
-            (
-                S::Opening
-                | S::Active
-                | S::Converging
-                | S::Terminal
-                | S::Reverted
-                | S::Failed
-                | S::Superseded,
-                E::RolloutOpened { .. },
-            )
-            | (
-                S::Opening,
-                E::HostStateChanged { .. } | E::RetentionExpired { .. } | E::OperatorClearance { .. },
-            )
-            | (S::Active | S::Converging, E::RetentionExpired { .. } | E::OperatorClearance { .. })
-            | (S::Terminal | S::Superseded, E::OperatorClearance { .. } | E::RolloutCancelled { .. })
-            | (S::Reverted | S::Failed, E::RolloutCancelled { .. })
-            | (S::Pruned, _) => {
-                let rollout_id = self.next.rollout_id.clone();
-                return Err(StepError::IllegalForState { from: Some(from), event: event.kind(), rollout_id });
+            S::Terminal | S::Reverted | S::Superseded | S::Pruned => {
+                let _ = self.move_host(host, from, to, cause);
             }
         }
         Ok(())

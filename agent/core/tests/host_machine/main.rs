@@ -98,68 +98,69 @@ fn numbers_are_checked_before_the_table() {
     assert!(matches!(step::<Mirror>(&record, &context, &other), Err(StepError::OtherRollout { .. })));
 }
 
+fn off_target() -> Invariant {
+    Invariant::OffTarget { target: closure("v2"), observed: closure("v1") }
+}
+
+fn completed_with(observed: &str, exit_code: i32) -> HostEventKind {
+    let observed_current_closure = closure(observed);
+    HostEventKind::ActivationCompleted { observed_current_closure, exit_code, completed_at: at(10) }
+}
+
 #[test]
-fn what_cannot_be_is_refused_by_name() {
+fn moves_that_cannot_be_are_refused_by_name() {
+    let other_policy =
+        Invariant::OtherPolicy { signed: HealthPolicy::RollbackAndHalt, claimed: HealthPolicy::Halt };
+    let soak_not_over = Invariant::SoakNotOver { converged_at: at(69), due_at: at(70) };
+    let cases = [
+        (pending(), ack(8), Invariant::DispatchUnknown { log_index: 8 }),
+        (record_in(HostState::Activating), completed_with("v1", 0), off_target()),
+        (record_in(HostState::Deferred), completed_with("v1", 0), off_target()),
+        (record_in(HostState::Activating), completed_with("v2", 4), Invariant::SwitchFailed { exit_code: 4 }),
+        (healthy(), converged(69, "v2"), soak_not_over),
+        (healthy(), converged(70, "v1"), off_target()),
+        (healthy(), health_failed(HealthPolicy::Halt), other_policy),
+    ];
+    for (record, kind, invariant) in cases {
+        assert_eq!(refusal(&record, kind), StepError::Invariant(invariant));
+    }
+}
+
+#[test]
+fn probes_that_cannot_be_are_refused_by_name() {
     use ProbeMode::{Disabled, Enforce, Observe};
     use ProbeStatus::{Fail, Pass};
-    let undeclared = after_events([ack(7), completed()]);
-    let unseen = after_events([ack(7), completed(), declared()]);
-    let stale = after_events([ack(7), completed(), declared(), result("http", Enforce, Pass, 9)]);
-    let failing = after_events([ack(7), completed(), declared(), result("http", Enforce, Fail, 20)]);
+    let undeclared = || after_events([ack(7), completed()]);
+    let unseen = || after_events([ack(7), completed(), declared()]);
+    let seen =
+        |status, secs| after_events([ack(7), completed(), declared(), result("http", Enforce, status, secs)]);
     let twice = HostEventKind::ProbeTopologyDeclared {
         probes: vec![DeclaredProbe { probe_name: probe("a"), kind: "tcp".into(), mode: Enforce }; 2],
         declared_at: at(11),
     };
-    let off = HostEventKind::ActivationCompleted {
-        observed_current_closure: closure("v1"),
-        exit_code: 0,
-        completed_at: at(10),
+    let http = || probe("http");
+    let not_passing = |status| Invariant::ProbeNotPassing { probe_name: http(), status };
+    let stale = Invariant::ProbeStale {
+        probe_name: http(),
+        last_observed_at: at(9),
+        activation_completed_at: at(10),
     };
-    let broken = HostEventKind::ActivationCompleted {
-        observed_current_closure: closure("v2"),
-        exit_code: 4,
-        completed_at: at(10),
-    };
-    let off_target = || Invariant::OffTarget { target: closure("v2"), observed: closure("v1") };
-    let not_passing = |status| Invariant::ProbeNotPassing { probe_name: probe("http"), status };
+    let other_mode = Invariant::OtherProbeMode { probe_name: http(), declared: Enforce, got: Observe };
     let late = || converged(70, "v2");
     let cases = [
-        (pending(), ack(8), Invariant::DispatchUnknown { log_index: 8 }),
-        (record_in(HostState::Activating), off.clone(), off_target()),
-        (record_in(HostState::Deferred), off, off_target()),
-        (record_in(HostState::Activating), broken, Invariant::SwitchFailed { exit_code: 4 }),
-        (undeclared.clone(), late(), Invariant::ProbesNotDeclared),
-        (undeclared.clone(), result("http", Enforce, Pass, 20), Invariant::ProbesNotDeclared),
-        (undeclared, twice, Invariant::ProbeDeclaredTwice { probe_name: probe("a") }),
-        (unseen.clone(), late(), not_passing(None)),
-        (failing, late(), not_passing(Some(Fail))),
+        (undeclared(), late(), Invariant::ProbesNotDeclared),
+        (undeclared(), result("http", Enforce, Pass, 20), Invariant::ProbesNotDeclared),
+        (undeclared(), twice, Invariant::ProbeDeclaredTwice { probe_name: probe("a") }),
+        (unseen(), late(), not_passing(None)),
+        (seen(Fail, 20), late(), not_passing(Some(Fail))),
+        (seen(Pass, 9), late(), stale),
         (
-            stale,
-            late(),
-            Invariant::ProbeStale {
-                probe_name: probe("http"),
-                last_observed_at: at(9),
-                activation_completed_at: at(10),
-            },
-        ),
-        (healthy(), converged(69, "v2"), Invariant::SoakNotOver { converged_at: at(69), due_at: at(70) }),
-        (healthy(), converged(70, "v1"), off_target()),
-        (
-            unseen.clone(),
+            unseen(),
             result("tcp", Enforce, Pass, 20),
             Invariant::ProbeNotDeclared { probe_name: probe("tcp") },
         ),
-        (
-            unseen.clone(),
-            failure_first("http", Observe, 20),
-            Invariant::OtherProbeMode { probe_name: probe("http"), declared: Enforce, got: Observe },
-        ),
-        (unseen, result("old", Disabled, Pass, 20), Invariant::ProbeDisabled { probe_name: probe("old") }),
-        (
-            healthy(),
-            health_failed(HealthPolicy::Halt),
-            Invariant::OtherPolicy { signed: HealthPolicy::RollbackAndHalt, claimed: HealthPolicy::Halt },
-        ),
+        (unseen(), failure_first("http", Observe, 20), other_mode),
+        (unseen(), result("old", Disabled, Pass, 20), Invariant::ProbeDisabled { probe_name: probe("old") }),
     ];
     for (record, kind, invariant) in cases {
         assert_eq!(refusal(&record, kind), StepError::Invariant(invariant));

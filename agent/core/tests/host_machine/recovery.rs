@@ -33,86 +33,78 @@ fn ended(exit_code: i32) -> Job {
     Job::Ended { exit_code, stderr_tail: "end".into() }
 }
 
+fn recovered(record: &Record, found: &Found) -> Recovery {
+    recover(record, &policy(HealthPolicy::RollbackAndHalt), found, at(300))
+}
+
+fn started() -> Record {
+    after_events([ack(7), samples()[2].0.clone()])
+}
+
 #[test]
-fn a_restarted_host_does_what_the_table_of_boot_says() {
+fn a_restarted_host_does_what_it_still_owes() {
     use Boot::{Other, Same};
-    let started = after_events([ack(7), samples()[2].0.clone()]);
-    let in_state = record_in;
-    let fails = |code| Some(code);
-    let cases: Vec<(&str, Record, Found, Result<Recovery, Option<i32>>)> = vec![
-        ("pending", in_state(HostState::Pending), found(Other, Job::None, None), Ok(Recovery::Nothing)),
-        ("owed", in_state(HostState::Activating), found(Same, Job::None, Some("v1")), Ok(Recovery::Fire)),
-        ("owed", in_state(HostState::Activating), found(Other, Job::None, Some("v1")), Ok(Recovery::Fire)),
-        ("never began", started.clone(), found(Same, Job::None, Some("v1")), Ok(Recovery::Fire)),
-        ("running", started.clone(), found(Same, Job::Running, Some("v1")), Ok(Recovery::Wait)),
-        ("on target", started.clone(), found(Same, ended(0), Some("v2")), Err(None)),
-        ("on target after a reboot", started.clone(), found(Other, Job::None, Some("v2")), Err(None)),
-        ("failed", started.clone(), found(Same, ended(4), Some("v1")), Err(fails(4))),
-        ("failed on target", started.clone(), found(Same, ended(4), Some("v2")), Err(fails(4))),
-        ("back", started.clone(), found(Other, Job::None, Some("v1")), Err(fails(NO_EXIT_CODE))),
-        ("third", started.clone(), found(Same, ended(0), Some("v3")), Err(fails(THIRD_CLOSURE_EXIT_CODE))),
-        ("third", started.clone(), found(Other, Job::None, Some("v3")), Err(fails(THIRD_CLOSURE_EXIT_CODE))),
-        ("nobody knows", started, found(Same, ended(0), None), Err(fails(0))),
-        ("deferred", in_state(HostState::Deferred), found(Same, Job::None, Some("v1")), Ok(Recovery::Wait)),
-        ("deferred, booted", in_state(HostState::Deferred), found(Other, Job::None, Some("v2")), Err(None)),
-        (
-            "deferred, booted elsewhere",
-            in_state(HostState::Deferred),
-            found(Other, Job::None, Some("v1")),
-            Err(fails(NO_EXIT_CODE)),
-        ),
-        (
-            "soaking",
-            in_state(HostState::Soaking),
-            found(Same, Job::None, Some("v2")),
-            Ok(Recovery::ResetProbes { soak_again: false }),
-        ),
-        (
-            "soaking, rebooted",
-            in_state(HostState::Soaking),
-            found(Other, Job::None, None),
-            Ok(Recovery::ResetProbes { soak_again: true }),
-        ),
-        (
-            "rollback",
-            in_state(HostState::Failed),
-            found(Other, Job::None, Some("v2")),
-            Ok(Recovery::FireRollback { closure: closure("v1") }),
-        ),
-        (
-            "rollback known to have failed",
-            after_events([ack(7), activation_failed(1), rolled_back("v1", 1)]),
-            found(Other, Job::None, Some("v2")),
-            Ok(Recovery::Nothing),
-        ),
-        (
-            "converged",
-            in_state(HostState::Converged),
-            found(Other, Job::None, Some("v1")),
-            Ok(Recovery::Nothing),
-        ),
-        (
-            "reverted",
-            in_state(HostState::Reverted),
-            found(Other, Job::None, Some("v2")),
-            Ok(Recovery::Nothing),
-        ),
+    let gave_up = after_events([ack(7), activation_failed(1), rolled_back("v1", 1)]);
+    let rollback = Recovery::FireRollback { closure: closure("v1") };
+    let reset = |soak_again| Recovery::ResetProbes { soak_again };
+    let cases = [
+        (record_in(HostState::Pending), found(Other, Job::None, None), Recovery::Nothing),
+        (record_in(HostState::Activating), found(Same, Job::None, Some("v1")), Recovery::Fire),
+        (record_in(HostState::Activating), found(Other, Job::None, Some("v1")), Recovery::Fire),
+        (started(), found(Same, Job::None, Some("v1")), Recovery::Fire),
+        (started(), found(Same, Job::Running, Some("v1")), Recovery::Wait),
+        (record_in(HostState::Deferred), found(Same, Job::None, Some("v1")), Recovery::Wait),
+        (record_in(HostState::Soaking), found(Same, Job::None, Some("v2")), reset(false)),
+        (record_in(HostState::Soaking), found(Other, Job::None, None), reset(true)),
+        (record_in(HostState::Failed), found(Other, Job::None, Some("v2")), rollback),
+        (gave_up, found(Other, Job::None, Some("v2")), Recovery::Nothing),
+        (record_in(HostState::Converged), found(Other, Job::None, Some("v1")), Recovery::Nothing),
+        (record_in(HostState::Reverted), found(Other, Job::None, Some("v2")), Recovery::Nothing),
     ];
-    let policy = policy(HealthPolicy::RollbackAndHalt);
-    for (name, record, found, wanted) in cases {
-        let got = recover(&record, &policy, &found, at(300));
-        match (wanted, got) {
-            (Ok(wanted), got) => assert_eq!(got, wanted, "{name}"),
-            (Err(None), Recovery::Emit(kind @ HostEventKind::ActivationCompleted { .. })) => {
-                try_apply(&record, kind, HealthPolicy::Halt).unwrap();
-            }
-            (Err(Some(code)), Recovery::Emit(HostEventKind::ActivationFailed { exit_code, .. })) => {
-                assert_eq!(exit_code, code, "{name}");
-            }
-            (Err(_), got) => panic!("{name}: {got:?}"),
-        }
+    for (record, found, wanted) in cases {
+        assert_eq!(recovered(&record, &found), wanted, "{:?} {found:?}", record.state);
     }
-    let left = recover(&healthy(), &policy, &found(Same, Job::None, Some("v1")), at(300));
+}
+
+#[test]
+fn a_restarted_host_on_its_target_has_completed() {
+    let deferred = record_in(HostState::Deferred);
+    let cases = [
+        (started(), found(Boot::Same, ended(0), Some("v2"))),
+        (started(), found(Boot::Other, Job::None, Some("v2"))),
+        (deferred.clone(), found(Boot::Other, Job::None, Some("v2"))),
+        (deferred, found(Boot::Same, Job::None, Some("v2"))),
+    ];
+    for (record, found) in cases {
+        let Recovery::Emit(kind) = recovered(&record, &found) else { panic!("{found:?}") };
+        let soaking = try_apply(&record, kind, HealthPolicy::Halt).unwrap();
+        assert_eq!(soaking.state, HostState::Soaking);
+    }
+}
+
+#[test]
+fn a_restarted_host_off_its_target_has_failed() {
+    use Boot::{Other, Same};
+    let cases = [
+        (started(), found(Same, ended(4), Some("v1")), 4, true),
+        (started(), found(Same, ended(4), Some("v2")), 4, true),
+        (started(), found(Other, Job::None, Some("v1")), NO_EXIT_CODE, true),
+        (started(), found(Same, ended(0), None), 0, true),
+        (started(), found(Same, ended(0), Some("v3")), THIRD_CLOSURE_EXIT_CODE, false),
+        (started(), found(Other, Job::None, Some("v3")), THIRD_CLOSURE_EXIT_CODE, false),
+        (started(), found(Same, ended(THIRD_CLOSURE_EXIT_CODE), Some("v1")), NO_EXIT_CODE, true),
+        (record_in(HostState::Deferred), found(Other, Job::None, Some("v1")), NO_EXIT_CODE, true),
+    ];
+    for (record, found, code, rolls_back) in cases {
+        let Recovery::Emit(kind) = recovered(&record, &found) else { panic!("{found:?}") };
+        assert!(
+            matches!(&kind, HostEventKind::ActivationFailed { exit_code, .. } if *exit_code == code),
+            "{kind:?}"
+        );
+        let failed = try_apply(&record, kind, HealthPolicy::RollbackAndHalt).unwrap();
+        assert_eq!(failed.owes_rollback(), rolls_back, "{found:?}");
+    }
+    let left = recovered(&healthy(), &found(Same, Job::None, Some("v1")));
     let Recovery::Emit(HostEventKind::Failed { failing_probes, .. }) = left else { panic!("{left:?}") };
     assert!(failing_probes.is_empty());
 }
