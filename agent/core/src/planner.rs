@@ -65,12 +65,18 @@ fn adoptions(view: &View<'_>) -> Vec<LogStatement> {
 /// Dispatches that came to nothing by evidence, so that the log may dispatch their hosts again.
 fn withdrawals(view: &View<'_>) -> Vec<LogStatement> {
     let slots = view.ledger.slots();
-    let spent = slots.hosts().flat_map(|host| slots.of(host).map(move |slot| (host, slot))).filter(|(host, slot)| {
-        let pending = view.ledger.record(host, &slot.rollout).is_none_or(|it| it.record.state == HostState::Pending);
-        !slot.withdrawn && pending && view.is_free(host, slot)
-    });
+    let spent =
+        slots.hosts().flat_map(|host| slots.of(host).map(move |slot| (host, slot))).filter(|(host, slot)| {
+            let pending = view
+                .ledger
+                .record(host, &slot.rollout)
+                .is_none_or(|it| it.record.state == HostState::Pending);
+            !slot.withdrawn && pending && view.is_free(host, slot)
+        });
     let decisions = spent.map(|(_, slot)| slot.decision);
-    decisions.map(|DecisionId { log_index, ordinal }| LogStatement::Withdrawn { log_index, ordinal }).collect()
+    decisions
+        .map(|DecisionId { log_index, ordinal }| LogStatement::Withdrawn { log_index, ordinal })
+        .collect()
 }
 
 /// Rollouts of newly adopted refs; only the newest ref of a channel opens, and only for the newest fleet document.
@@ -84,7 +90,8 @@ fn openings(view: &View<'_>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
         if !current || documents.is_blocked(channel) || ledger.rollouts().contains_key(&id) {
             continue;
         }
-        let open = ledger.rollouts().values().filter(|record| record.channel == *channel && record.state.is_open());
+        let open =
+            ledger.rollouts().values().filter(|record| record.channel == *channel && record.state.is_open());
         events.extend(open.map(|record| RolloutEvent::SuccessorOpened {
             superseded_rollout_id: record.rollout_id.clone(),
             successor_rollout_id: id.clone(),
@@ -104,8 +111,12 @@ fn openings(view: &View<'_>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
 fn operators_orders(view: &View<'_>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
     let mut events = Vec::new();
     let mut touched = BTreeSet::new();
-    for command in view.ledger.commands().filter(|command| !view.ledger.adopted().handled.contains(&command.hash)) {
-        let (Verb::Cancel { rollout } | Verb::ClearRollout { rollout }) = &command.document.verb else { continue };
+    for command in
+        view.ledger.commands().filter(|command| !view.ledger.adopted().handled.contains(&command.hash))
+    {
+        let (Verb::Cancel { rollout } | Verb::ClearRollout { rollout }) = &command.document.verb else {
+            continue;
+        };
         let Some(record) = view.ledger.rollouts().get(rollout) else { continue };
         let Some(operator) = view.ledger.documents().signer_name(command.signers()) else { continue };
         let (rollout_id, reason) = (rollout.clone(), command.document.reason.clone());
@@ -205,7 +216,9 @@ fn joins(view: &View<'_>, hold: &BTreeSet<HostId>, at: DateTime<Utc>) -> Vec<Rol
         }
     }
     for id in newest.into_values() {
-        let (Some(plan), Some(record)) = (view.ledger.plan(id), view.ledger.rollouts().get(id)) else { continue };
+        let (Some(plan), Some(record)) = (view.ledger.plan(id), view.ledger.rollouts().get(id)) else {
+            continue;
+        };
         let takes = record.state.is_open() || record.state == RolloutState::Terminal;
         for (wave, hosts) in (0..=record.current_wave).zip(&plan.waves).filter(|_| takes) {
             for host in hosts.hosts.iter().filter(|host| !hold.contains(*host)) {

@@ -101,7 +101,10 @@ impl View<'_> {
     /// Whether the host can never act on this dispatch any more, since it signed something later than its end.
     pub fn has_expired(&self, host: &HostId, slot: &Slot) -> bool {
         let Some(feed) = self.ledger.feed(host) else {
-            return self.presences.of(host).is_some_and(|seen| seen.presence.head_seq == 0 && seen.at > slot.not_after);
+            return self
+                .presences
+                .of(host)
+                .is_some_and(|seen| seen.presence.head_seq == 0 && seen.at > slot.not_after);
         };
         if feed.answer(slot.decision.log_index).is_some() {
             return false;
@@ -152,7 +155,9 @@ impl View<'_> {
             HostState::Reverted => return Standing::Failed(Failure::Reverted),
             HostState::Deferred => {
                 let since = mirrored.reported_at.unwrap_or(record.dispatched_at);
-                return Standing::Deferred { timed_out: now > since + secs(plan.policy.deferred_timeout_secs) };
+                return Standing::Deferred {
+                    timed_out: now > since + secs(plan.policy.deferred_timeout_secs),
+                };
             }
             HostState::Pending | HostState::Activating | HostState::Soaking => {}
         }
@@ -201,7 +206,9 @@ impl View<'_> {
         match self.standing(plan, host, now) {
             Standing::Failed(_) if self.was_cleared(host, &plan.rollout_id) => Some(Excuse::Cleared),
             Standing::Deferred { timed_out: true } => Some(Excuse::DeferredTooLong),
-            Standing::Waiting if self.presences.reach(host, self.mono) == Reach::Offline => Some(Excuse::Offline),
+            Standing::Waiting if self.presences.reach(host, self.mono) == Reach::Offline => {
+                Some(Excuse::Offline)
+            }
             Standing::Waiting
             | Standing::Failed(_)
             | Standing::Deferred { timed_out: false }
@@ -247,7 +254,9 @@ impl View<'_> {
 
     /// Whether the newest fleet document that counts lacks the host, or has it on another channel.
     pub fn is_off_channel(&self, host: &HostId, channel: &ChannelId) -> bool {
-        self.ledger.counting_fleet().is_some_and(|fleet| fleet.hosts.get(host).is_none_or(|entry| entry.channel != *channel))
+        self.ledger
+            .counting_fleet()
+            .is_some_and(|fleet| fleet.hosts.get(host).is_none_or(|entry| entry.channel != *channel))
     }
 
     fn is_removed(&self, host: &HostId) -> bool {

@@ -46,7 +46,8 @@ pub fn judge(view: &View<'_>, derived: &Derived, now: DateTime<Utc>) -> Judgemen
 }
 
 fn judge_dispatch(view: &View<'_>, derived: &Derived, now: DateTime<Utc>) -> Judgement {
-    let DecisionBody::Dispatch { host, rollout_id, target_closure, not_after, .. } = &derived.decision.body else {
+    let DecisionBody::Dispatch { host, rollout_id, target_closure, not_after, .. } = &derived.decision.body
+    else {
         return Judgement::Wait("not a dispatch".to_owned());
     };
     let Some(plan) = view.ledger.plan(rollout_id) else {
@@ -63,7 +64,10 @@ fn judge_dispatch(view: &View<'_>, derived: &Derived, now: DateTime<Utc>) -> Jud
         slot.rollout == *rollout_id && slot.decision.log_index != log_index && !view.is_free(host, slot)
     });
     if let Some(slot) = older {
-        return Judgement::Wait(format!("the dispatch of log entry {} still stands", slot.decision.log_index));
+        return Judgement::Wait(format!(
+            "the dispatch of log entry {} still stands",
+            slot.decision.log_index
+        ));
     }
     match gate::admit(view, plan, host, now) {
         Ok(()) => Judgement::Endorse,
@@ -116,15 +120,17 @@ fn judge_transition(view: &View<'_>, event: &RolloutEvent, now: DateTime<Utc>) -
             if failed > allowed || record.state == RolloutState::Active {
                 Judgement::Endorse
             } else {
-                Judgement::Wait(format!("{failed} hosts failed by this coordinator's evidence, {allowed} may"))
+                Judgement::Wait(format!(
+                    "{failed} hosts failed by this coordinator's evidence, {allowed} may"
+                ))
             }
         }
-        RolloutEvent::RolloutCancelled { .. } => by_command(view, "cancels", |verb| {
-            matches!(verb, Verb::Cancel { rollout } if rollout == id)
-        }),
-        RolloutEvent::OperatorClearance { .. } => by_command(view, "clears", |verb| {
-            matches!(verb, Verb::ClearRollout { rollout } if rollout == id)
-        }),
+        RolloutEvent::RolloutCancelled { .. } => {
+            by_command(view, "cancels", |verb| matches!(verb, Verb::Cancel { rollout } if rollout == id))
+        }
+        RolloutEvent::OperatorClearance { .. } => {
+            by_command(view, "clears", |verb| matches!(verb, Verb::ClearRollout { rollout } if rollout == id))
+        }
     }
 }
 

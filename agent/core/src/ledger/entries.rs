@@ -199,9 +199,10 @@ impl Ledger {
             return;
         };
         let channel = id.channel();
-        let open = self.rollouts.iter().find(|(other, record)| {
-            **other != id && record.state.is_open() && other.channel() == channel
-        });
+        let open = self
+            .rollouts
+            .iter()
+            .find(|(other, record)| **other != id && record.state.is_open() && other.channel() == channel);
         let context = StepContext { open_on_channel: open.map(|(id, _)| id) };
         let step = match rollout::step(&plan, self.rollouts.get(&id), event, index, &context) {
             Ok(step) => step,
@@ -213,7 +214,8 @@ impl Ledger {
         self.rollouts.insert(id.clone(), step.record);
         self.write_rollout(&id, position);
         for effect in step.effects {
-            let decision = DecisionId { log_index: index, ordinal: u32::try_from(bodies.len()).unwrap_or(u32::MAX) };
+            let decision =
+                DecisionId { log_index: index, ordinal: u32::try_from(bodies.len()).unwrap_or(u32::MAX) };
             if let Some(body) = self.rollout_effect(decision, event, effect) {
                 bodies.push((body, Because::Event(event.clone())));
             }
@@ -250,10 +252,22 @@ impl Ledger {
             }
             Effect::UpdateCurrentWave { rollout_id, wave } => {
                 let state = self.rollouts.get(&rollout_id)?.state;
-                Some(DecisionBody::RolloutTransition { rollout_id, from: Some(state), to: state, wave, at: event.at() })
+                Some(DecisionBody::RolloutTransition {
+                    rollout_id,
+                    from: Some(state),
+                    to: state,
+                    wave,
+                    at: event.at(),
+                })
             }
             Effect::InsertQuarantineFromRollout { channel, closure, host, evidence } => {
-                Some(DecisionBody::Quarantine { channel, closure, rollout_id: event.rollout_id().clone(), host, evidence })
+                Some(DecisionBody::Quarantine {
+                    channel,
+                    closure,
+                    rollout_id: event.rollout_id().clone(),
+                    host,
+                    evidence,
+                })
             }
             Effect::QueueDispatch(dispatch) => {
                 let host = dispatch.host.clone();

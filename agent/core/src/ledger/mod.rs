@@ -294,9 +294,7 @@ impl Ledger {
     }
 
     /// Closures barred from channels by certified decisions that no operator lifted.
-    pub fn quarantines(
-        &self,
-    ) -> impl Iterator<Item = (&ChannelId, &Closure, DecisionId, &Quarantine)> {
+    pub fn quarantines(&self) -> impl Iterator<Item = (&ChannelId, &Closure, DecisionId, &Quarantine)> {
         self.quarantines.iter().flat_map(move |((channel, closure), decisions)| {
             decisions
                 .iter()
@@ -448,7 +446,8 @@ impl Ledger {
             return;
         };
         let before = mirrored.record.state;
-        let step = match host::step::<Mirror>(&mirrored.record, &HostContext { policy: &plan.policy }, event) {
+        let step = match host::step::<Mirror>(&mirrored.record, &HostContext { policy: &plan.policy }, event)
+        {
             Ok(step) => step,
             Err(error) => {
                 self.alarm(format!("{host} reports what cannot be in {}: {error}", event.rollout_id));
@@ -508,7 +507,8 @@ impl Ledger {
 
     /// Opens the record of a dispatched host, or refreshes it if the host is dispatched anew.
     fn open_record(&mut self, log_index: u64, dispatch: &DecisionBody) {
-        let DecisionBody::Dispatch { host, rollout_id, target_closure, soak_due_at, soak_secs, .. } = dispatch
+        let DecisionBody::Dispatch { host, rollout_id, target_closure, soak_due_at, soak_secs, .. } =
+            dispatch
         else {
             return;
         };
@@ -518,7 +518,8 @@ impl Ledger {
                 if mirrored.record.state != HostState::Pending || mirrored.record.log_index >= log_index {
                     return;
                 }
-                mirrored.record = mirrored.record.redispatch(dispatched_at, *soak_due_at, *soak_secs, log_index);
+                mirrored.record =
+                    mirrored.record.redispatch(dispatched_at, *soak_due_at, *soak_secs, log_index);
                 mirrored
             }
             None => Mirrored {
@@ -628,7 +629,10 @@ impl Ledger {
     fn note_newest(&mut self, rollout: &RolloutId) {
         let channel = rollout.channel();
         let order = |id: &RolloutId| {
-            (self.rollouts.get(id).map(|record| record.opened_log_index), self.plans.get(id).map(|plan| plan.order))
+            (
+                self.rollouts.get(id).map(|record| record.opened_log_index),
+                self.plans.get(id).map(|plan| plan.order),
+            )
         };
         if self.newest.get(&channel).is_none_or(|known| order(known) <= order(rollout)) {
             self.newest.insert(channel, rollout.clone());

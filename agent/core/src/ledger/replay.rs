@@ -104,7 +104,9 @@ pub fn rebuild(mut ledger: Ledger, rows: &impl Rows) -> Result<(Ledger, Views), 
         let Reference { table, key } = Reference::read(&value).map_err(unreadable)?;
         let value = rows.get(table, &key).map_err(RebuildError::Store)?;
         ledger.relearn(position, Row { table, key, value })?;
-        for change in ledger.take_batch().0.into_iter().filter(|change| Table::DERIVED.contains(&change.table)) {
+        for change in
+            ledger.take_batch().0.into_iter().filter(|change| Table::DERIVED.contains(&change.table))
+        {
             match change.value {
                 Some(value) => views.insert((change.table, change.key), value),
                 None => views.remove(&(change.table, change.key)),

@@ -173,7 +173,13 @@ impl Node {
     }
 
     /// A coordinator said what it has stored; what a quorum has stored of this host leaves the outbound queue.
-    pub(super) fn take_marks(&mut self, turn: &mut Turn, by: &HostId, feeds: &[FeedMark], documents: &[Digest]) {
+    pub(super) fn take_marks(
+        &mut self,
+        turn: &mut Turn,
+        by: &HostId,
+        feeds: &[FeedMark],
+        documents: &[Digest],
+    ) {
         let roster = self.ledger.roster().clone();
         let Some(electorate) = roster.electorate(roster.serial()) else { return };
         if !electorate.members.values().any(|host| host == by) {

@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use muster_signing::{Digest, PublicKey, Purpose, Signature, SigningKey, assemble, seal, sha256, sign_decision};
+use muster_signing::{
+    Digest, PublicKey, Purpose, Signature, SigningKey, assemble, seal, sha256, sign_decision,
+};
 
 use super::door::CoordinatorMessage;
 use super::turn::Turn;
@@ -163,7 +165,8 @@ impl Coordinator {
             Some(planned) if self.plan_wanted => planned.after(PLAN_DEBOUNCE),
             Some(planned) => planned.after(PLAN_INTERVAL),
         });
-        let review = self.approvals.values().map(|it| it.sent.unwrap_or(it.began).after(REVIEW_INTERVAL)).min();
+        let review =
+            self.approvals.values().map(|it| it.sent.unwrap_or(it.began).after(REVIEW_INTERVAL)).min();
         let publish = self.unpublished.values().map(|it| it.at).min();
         [self.log.wakes_at(), plan, review, publish].into_iter().flatten().min()
     }
@@ -336,10 +339,8 @@ impl Node {
                 }
             }
         }
-        let payloads = statements
-            .into_iter()
-            .map(|what| codec::encode(&LogPayload { rules: RULES, what }))
-            .collect();
+        let payloads =
+            statements.into_iter().map(|what| codec::encode(&LogPayload { rules: RULES, what })).collect();
         match coordinator.log.propose(now, payloads) {
             Ok((_, ready)) => self.absorb(turn, ready),
             Err(error) => turn.outputs.push(Output::Tell(Note::Warning { message: error.to_string() })),
@@ -359,8 +360,13 @@ impl Node {
             tentative: &nobody,
             mono: now.mono,
         };
-        let others: Vec<PublicKey> =
-            coordinator.electorate.members.keys().filter(|key| **key != self.signer.public()).copied().collect();
+        let others: Vec<PublicKey> = coordinator
+            .electorate
+            .members
+            .keys()
+            .filter(|key| **key != self.signer.public())
+            .copied()
+            .collect();
         for (id, approval) in &mut coordinator.approvals {
             if approval.said.is_some() {
                 if approval.sent.is_none_or(|sent| now.mono >= sent.after(REVIEW_INTERVAL)) {
@@ -435,7 +441,10 @@ impl Node {
                 approval.signatures.insert(*endorsement.endorsed.signer(), *endorsement.endorsed.signature());
             }
             Some(_) => {
-                let message = format!("{} signed another decision {id:?} than the log led to here", endorsement.endorsed.signer());
+                let message = format!(
+                    "{} signed another decision {id:?} than the log led to here",
+                    endorsement.endorsed.signer()
+                );
                 turn.outputs.push(Output::Tell(Note::Alarm { message }));
             }
             None if id.log_index > self.ledger.applied() && coordinator.early.len() < EARLY_MAX => {
@@ -464,7 +473,9 @@ impl Node {
                     turn.changed = true;
                 }
             }
-            None if id.log_index > self.ledger.applied() && coordinator.early_objections.len() < EARLY_MAX => {
+            None if id.log_index > self.ledger.applied()
+                && coordinator.early_objections.len() < EARLY_MAX =>
+            {
                 coordinator.early_objections.entry(id).or_default().insert(by);
             }
             None => {}
@@ -482,7 +493,9 @@ impl Node {
             .map(|(id, _)| *id)
             .collect();
         for id in ready {
-            let Some(approval) = self.coordinator.as_ref().and_then(|it| it.approvals.get(&id)) else { continue };
+            let Some(approval) = self.coordinator.as_ref().and_then(|it| it.approvals.get(&id)) else {
+                continue;
+            };
             let bytes = assemble(&approval.bytes, &approval.signatures);
             let took = turn.now.mono.since(approval.began);
             match verify::certificate(&roster, &bytes) {

@@ -18,8 +18,8 @@ use chrono::{DateTime, Utc};
 use muster_signing::{SignedDocument, SigningKey, Verified};
 
 pub use door::{
-    BackendKind, CoordinatorMessage, HostOrder, HostReport, Input, Job, MessageRef, Note, Origin, Output, Receipt,
-    RequestId, Settings, Topic, Verdict,
+    BackendKind, CoordinatorMessage, HostOrder, HostReport, Input, Job, MessageRef, Note, Origin, Output,
+    Receipt, RequestId, Settings, Topic, Verdict,
 };
 pub use restore::StartError;
 
@@ -154,7 +154,8 @@ impl Node {
         let hash = document.digest();
         let documents = self.ledger.documents();
         let now = turn.now.utc;
-        let checked = if published { documents.check_publish(document, now) } else { documents.check(document, now) };
+        let checked =
+            if published { documents.check_publish(document, now) } else { documents.check(document, now) };
         let accepted = match checked {
             Ok(Acceptance::New(accepted)) => accepted,
             Ok(Acceptance::Duplicate) => return Ok(Receipt { hash, duplicate: true }),
@@ -199,7 +200,8 @@ impl Node {
 
     /// Begins to coordinate once a fleet document names this host.
     pub(super) fn begin_coordinating(&mut self, now: Now) {
-        let Some(electorate) = self.ledger.documents().fleet().map(|fleet| fleet.document.electorate()) else {
+        let Some(electorate) = self.ledger.documents().fleet().map(|fleet| fleet.document.electorate())
+        else {
             return;
         };
         if self.coordinator.is_some() || !electorate.members.contains_key(&self.signer.public()) {

@@ -54,8 +54,12 @@ impl Node {
     pub(super) fn begin_own(&mut self, turn: &mut Turn) {
         turn.outputs.push(Output::Order(HostOrder::Observe));
         let me = self.settings.host.clone();
-        let open: Vec<host::Record> =
-            self.ledger.records_of(&me).map(|it| it.record.clone()).filter(host::Record::is_in_flight).collect();
+        let open: Vec<host::Record> = self
+            .ledger
+            .records_of(&me)
+            .map(|it| it.record.clone())
+            .filter(host::Record::is_in_flight)
+            .collect();
         for record in open {
             let Some(plan) = self.ledger.plan(&record.rollout_id).cloned() else { continue };
             let rollback = record.state == HostState::Failed;
@@ -82,7 +86,11 @@ impl Node {
                 Answer::Hold => {}
                 Answer::Acknowledge => {
                     let current_closure_at_dispatch = self.own.running.clone().flatten();
-                    let kind = HostEventKind::DispatchAck { current_closure_at_dispatch, received_at: now, log_index };
+                    let kind = HostEventKind::DispatchAck {
+                        current_closure_at_dispatch,
+                        received_at: now,
+                        log_index,
+                    };
                     self.emit(turn, rollout_id, kind);
                 }
                 Answer::Reject(reason) => {
@@ -176,9 +184,11 @@ impl Node {
     /// An event that the host machine refuses is not made: something overtook it, and the refusal is told.
     pub(super) fn emit(&mut self, turn: &mut Turn, rollout: &RolloutId, kind: HostEventKind) {
         let me = self.settings.host.clone();
-        let (Some(mirrored), Some(plan)) = (self.ledger.record(&me, rollout), self.ledger.plan(rollout).cloned())
+        let (Some(mirrored), Some(plan)) =
+            (self.ledger.record(&me, rollout), self.ledger.plan(rollout).cloned())
         else {
-            return turn.tell(Note::Warning { message: format!("{} of {rollout}, which is not held", kind.name()) });
+            return turn
+                .tell(Note::Warning { message: format!("{} of {rollout}, which is not held", kind.name()) });
         };
         let event = HostEvent { rollout_id: rollout.clone(), seq: mirrored.record.last_event_seq + 1, kind };
         let context = HostContext { policy: &plan.policy };
@@ -317,7 +327,8 @@ impl Node {
             }
             HostReport::SwitchEnded { rollout, exit_code, stderr_tail, observed } => {
                 self.own.running = Some(observed.clone());
-                let Some(record) = self.own_record(&rollout).filter(|it| it.state == HostState::Activating) else {
+                let Some(record) = self.own_record(&rollout).filter(|it| it.state == HostState::Activating)
+                else {
                     return;
                 };
                 let now = turn.now.utc;
@@ -333,15 +344,19 @@ impl Node {
                 self.emit(turn, &rollout, kind);
                 self.start_probes(turn);
             }
-            HostReport::ProbesDeclared { generation, probes } if generation == self.own.generation => match probes {
-                Ok(probes) => {
-                    if let Some((rollout, vigil)) = &mut self.own.vigil {
-                        let (rollout, events) = (rollout.clone(), vigil.declared(turn.now, probes));
-                        self.emit_all(turn, &rollout, events);
+            HostReport::ProbesDeclared { generation, probes } if generation == self.own.generation => {
+                match probes {
+                    Ok(probes) => {
+                        if let Some((rollout, vigil)) = &mut self.own.vigil {
+                            let (rollout, events) = (rollout.clone(), vigil.declared(turn.now, probes));
+                            self.emit_all(turn, &rollout, events);
+                        }
+                    }
+                    Err(why) => {
+                        turn.tell(Note::Alarm { message: format!("health checks cannot be read: {why}") })
                     }
                 }
-                Err(why) => turn.tell(Note::Alarm { message: format!("health checks cannot be read: {why}") }),
-            },
+            }
             HostReport::ProbeRan { generation, run } if generation == self.own.generation => {
                 self.probe_ran(turn, run);
             }
@@ -368,7 +383,8 @@ impl Node {
     /// What became of a job that an earlier life of the agent left.
     fn inspected(&mut self, turn: &mut Turn, rollout: &RolloutId, found: &host::Found) {
         self.own.running = Some(found.observed.clone());
-        let (Some(record), Some(plan)) = (self.own_record(rollout), self.ledger.plan(rollout).cloned()) else {
+        let (Some(record), Some(plan)) = (self.own_record(rollout), self.ledger.plan(rollout).cloned())
+        else {
             return;
         };
         match host::recover(&record, &plan.policy, found, turn.now.utc) {

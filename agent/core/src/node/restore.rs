@@ -128,10 +128,8 @@ fn stored_log(rows: &impl Rows) -> Result<StoredLog, StartError> {
         let (key, value) = row.map_err(StartError::Store)?;
         let (index, ordinal) = key.split_at_checked(8).unwrap_or_default();
         let log_index = read_number(Table::Endorsed, index)?;
-        let ordinal = ordinal
-            .try_into()
-            .map(u32::from_be_bytes)
-            .map_err(|_| malformed_key(Table::Endorsed))?;
+        let ordinal =
+            ordinal.try_into().map(u32::from_be_bytes).map_err(|_| malformed_key(Table::Endorsed))?;
         stored.said.insert(DecisionId { log_index, ordinal }, read(Table::Endorsed, &value)?);
     }
     Ok(stored)

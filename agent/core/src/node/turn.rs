@@ -48,7 +48,9 @@ impl Node {
         rows.append(std::mem::take(&mut turn.rows));
         for happening in self.ledger.take_happenings() {
             turn.outputs.push(Output::Tell(match happening {
-                Happening::HostMoved { rollout, host, from, to } => Note::HostMoved { rollout, host, from, to },
+                Happening::HostMoved { rollout, host, from, to } => {
+                    Note::HostMoved { rollout, host, from, to }
+                }
                 Happening::RolloutMoved { rollout, from, to } => Note::RolloutMoved { rollout, from, to },
                 Happening::Alarm { message } => {
                     self.note_alarm(&message);
