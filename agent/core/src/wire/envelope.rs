@@ -150,7 +150,7 @@ impl<T: serde::de::DeserializeOwned> Received<T> {
                 content: codec::decode(what, opened.payload())?,
                 bytes: opened.bytes().to_vec(),
                 hash: opened.digest(),
-                signer: opened.signer(),
+                signer: *opened.signer(),
             })
         })
     }
