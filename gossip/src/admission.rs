@@ -15,7 +15,7 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
-use crate::limits::{CONNECTIONS_MAX, CONNECTIONS_PER_PEER_MAX, GUEST_TIME, GUESTS_MAX};
+use crate::limits::{CONNECTIONS_MAX, CONNECTIONS_PER_PEER_MAX, GUEST_GRACE, GUEST_TIME, GUESTS_MAX};
 
 /// Why a connection was refused.
 #[derive(Debug, thiserror::Error)]
@@ -100,6 +100,13 @@ impl<B> Admission<B> {
         self.close_all(closing);
     }
 
+    /// Leaves a guest no more time than it takes to receive what was sent.
+    pub(crate) fn hurry(&mut self, id: ConnectionId, now: Instant) {
+        if let Some((_, Kind::Guest(until))) = self.connections.get_mut(&id) {
+            *until = (*until).min(now + GUEST_GRACE);
+        }
+    }
+
     /// Closes one connection.
     pub(crate) fn close(&mut self, id: ConnectionId) {
         if let Some((peer, _)) = self.connections.get(&id) {
@@ -155,6 +162,10 @@ impl<B> Admission<B> {
     }
 
     /// Whether an event speaks of a connection that the protocols of members do not know.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "libp2p's enum grows, and only these name a connection"
+    )]
     fn concerns_guest(&self, event: &FromSwarm<'_>) -> bool {
         let id = match event {
             FromSwarm::ConnectionEstablished(established) => established.connection_id,

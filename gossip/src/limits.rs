@@ -68,6 +68,8 @@ pub const LOGS_IN_FLIGHT_MAX: usize = 64;
 pub const GUESTS_MAX: usize = 8;
 /// How long a stranger stays connected.
 pub const GUEST_TIME: Duration = Duration::from_secs(10);
+/// How long a stranger stays that was told everything: closing QUIC at once would lose what is still on its way.
+pub const GUEST_GRACE: Duration = Duration::from_secs(2);
 /// Connections with one member: both may have dialled at once, over either transport.
 pub const CONNECTIONS_PER_PEER_MAX: usize = 4;
 /// Connections with members in all; coordinators are let in beyond it.
@@ -101,6 +103,8 @@ pub const ENROLL_BACKOFF_MAX: Duration = Duration::from_secs(1);
 pub const QUIC_IDLE_TIMEOUT: Duration = Duration::from_secs(2);
 /// Pause after which a quiet connection shows that it lives.
 pub const QUIC_KEEP_ALIVE: Duration = Duration::from_millis(500);
+/// How long a network that ends waits for its connections to close in order.
+pub const PARTING_TIME: Duration = Duration::from_millis(500);
 /// QUIC and TCP handshakes take at most this long.
 pub const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Unacknowledged bytes on one stream: bounds what a peer makes us buffer, and still fills a home's link.

@@ -7,7 +7,6 @@ use libp2p::request_response::{Event as Exchange, Message, ResponseChannel};
 use libp2p::swarm::ConnectionId;
 use libp2p::{PeerId, gossipsub, ping};
 
-use crate::admission::Kind;
 use crate::behaviour::{MembersEvent, ProtocolsEvent};
 use crate::event::{Event, MessageRef, Topic, Verdict};
 use crate::gossip::acceptance;
@@ -212,12 +211,7 @@ impl Task {
                 tracing::debug!(%peer, %error, "no fleet documents from this peer");
                 self.enroll_replies.remove(&request_id);
             }
-            Exchange::ResponseSent { connection_id, .. } => {
-                if self.leaving.contains(&connection_id) {
-                    self.swarm.behaviour_mut().members.close(connection_id);
-                }
-            }
-            Exchange::InboundFailure { .. } => {}
+            Exchange::InboundFailure { .. } | Exchange::ResponseSent { .. } => {}
         }
     }
 
@@ -245,8 +239,8 @@ impl Task {
         let Some(Ready { peer, connection, channel, answer, last }) = ready else { return };
         self.allowances.answered(&peer, answer.len());
         let protocols = self.swarm.behaviour_mut();
-        if last && matches!(protocols.members.kind(connection), Some(Kind::Guest(_))) {
-            self.leaving.insert(connection);
+        if last {
+            protocols.members.hurry(connection, Instant::now());
         }
         // Both protocols answer through the channel itself, so either may be asked to send.
         if protocols.enroll.send_response(channel, answer).is_err() {

@@ -1,6 +1,7 @@
 //! Puts the parts together and sets the task going.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -49,7 +50,7 @@ pub fn start(config: Config, library: Arc<dyn Library>) -> Result<(Network, Even
     for text in &config.listen {
         swarm
             .listen_on(address(text)?)
-            .map_err(|error| StartError::Listen { address: text.clone(), reason: error.to_string() })?;
+            .map_err(|error| StartError::Listen { address: text.clone(), reason: innermost(&error) })?;
     }
 
     let (events_in, events) = queue(EVENTS_MAX, EVENT_BYTES_MAX);
@@ -77,7 +78,6 @@ pub fn start(config: Config, library: Arc<dyn Library>) -> Result<(Network, Even
         enrolled: false,
         peers: BTreeMap::new(),
         guest_requests: BTreeMap::new(),
-        leaving: BTreeSet::new(),
         pulls: Pulls::default(),
         allowances: Allowances::default(),
         asks_in,
@@ -99,4 +99,99 @@ pub fn start(config: Config, library: Arc<dyn Library>) -> Result<(Network, Even
         counts,
     };
     Ok((network, Events(events)))
+}
+
+/// The system's own words: the layers above it add none.
+fn innermost(error: &dyn Error) -> String {
+    let mut innermost = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    let words = innermost.to_string();
+    if words.is_empty() { format!("{error:?}") } else { words }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::event::{Event, Topic};
+    use crate::identity::HostKey;
+    use crate::library::{FeedHead, Head, Section, Summary};
+    use crate::network::Command;
+
+    struct Nothing;
+
+    impl Library for Nothing {
+        fn summary(&self) -> Summary {
+            Summary::default()
+        }
+
+        fn heads(&self, _: Section, _: u8) -> Vec<Head> {
+            Vec::new()
+        }
+
+        fn item(&self, _: Section, _: &[u8; 32]) -> Option<Vec<u8>> {
+            None
+        }
+
+        fn feed_heads(&self, _: u8) -> Vec<FeedHead> {
+            Vec::new()
+        }
+
+        fn feed(&self, _: &HostKey, _: u64, _: u64, _: u64, _: usize) -> Vec<Vec<u8>> {
+            Vec::new()
+        }
+
+        fn fleet_documents(&self) -> Vec<Vec<u8>> {
+            Vec::new()
+        }
+    }
+
+    async fn meshed(network: &Network, topics: usize) {
+        let mut peers = network.watch_peers();
+        let peers = peers.wait_for(|peers| peers.iter().any(|peer| peer.connected && peer.meshed == topics));
+        tokio::time::timeout(Duration::from_secs(60), peers).await.unwrap().unwrap();
+    }
+
+    /// A peer that left may be grafted again only after a pause, and then only the heartbeat does it: nothing else
+    /// happens between two hosts that have nothing to say.
+    #[tokio::test]
+    async fn idle_mesh_still_grafts() {
+        let (mut networks, mut roster) = (Vec::new(), Roster::default());
+        for seed in [1, 2] {
+            let mut config = Config::new("home", [seed; 32]);
+            config.listen = vec!["/ip4/127.0.0.1/udp/0/quic-v1".to_owned()];
+            config.sync_interval = Duration::from_secs(3600);
+            let (network, mut events) = start(config, Arc::new(Nothing)).unwrap();
+            let Some(Event::Listening { address }) = events.recv().await else {
+                panic!("listening comes first")
+            };
+            roster.members.insert(network.key(), vec![address]);
+            networks.push((network, events));
+        }
+        networks.iter().for_each(|(network, _)| network.set_roster(roster.clone()));
+        let (network, _) = &networks[0];
+        meshed(network, Topic::ALL.len()).await;
+        network.order(Command::Rejoin, 0);
+        meshed(network, 0).await;
+        meshed(network, Topic::ALL.len()).await;
+    }
+
+    #[test]
+    fn network_without_a_runtime_is_refused() {
+        assert!(matches!(start(Config::new("home", [1; 32]), Arc::new(Nothing)), Err(StartError::NoRuntime)));
+    }
+
+    #[tokio::test]
+    async fn address_that_is_taken_is_named() {
+        let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut config = Config::new("home", [1; 32]);
+        config.listen = vec![format!("/ip4/127.0.0.1/tcp/{}", taken.local_addr().unwrap().port())];
+        let Err(StartError::Listen { address, reason }) = start(config.clone(), Arc::new(Nothing)) else {
+            panic!("the address is taken")
+        };
+        assert_eq!(address, config.listen[0]);
+        assert!(reason.contains("in use"), "{reason}");
+    }
 }

@@ -23,7 +23,7 @@ use crate::event::{Direction, Event, PeerInfo};
 use crate::gossip::Topics;
 use crate::identity::{HostKey, address_of_member, host_key, peer_id, transport_of};
 use crate::library::Library;
-use crate::limits::{ADDRESSES_PER_MEMBER_MAX, MEMBERS_MAX, PULSE};
+use crate::limits::{ADDRESSES_PER_MEMBER_MAX, MEMBERS_MAX, PARTING_TIME, PULSE};
 use crate::network::{Command, Counts, count};
 use crate::queue::{Receiver, Sender};
 use crate::random::Random;
@@ -71,8 +71,6 @@ pub(crate) struct Task {
     pub(crate) enrolled: bool,
     pub(crate) peers: BTreeMap<PeerId, Peer>,
     pub(crate) guest_requests: BTreeMap<ConnectionId, usize>,
-    /// Guests that have their last answer on its way.
-    pub(crate) leaving: BTreeSet<ConnectionId>,
     pub(crate) pulls: Pulls,
     pub(crate) allowances: Allowances,
     pub(crate) asks_in: mpsc::Sender<Ask>,
@@ -119,7 +117,26 @@ impl Task {
             }
             self.start_pulls();
         }
+        self.part().await;
         self.events.close();
+    }
+
+    /// Closes every connection, so that peers need not find out by silence.
+    async fn part(&mut self) {
+        self.pulling.shutdown().await;
+        let peers: Vec<PeerId> = self.swarm.connected_peers().copied().collect();
+        for peer in peers {
+            // An error says that the connection is closed already.
+            let _closed = self.swarm.disconnect_peer_id(peer);
+        }
+        let closed = async {
+            while self.swarm.connected_peers().next().is_some() {
+                self.swarm.select_next_some().await;
+            }
+        };
+        if tokio::time::timeout(PARTING_TIME, closed).await.is_err() {
+            tracing::debug!("some connections did not close in time");
+        }
     }
 
     fn on_roster(&mut self) {
@@ -183,6 +200,7 @@ impl Task {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "libp2p's enum grows, and the rest is of no use here")]
     fn on_event(&mut self, event: SwarmEvent<ProtocolsEvent>) {
         match event {
             SwarmEvent::Behaviour(event) => self.on_protocol(event),
@@ -249,7 +267,6 @@ impl Task {
 
     fn on_closed(&mut self, peer: PeerId, id: ConnectionId, left: u32) {
         self.guest_requests.remove(&id);
-        self.leaving.remove(&id);
         let was_member = match self.peers.get_mut(&peer) {
             Some(known) => known.connections.remove(&id).is_some() && known.connections.is_empty(),
             None => false,

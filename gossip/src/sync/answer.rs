@@ -124,3 +124,110 @@ fn feeds(library: &dyn Library, ranges: &[Range]) -> Answer {
     }
     Answer::Feeds { feeds, cut }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+    use crate::identity::HostKey;
+    use crate::library::{FeedHead, Head, Summary};
+    use crate::sync::frame::{EnrollRequest, decode_answer, decode_enroll_answer};
+
+    /// Holds as many items as it is asked for, each of the given size.
+    struct Endless(usize);
+
+    impl Library for Endless {
+        fn summary(&self) -> Summary {
+            Summary::default()
+        }
+
+        fn heads(&self, _: Section, bucket: u8) -> Vec<Head> {
+            vec![Head { order: [0; 3], id: [bucket; 32] }; 1000]
+        }
+
+        fn item(&self, _: Section, _: &[u8; 32]) -> Option<Vec<u8>> {
+            Some(vec![1; self.0])
+        }
+
+        fn feed_heads(&self, _: u8) -> Vec<FeedHead> {
+            vec![
+                FeedHead {
+                    key: [255; 32],
+                    incarnation: u64::MAX,
+                    first: u64::MAX,
+                    seq: u64::MAX,
+                    hash: [9; 32]
+                };
+                1000
+            ]
+        }
+
+        fn feed(&self, _: &HostKey, _: u64, from: u64, to: u64, bytes_max: usize) -> Vec<Vec<u8>> {
+            let fitting = bytes_max / self.0.max(1) + 1;
+            (from..=to).take(fitting).map(|_| vec![1; self.0]).collect()
+        }
+
+        fn fleet_documents(&self) -> Vec<Vec<u8>> {
+            vec![vec![1; self.0]; 100]
+        }
+    }
+
+    #[test]
+    fn no_answer_exceeds_a_frame_and_each_makes_progress() {
+        let id = ByteArray::new([1; 32]);
+        let buckets = || ByteBuf::from((0..=u8::MAX).collect::<Vec<_>>());
+        let range = Range { key: id, incarnation: 1, from: 1, to: u64::MAX };
+        for size in [1, 100, 5_000, 700_000, ANSWER_BYTES_MAX + 1, ITEM_BYTES_MAX] {
+            let requests = [
+                Request::Heads { section: Section::Decisions.into(), buckets: buckets() },
+                Request::FeedHeads { buckets: buckets() },
+                Request::Items { section: Section::Decisions.into(), ids: vec![id; 1024] },
+                Request::Part { section: Section::Documents.into(), id, offset: 0 },
+                Request::Feeds { ranges: vec![range; 256] },
+            ];
+            for request in requests {
+                let bytes = sync(&Endless(size), &encode(&request)).unwrap();
+                let progress = match decode_answer(&bytes).unwrap() {
+                    Answer::Heads { buckets, .. } | Answer::FeedHeads { buckets, .. } => usize::from(buckets),
+                    Answer::Items { items } => items.len(),
+                    Answer::Part { bytes, .. } => bytes.len(),
+                    // An envelope that exceeds a frame cannot have been gossiped; it is cut off, and the asker gives up.
+                    Answer::Feeds { feeds, cut } => feeds.len().max(usize::from(cut)),
+                    Answer::Have { .. } | Answer::Busy { .. } => 0,
+                };
+                assert!(progress > 0, "{request:?} of items of {size} bytes");
+            }
+            let request = encode(&EnrollRequest { index: 0, offset: 0 });
+            let (bytes, _) = enroll(&Endless(size), &request).unwrap();
+            decode_enroll_answer(&bytes).unwrap();
+        }
+    }
+
+    #[test]
+    fn nodes_in_step_exchange_next_to_nothing_and_others_the_digests_that_differ() {
+        let same = ByteArray::new(Digests::empty().root());
+        let other = ByteArray::new([1; 32]);
+        let exchanged = |notices| {
+            let request =
+                Request::Have { documents: same, decisions: same, proofs: same, feeds: same, notices };
+            let request = encode(&request);
+            request.len() + sync(&Endless(1), &request).unwrap().len()
+        };
+        assert!(exchanged(same) < 512);
+        assert!(exchanged(other) < 10 * 1024);
+    }
+
+    #[test]
+    fn newcomer_is_told_when_there_is_nothing_more() {
+        let asked = |size, index, offset| {
+            let request = encode(&EnrollRequest { index, offset });
+            enroll(&Endless(size), &request).unwrap().1
+        };
+        let newest = ENROLL_DOCUMENTS_MAX as u32 - 1;
+        assert!(!asked(10, 0, 0));
+        assert!(asked(10, newest, 0));
+        assert!(!asked(2 * ANSWER_BYTES_MAX, newest, 0));
+        assert!(asked(2 * ANSWER_BYTES_MAX, newest, ANSWER_BYTES_MAX as u64));
+        assert!(asked(10, u32::MAX, u64::MAX));
+    }
+}

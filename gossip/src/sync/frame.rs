@@ -256,3 +256,116 @@ pub(crate) fn decode_enroll_answer(bytes: &[u8]) -> Result<EnrollAnswer, FrameEr
 fn clamp(bytes: u64) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    /// A valid frame of each kind.
+    fn frames() -> Vec<Vec<u8>> {
+        let id = ByteArray::new([7; 32]);
+        let range = Range { key: id, incarnation: 1, from: 2, to: 3 };
+        let digests = || Some(ByteBuf::from(vec![1; BUCKETS * DIGEST_BYTES]));
+        let head = Head { order: [1, 2, 3], id: [7; 32] };
+        let feed = FeedHead { key: [1; 32], incarnation: 1, first: 1, seq: 9, hash: [2; 32] };
+        let requests = [
+            Request::Have { documents: id, decisions: id, proofs: id, feeds: id, notices: id },
+            Request::Heads { section: Kind::Notices, buckets: ByteBuf::from(vec![1, 2]) },
+            Request::FeedHeads { buckets: ByteBuf::from(vec![0; BUCKETS]) },
+            Request::Items { section: Kind::Documents, ids: vec![id; IDS_PER_REQUEST_MAX] },
+            Request::Part { section: Kind::Documents, id, offset: 9 },
+            Request::Feeds { ranges: vec![range; 2] },
+        ];
+        let answers = [
+            Answer::Have {
+                documents: digests(),
+                decisions: None,
+                proofs: None,
+                feeds: digests(),
+                notices: None,
+            },
+            Answer::Heads { buckets: 2, heads: vec![head.into()] },
+            Answer::FeedHeads { buckets: 1, heads: vec![feed.into()] },
+            Answer::Items {
+                items: vec![WireItem::Here(ByteBuf::from(vec![1])), WireItem::Large, WireItem::Absent],
+            },
+            Answer::Part { total: 5, bytes: ByteBuf::from(vec![1; 5]) },
+            Answer::Feeds { feeds: vec![vec![ByteBuf::from(vec![1])], Vec::new()], cut: true },
+            Answer::Busy { wait_ms: 100 },
+        ];
+        let enroll = EnrollAnswer { count: 1, total: 1, bytes: ByteBuf::from(vec![1]) };
+        let mut all = Vec::new();
+        for request in requests {
+            all.push(encode(&request));
+            assert_eq!(decode_request(&encode(&request)), Ok(request));
+        }
+        for answer in answers {
+            all.push(encode(&answer));
+            assert_eq!(decode_answer(&encode(&answer)), Ok(answer));
+        }
+        all.push(encode(&EnrollRequest { index: 1, offset: 0 }));
+        assert_eq!(decode_enroll_answer(&encode(&enroll)), Ok(enroll.clone()));
+        all.push(encode(&enroll));
+        all
+    }
+
+    fn decode_as_anything(bytes: &[u8]) {
+        // What is refused is as good as what is read: only a panic or an endless list would be wrong.
+        let _read = (decode_request(bytes), decode_answer(bytes));
+        let _read = (decode_enroll_request(bytes), decode_enroll_answer(bytes));
+    }
+
+    #[test]
+    fn every_frame_is_read_as_it_was_written() {
+        assert_eq!(frames().len(), 15);
+    }
+
+    #[test]
+    fn arbitrary_bytes_never_panic_a_decoder() {
+        let mut state = 0x5eed_u64;
+        let mut random = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) as usize
+        };
+        for _ in 0..20_000 {
+            let noise: Vec<u8> = (0..random() % 64).map(|_| random() as u8).collect();
+            decode_as_anything(&noise);
+        }
+        for frame in frames() {
+            for _ in 0..500 {
+                let mut changed = frame.clone();
+                changed.truncate(1 + random() % frame.len());
+                let at = random() % changed.len();
+                changed[at] = random() as u8;
+                decode_as_anything(&changed);
+            }
+        }
+    }
+
+    #[test]
+    fn frame_that_breaks_a_limit_is_refused() {
+        let id = ByteArray::new([7; 32]);
+        let ids = |count| encode(&Request::Items { section: Kind::Documents, ids: vec![id; count] });
+        assert!(decode_request(&ids(IDS_PER_REQUEST_MAX)).is_ok());
+        let (len, max) = (IDS_PER_REQUEST_MAX + 1, IDS_PER_REQUEST_MAX);
+        assert_eq!(decode_request(&ids(len)), Err(FrameError::ListTooLong { len, max }));
+        let (bytes, max) = (REQUEST_BYTES_MAX + 1, REQUEST_BYTES_MAX);
+        assert_eq!(decode_request(&vec![0; bytes]), Err(FrameError::TooLong { bytes, max }));
+        let mut trailing = ids(1);
+        trailing.push(0);
+        assert_eq!(decode_request(&trailing), Err(FrameError::Malformed));
+        let short = Some(ByteBuf::from(vec![1; 16]));
+        let short =
+            Answer::Have { documents: short, decisions: None, proofs: None, feeds: None, notices: None };
+        assert_eq!(decode_answer(&encode(&short)), Err(FrameError::Malformed));
+        let deep = vec![0x81; 4096];
+        assert_eq!(decode_answer(&deep), Err(FrameError::Malformed));
+        let endless = [0x9b, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
+        assert_eq!(decode_answer(&endless), Err(FrameError::Malformed));
+        let huge = ciborium::value::Value::Bytes(vec![0; 8]);
+        let mut bytes = Vec::new();
+        ciborium::into_writer(&huge, &mut bytes).unwrap();
+        assert_eq!(decode_enroll_answer(&bytes), Err(FrameError::Malformed));
+    }
+}

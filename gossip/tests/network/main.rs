@@ -1,1 +1,10 @@
-//! Whole nodes over loopback.
+//! Whole nodes over loopback, each with its store in memory; what happens is awaited, never slept for.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod admission;
+mod connections;
+mod host;
+mod mesh;
+mod pull;
+mod store;
+mod versions;
