@@ -69,6 +69,6 @@ fn request_response(
     let config = Config::default()
         .with_request_timeout(REQUEST_TIMEOUT)
         .with_max_concurrent_streams(STREAMS_PER_PROTOCOL_MAX);
-    let codec = Bounded { request_max, answer_max };
+    let codec = Bounded::new(request_max, answer_max);
     Ok(Behaviour::with_codec(codec, [(protocol, ProtocolSupport::Full)], config))
 }

@@ -18,6 +18,9 @@ use crate::limits::{
 /// Bytes that the mesh's framing of one message can take.
 const FRAMING_BYTES: usize = 4 * 1024;
 
+/// Heartbeats for which a message is kept: the time for its verdict, and for peers that missed it to ask.
+const HISTORY_HEARTBEATS: usize = 6;
+
 /// How long a peer that left a topic, as an agent does when it restarts, is not grafted again.
 const REJOIN_PAUSE: Duration = Duration::from_secs(2);
 
@@ -69,8 +72,8 @@ pub(crate) fn behaviour(topics: &Topics, publish: bool) -> Result<Behaviour, Sta
         .flood_publish(true)
         .heartbeat_interval(HEARTBEAT)
         .heartbeat_initial_delay(Duration::ZERO)
-        .history_length(12)
-        .history_gossip(4)
+        .history_length(HISTORY_HEARTBEATS)
+        .history_gossip(3)
         .mesh_n(MESH_PEERS)
         .mesh_n_low(MESH_PEERS_LOW)
         .mesh_n_high(MESH_PEERS_HIGH)

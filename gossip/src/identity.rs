@@ -12,14 +12,24 @@ pub(crate) fn keypair(mut seed: [u8; 32]) -> Option<Keypair> {
     Keypair::ed25519_from_bytes(&mut seed).ok()
 }
 
+/// Computes the peer id of a host key, as text; none, if the bytes are no ed25519 public key.
+pub fn peer_id_of(key: &HostKey) -> Option<String> {
+    peer_id(key).map(|peer| peer.to_string())
+}
+
+/// Reads the host key from a peer id's text; none, if it is not an ed25519 identity.
+pub fn host_key_of(peer_id: &str) -> Option<HostKey> {
+    host_key(&peer_id.parse().ok()?)
+}
+
 /// Computes the peer id of a host key; none, if the bytes are no point of the curve.
-pub fn peer_id(key: &HostKey) -> Option<PeerId> {
+pub(crate) fn peer_id(key: &HostKey) -> Option<PeerId> {
     let key = ed25519::PublicKey::try_from_bytes(key).ok()?;
     Some(PublicKey::from(key).to_peer_id())
 }
 
 /// Reads the host key that a peer id holds; none, if it is not an ed25519 identity.
-pub fn host_key(peer: &PeerId) -> Option<HostKey> {
+pub(crate) fn host_key(peer: &PeerId) -> Option<HostKey> {
     let key = PublicKey::try_decode_protobuf(peer.as_ref().digest()).ok()?;
     Some(key.try_into_ed25519().ok()?.to_bytes())
 }
@@ -54,6 +64,8 @@ mod tests {
         let peer = keypair([7; 32]).unwrap().public().to_peer_id();
         let key = host_key(&peer).unwrap();
         assert_eq!(peer_id(&key), Some(peer));
+        assert_eq!(host_key_of(&peer_id_of(&key).unwrap()), Some(key));
+        assert_eq!(host_key_of("12D3KooW"), None);
     }
 
     #[test]

@@ -35,8 +35,14 @@ pub const WANTED_MAX: usize = 64 * 1024;
 pub const REQUESTS_PER_PULL_MAX: usize = 1024;
 /// Pulls that run at once: each may hold one answer, and several would fetch the same.
 pub const PULLS_MAX: usize = 3;
-/// Answers that are being made at once.
-pub const ANSWERS_MAX: usize = 4;
+/// Answers that are being made or sent at once: each may be a whole frame, and a peer may be slow to take it.
+pub const ANSWERS_MAX: usize = 8;
+/// Answers for one peer among them; a pull asks one thing at a time.
+pub const ANSWERS_PER_PEER_MAX: usize = 2;
+/// Bytes of unfinished frames of one protocol, from all peers together; beyond it streams are refused.
+pub const READ_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// The step in which a frame is read.
+pub const READ_CHUNK_BYTES: usize = 16 * 1024;
 /// How often a pull asks again after `Busy`, before it gives up.
 pub const BUSY_RETRIES_MAX: usize = 20;
 /// The longest that a peer can make a pull wait by `Busy`.

@@ -160,7 +160,7 @@ impl Network {
         self.stop.send_replace(true);
     }
 
-    /// Waits until the network has ended, by [`Self::shutdown`] or because nobody reads its events.
+    /// Waits until the network has ended after [`Self::shutdown`].
     pub async fn closed(&self) {
         self.roster.closed().await;
     }

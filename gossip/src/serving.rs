@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Instant;
 
-use libp2p::request_response::{Event as Exchange, Message, ResponseChannel};
+use libp2p::request_response::{Event as Exchange, InboundRequestId, Message, ResponseChannel};
 use libp2p::swarm::ConnectionId;
 use libp2p::{PeerId, gossipsub, ping};
 
@@ -11,12 +11,21 @@ use crate::behaviour::{MembersEvent, ProtocolsEvent};
 use crate::event::{Event, MessageRef, Topic, Verdict};
 use crate::gossip::acceptance;
 use crate::identity::{HostKey, host_key, peer_id};
-use crate::limits::{ANSWERS_MAX, BUSY_WAIT, ENROLL_REQUESTS_MAX, LOGS_IN_FLIGHT_MAX};
+use crate::limits::{BUSY_WAIT, ENROLL_REQUESTS_MAX, LOGS_IN_FLIGHT_MAX};
 use crate::network::{Command, count};
 use crate::sync::answer;
 use crate::sync::frame::{Answer, encode};
 use crate::sync::pull::{Ask, Asker, Protocol, Pull, PullError};
 use crate::task::{Ready, Task};
+
+/// A request that a peer puts to this node.
+struct Asked {
+    peer: PeerId,
+    connection: ConnectionId,
+    id: InboundRequestId,
+    request: Vec<u8>,
+    channel: ResponseChannel<Vec<u8>>,
+}
 
 type Exchanged = Exchange<Vec<u8>, Vec<u8>>;
 
@@ -152,8 +161,13 @@ impl Task {
 
     fn on_sync(&mut self, event: Exchanged) {
         match event {
-            Exchange::Message { peer, connection_id, message: Message::Request { request, channel, .. } } => {
-                self.answer_sync(peer, connection_id, request, channel);
+            Exchange::Message {
+                peer,
+                connection_id,
+                message: Message::Request { request_id, request, channel },
+            } => {
+                let asked = Asked { peer, connection: connection_id, id: request_id, request, channel };
+                self.answer_sync(asked);
             }
             Exchange::Message { peer, message: Message::Response { request_id, response }, .. } => {
                 self.dialer.proven(peer, Instant::now());
@@ -166,21 +180,18 @@ impl Task {
                 tracing::debug!(%peer, %error, "a sync request failed");
                 self.sync_replies.remove(&request_id);
             }
-            Exchange::InboundFailure { .. } | Exchange::ResponseSent { .. } => {}
+            Exchange::InboundFailure { request_id, .. } | Exchange::ResponseSent { request_id, .. } => {
+                self.unanswered.end(Protocol::Sync, request_id);
+            }
         }
     }
 
-    fn answer_sync(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        request: Vec<u8>,
-        channel: ResponseChannel<Vec<u8>>,
-    ) {
+    fn answer_sync(&mut self, asked: Asked) {
+        let Asked { peer, connection, id, request, channel } = asked;
         let wait = match self.allowances.request(peer, Instant::now()) {
             Err(wait) => Some(wait),
-            Ok(()) if self.answering.len() >= ANSWERS_MAX => Some(BUSY_WAIT),
-            Ok(()) => None,
+            Ok(()) if self.unanswered.begin(Protocol::Sync, id, peer) => None,
+            Ok(()) => Some(BUSY_WAIT),
         };
         if let Some(wait) = wait {
             count(&self.counts.answered_busy);
@@ -199,8 +210,13 @@ impl Task {
 
     fn on_enroll(&mut self, event: Exchanged) {
         match event {
-            Exchange::Message { peer, connection_id, message: Message::Request { request, channel, .. } } => {
-                self.answer_enroll(peer, connection_id, request, channel);
+            Exchange::Message {
+                peer,
+                connection_id,
+                message: Message::Request { request_id, request, channel },
+            } => {
+                let asked = Asked { peer, connection: connection_id, id: request_id, request, channel };
+                self.answer_enroll(asked);
             }
             Exchange::Message { message: Message::Response { request_id, response }, .. } => {
                 if let Some(reply) = self.enroll_replies.remove(&request_id) {
@@ -211,21 +227,18 @@ impl Task {
                 tracing::debug!(%peer, %error, "no fleet documents from this peer");
                 self.enroll_replies.remove(&request_id);
             }
-            Exchange::InboundFailure { .. } | Exchange::ResponseSent { .. } => {}
+            Exchange::InboundFailure { request_id, .. } | Exchange::ResponseSent { request_id, .. } => {
+                self.unanswered.end(Protocol::Enroll, request_id);
+            }
         }
     }
 
-    fn answer_enroll(
-        &mut self,
-        peer: PeerId,
-        connection: ConnectionId,
-        request: Vec<u8>,
-        channel: ResponseChannel<Vec<u8>>,
-    ) {
-        let asked = self.guest_requests.entry(connection).or_default();
-        *asked += 1;
+    fn answer_enroll(&mut self, asked: Asked) {
+        let Asked { peer, connection, id, request, channel } = asked;
+        let requests = self.guest_requests.entry(connection).or_default();
+        *requests += 1;
         // Dropping the channel refuses: the stream is closed without an answer.
-        if *asked > ENROLL_REQUESTS_MAX || self.answering.len() >= ANSWERS_MAX {
+        if *requests > ENROLL_REQUESTS_MAX || !self.unanswered.begin(Protocol::Enroll, id, peer) {
             return;
         }
         let library = Arc::clone(&self.library);

@@ -21,7 +21,7 @@ use crate::limits::{ASKS_MAX, COMMAND_BYTES_MAX, COMMANDS_MAX, EVENT_BYTES_MAX, 
 use crate::network::{Counts, Network};
 use crate::queue::queue;
 use crate::random::Random;
-use crate::syncing::{Allowances, Pulls};
+use crate::syncing::{Allowances, Pulls, Unanswered};
 use crate::task::Task;
 use crate::transport::transport;
 
@@ -78,6 +78,7 @@ pub fn start(config: Config, library: Arc<dyn Library>) -> Result<(Network, Even
         enrolled: false,
         peers: BTreeMap::new(),
         guest_requests: BTreeMap::new(),
+        unanswered: Unanswered::default(),
         pulls: Pulls::default(),
         allowances: Allowances::default(),
         asks_in,

@@ -4,8 +4,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use libp2p::PeerId;
+use libp2p::request_response::InboundRequestId;
 
-use crate::limits::{PULLS_MAX, SYNC_BURST_BYTES, SYNC_BYTES_PER_SECOND, SYNC_REQUEST_COST_BYTES};
+use crate::limits::{
+    ANSWERS_MAX, ANSWERS_PER_PEER_MAX, PULLS_MAX, SYNC_BURST_BYTES, SYNC_BYTES_PER_SECOND,
+    SYNC_REQUEST_COST_BYTES,
+};
+use crate::sync::pull::Protocol;
 
 /// Pulls, at most one per peer and a few at once.
 #[derive(Debug, Default)]
@@ -51,6 +56,38 @@ impl Pulls {
     pub(crate) fn forget(&mut self, peer: &PeerId) {
         self.waiting.retain(|waiting| waiting != peer);
         self.again.retain(|again| again != peer);
+    }
+}
+
+/// Sync and enrolment requests whose answers are not sent to the end: each may hold a whole frame.
+#[derive(Debug, Default)]
+pub(crate) struct Unanswered {
+    sync: BTreeMap<InboundRequestId, PeerId>,
+    enroll: BTreeMap<InboundRequestId, PeerId>,
+}
+
+impl Unanswered {
+    /// Takes a request up, unless too many are.
+    pub(crate) fn begin(&mut self, protocol: Protocol, id: InboundRequestId, peer: PeerId) -> bool {
+        let all = self.of(protocol);
+        let of_peer = all.values().filter(|asker| **asker == peer).count();
+        let taken = all.len() < ANSWERS_MAX && of_peer < ANSWERS_PER_PEER_MAX;
+        if taken {
+            all.insert(id, peer);
+        }
+        taken
+    }
+
+    /// Notes that a request is over, whichever way.
+    pub(crate) fn end(&mut self, protocol: Protocol, id: InboundRequestId) {
+        self.of(protocol).remove(&id);
+    }
+
+    fn of(&mut self, protocol: Protocol) -> &mut BTreeMap<InboundRequestId, PeerId> {
+        match protocol {
+            Protocol::Sync => &mut self.sync,
+            Protocol::Enroll => &mut self.enroll,
+        }
     }
 }
 

@@ -29,7 +29,7 @@ use crate::queue::{Receiver, Sender};
 use crate::random::Random;
 use crate::sync::enroll;
 use crate::sync::pull::{Ask, Asker, PullError};
-use crate::syncing::{Allowances, Pulls};
+use crate::syncing::{Allowances, Pulls, Unanswered};
 
 /// An answer that is ready to be sent.
 pub(crate) struct Ready {
@@ -71,6 +71,7 @@ pub(crate) struct Task {
     pub(crate) enrolled: bool,
     pub(crate) peers: BTreeMap<PeerId, Peer>,
     pub(crate) guest_requests: BTreeMap<ConnectionId, usize>,
+    pub(crate) unanswered: Unanswered,
     pub(crate) pulls: Pulls,
     pub(crate) allowances: Allowances,
     pub(crate) asks_in: mpsc::Sender<Ask>,
@@ -108,12 +109,12 @@ impl Task {
                 Some(ready) = self.answering.join_next() => self.on_ready(ready.ok().flatten()),
                 Some(pulled) = self.pulling.join_next() => self.on_pulled(pulled.ok()),
                 Some(ask) = self.asks.recv() => self.on_ask(ask),
-                event = self.swarm.select_next_some() => self.on_event(event),
                 _ = pulse.tick() => self.on_pulse(),
                 () = sleep_until(next_sync) => {
                     next_sync = tokio::time::Instant::now() + self.random.jitter(self.sync_interval);
                     self.sync_with_random();
                 }
+                event = self.swarm.select_next_some() => self.on_event(event),
             }
             self.start_pulls();
         }
