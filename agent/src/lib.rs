@@ -10,4 +10,5 @@ pub mod config;
 pub mod keys;
 pub mod probe;
 pub mod process;
+pub mod ssh_agent;
 pub mod text;
