@@ -1,0 +1,27 @@
+//! Disruption budgets.
+
+use chrono::{DateTime, Utc};
+
+use super::{Blocked, Gate, Reason};
+use crate::document::Plan;
+use crate::id::HostId;
+use crate::view::View;
+
+/// Holds a host back while one of its budgets is full, in the plan's fleet document or in the newest that counts.
+///
+/// Counted is every host of the budget with a slot that nothing has freed, whichever rollout took it; a host
+/// never stands in its own way.
+pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, _now: DateTime<Utc>) -> Result<(), Blocked> {
+    let newest = view.counting_fleet().filter(|fleet| fleet.hash != plan.fleet_hash);
+    let newest = newest.map(|fleet| fleet.resolved_budgets().as_slice()).unwrap_or_default();
+    let own = newest.iter().filter(|budget| budget.hosts.contains(host));
+    for budget in plan.budgets_of(host).chain(own) {
+        let in_flight: Vec<HostId> =
+            budget.hosts.iter().filter(|other| *other != host && view.holds_slot(other)).cloned().collect();
+        if in_flight.len() >= budget.limit {
+            let reason = Reason::BudgetFull { budget: budget.index + 1, limit: budget.limit, in_flight };
+            return Err(Blocked::by(Gate::Budget, reason));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,19 @@
+//! Whether the host can be reached.
+
+use chrono::{DateTime, Utc};
+
+use super::{Blocked, Gate, Reason};
+use crate::document::Plan;
+use crate::id::HostId;
+use crate::presence::Reach;
+use crate::view::View;
+
+/// Holds a host back while it has not been heard of for three heartbeats: it blocks nobody, and is dispatched
+/// to the newest ref when it returns.
+pub(super) fn admit(view: &View<'_>, _plan: &Plan, host: &HostId, _now: DateTime<Utc>) -> Result<(), Blocked> {
+    match view.presences.reach(host, view.mono) {
+        Reach::Online => Ok(()),
+        Reach::Offline => Err(Blocked::by(Gate::Online, Reason::Offline)),
+        Reach::Unknown => Err(Blocked::by(Gate::Online, Reason::NotHeardYet)),
+    }
+}

@@ -1,0 +1,284 @@
+//! Applying entries of the coordinators' log: what each means, and the decisions that follow from it.
+
+use muster_signing::Digest;
+
+use super::{Happening, Ledger, Table, key};
+use crate::coordination::log::Entry;
+use crate::document::CommandVerb;
+use crate::id::RolloutId;
+use crate::rollout::{self, Effect, StepContext};
+use crate::wire::{
+    DECISION_VERSION, Decision, DecisionBody, DecisionId, DocumentKind, LogPayload, LogStatement, RULES,
+    RolloutEvent, codec,
+};
+
+/// Why an entry cannot be applied yet, or ever by this program.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum EntryError {
+    /// The document that the entry adopts is not held yet.
+    #[error("the log adopts a document that is not held yet: {hash}")]
+    Waits {
+        /// SHA-256 of the document's bytes.
+        hash: Digest,
+    },
+    /// The entry is of a newer reducer: this program must not go on as a coordinator.
+    #[error("the log asks for rules {wanted}; this program knows up to {RULES}")]
+    UnknownRules {
+        /// The version that the entry asks for.
+        wanted: u32,
+    },
+}
+
+/// Why a decision follows from the log: what an approver asks its own evidence about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Because {
+    /// An event of a rollout.
+    Event(RolloutEvent),
+    /// An earlier decision was given up.
+    Withdrawn(DecisionId),
+}
+
+/// A decision that follows from an entry.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Derived {
+    /// The decision.
+    pub decision: Decision,
+    /// Why.
+    pub because: Because,
+    /// Whether the leader's clock went back since the entry before.
+    pub time_went_back: bool,
+}
+
+/// What an applied entry led to.
+#[derive(Debug, Clone, Default)]
+pub struct Applied {
+    /// The decisions to be signed, by ordinal.
+    pub decisions: Vec<Derived>,
+    /// An earlier decision that was given up by it.
+    pub withdrawn: Option<DecisionId>,
+}
+
+impl Ledger {
+    /// Applies the next entry of the log.
+    ///
+    /// An entry is a claim of its leader. What it claims wrongly is refused by the reducer, the same way on
+    /// every coordinator, and becomes an alarm; the entry still counts as applied.
+    pub fn entry(&mut self, index: u64, entry: &Entry, epoch: &Digest) -> Result<Applied, EntryError> {
+        debug_assert_eq!(index, self.applied + 1, "entries are applied in order");
+        let payload = self.read_payload(index, entry)?;
+        if !self.follows_log {
+            self.follow_log();
+        }
+        let position = self.arrive(Table::Log, key::number(index));
+        let time_went_back = self.last_entry_at.is_some_and(|last| entry.at < last);
+        self.applied = index;
+        self.last_entry_at = self.last_entry_at.max(Some(entry.at));
+        let mut applied = Applied::default();
+        let mut bodies = Vec::new();
+        match payload {
+            None => {}
+            Some(LogStatement::Rollout { events }) => {
+                for event in events {
+                    self.rollout_event(index, position, &event, &mut bodies);
+                }
+            }
+            Some(LogStatement::DocumentAdopted { kind, hash, .. }) => self.adopt(kind, hash),
+            Some(LogStatement::Withdrawn { log_index, ordinal }) => {
+                let decision = DecisionId { log_index, ordinal };
+                self.withdraw(decision, position);
+                applied.withdrawn = Some(decision);
+                bodies.push((DecisionBody::Withdrawn { decision }, Because::Withdrawn(decision)));
+            }
+        }
+        let fleet_serial = self.adopted_fleet_serial();
+        for (ordinal, (body, because)) in (0..).zip(bodies) {
+            let decision = Decision {
+                v: DECISION_VERSION,
+                fleet: self.fleet.clone(),
+                epoch: *epoch,
+                fleet_serial,
+                log_index: index,
+                ordinal,
+                body,
+            };
+            applied.decisions.push(Derived { decision, because, time_went_back });
+        }
+        Ok(applied)
+    }
+
+    /// The serial of the newest adopted fleet document; 0 before the first.
+    pub fn adopted_fleet_serial(&self) -> u64 {
+        self.adopted
+            .fleet
+            .and_then(|hash| self.documents.fleet_by_hash(&hash))
+            .map_or(0, |fleet| fleet.serial)
+    }
+
+    /// Reads an entry; what cannot be read is nothing, on every coordinator alike.
+    fn read_payload(&mut self, index: u64, entry: &Entry) -> Result<Option<LogStatement>, EntryError> {
+        if entry.payload.is_empty() {
+            return Ok(None);
+        }
+        let payload: LogPayload = match codec::decode("log entry", &entry.payload) {
+            Ok(payload) => payload,
+            Err(error) => {
+                self.alarm(format!("log entry {index} cannot be read: {error}"));
+                return Ok(None);
+            }
+        };
+        if payload.rules > RULES {
+            return Err(EntryError::UnknownRules { wanted: payload.rules });
+        }
+        if let LogStatement::DocumentAdopted { hash, .. } = &payload.what
+            && !self.documents.holds(hash)
+        {
+            return Err(EntryError::Waits { hash: *hash });
+        }
+        Ok(Some(payload.what))
+    }
+
+    /// From the first entry on rollouts follow from the log; what certified decisions showed is dropped.
+    fn follow_log(&mut self) {
+        self.follows_log = true;
+        for rollout in std::mem::take(&mut self.rollouts).into_keys() {
+            self.batch.delete(Table::Rollouts, key::rollout(&rollout));
+        }
+        self.newest.clear();
+        self.lifted.clear();
+    }
+
+    fn adopt(&mut self, kind: DocumentKind, hash: Digest) {
+        match kind {
+            DocumentKind::Fleet => {
+                let newer = self.documents.fleet_by_hash(&hash).map(|fleet| fleet.serial);
+                if newer > Some(self.adopted_fleet_serial()) {
+                    self.adopted.fleet = Some(hash);
+                }
+            }
+            DocumentKind::ChannelRef => {
+                let Some(plan) = self.documents.plan_by_ref(&hash) else { return };
+                let known = self.adopted.refs.get(&plan.channel);
+                let known = known.and_then(|known| self.documents.plan_by_ref(known));
+                if known.is_none_or(|known| known.order < plan.order) {
+                    self.adopted.refs.insert(plan.channel.clone(), hash);
+                    self.plans.insert(plan.rollout_id.clone(), plan);
+                }
+            }
+            DocumentKind::Command => {
+                if self.adopted.commands.insert(hash) {
+                    self.lift_by(hash);
+                }
+            }
+        }
+    }
+
+    fn withdraw(&mut self, decision: DecisionId, position: u64) {
+        self.slots.withdraw(decision);
+        let dispatched: Vec<_> = self
+            .rollouts
+            .iter()
+            .filter(|(_, record)| record.holds_dispatch(decision.log_index))
+            .map(|(id, _)| id.clone())
+            .collect();
+        for id in dispatched {
+            if let Some(record) = self.rollouts.get_mut(&id) {
+                *record = rollout::withdraw(record, decision.log_index);
+            }
+            self.write_rollout(&id, position);
+        }
+    }
+
+    fn rollout_event(
+        &mut self,
+        index: u64,
+        position: u64,
+        event: &RolloutEvent,
+        bodies: &mut Vec<(DecisionBody, Because)>,
+    ) {
+        let id = event.rollout_id().clone();
+        let Some(plan) = self.plans.get(&id).cloned() else {
+            self.alarm(format!("log entry {index} speaks of {id}, whose ref is not held"));
+            return;
+        };
+        let channel = id.channel();
+        let open = self.rollouts.iter().find(|(other, record)| {
+            **other != id && record.state.is_open() && other.channel() == channel
+        });
+        let context = StepContext { open_on_channel: open.map(|(id, _)| id) };
+        let step = match rollout::step(&plan, self.rollouts.get(&id), event, index, &context) {
+            Ok(step) => step,
+            Err(error) => {
+                self.alarm(format!("log entry {index} claims what cannot be: {error}"));
+                return;
+            }
+        };
+        self.rollouts.insert(id.clone(), step.record);
+        self.write_rollout(&id, position);
+        for effect in step.effects {
+            let decision = DecisionId { log_index: index, ordinal: u32::try_from(bodies.len()).unwrap_or(u32::MAX) };
+            if let Some(body) = self.rollout_effect(decision, &id, effect) {
+                bodies.push((body, Because::Event(event.clone())));
+            }
+        }
+        match event {
+            RolloutEvent::RolloutOpened { .. } => self.note_newest(&id),
+            RolloutEvent::RolloutCancelled { operator, reason, .. } => {
+                self.mark_handled(CommandVerb::Cancel, &id, operator.as_str(), reason);
+            }
+            RolloutEvent::OperatorClearance { operator, reason, .. } => {
+                self.mark_handled(CommandVerb::Clear, &id, operator.as_str(), reason);
+            }
+            RolloutEvent::HostJoined { .. }
+            | RolloutEvent::HostStateChanged { .. }
+            | RolloutEvent::WaveAdvanced { .. }
+            | RolloutEvent::RolloutTerminal { .. }
+            | RolloutEvent::SuccessorOpened { .. }
+            | RolloutEvent::RetentionExpired { .. } => {}
+        }
+    }
+
+    /// What an effect of the reducer means here; the decision that it asks for, if it asks for one.
+    fn rollout_effect(
+        &mut self,
+        decision: DecisionId,
+        id: &RolloutId,
+        effect: Effect,
+    ) -> Option<DecisionBody> {
+        match effect {
+            Effect::RecordRolloutTransition { rollout_id, from, to, at } => {
+                self.happenings.push(Happening::RolloutMoved { rollout: rollout_id.clone(), from, to });
+                let wave = self.rollouts.get(&rollout_id).map_or(0, |record| record.current_wave);
+                Some(DecisionBody::RolloutTransition { rollout_id, from, to, wave, at })
+            }
+            Effect::UpdateCurrentWave { rollout_id, wave } => {
+                let state = self.rollouts.get(&rollout_id)?.state;
+                Some(DecisionBody::RolloutTransition { rollout_id, from: Some(state), to: state, wave, at })
+            }
+            Effect::InsertQuarantineFromRollout { channel, closure, host, evidence } => {
+                Some(DecisionBody::Quarantine { channel, closure, rollout_id: id.clone(), host, evidence })
+            }
+            Effect::QueueDispatch(dispatch) => {
+                let host = dispatch.host.clone();
+                let body = dispatch.into_decision();
+                self.slots.take(decision, &body);
+                self.open_record(decision.log_index, &body);
+                self.advance(&host);
+                Some(body)
+            }
+            Effect::OpenRolloutRecord { .. } | Effect::SchedulePruning { .. } => None,
+        }
+    }
+
+    fn mark_handled(&mut self, verb: CommandVerb, rollout: &RolloutId, operator: &str, reason: &str) {
+        let found = self.commands().find(|command| {
+            command.verb == verb
+                && command.rollout.as_ref() == Some(rollout)
+                && command.reason == reason
+                && command.signers.iter().any(|name| name.as_str() == operator)
+                && !self.adopted.handled.contains(&command.hash)
+        });
+        if let Some(hash) = found.map(|command| command.hash) {
+            self.adopted.handled.insert(hash);
+        }
+    }
+}

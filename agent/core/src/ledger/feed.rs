@@ -1,0 +1,206 @@
+//! One host's feed: a hash chain of signed envelopes, taken in strictly in order.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use chrono::{DateTime, Utc};
+use muster_signing::Digest;
+use serde::{Deserialize, Serialize};
+
+use super::NO_HASH;
+use crate::id::RolloutId;
+use crate::wire::{Envelope, EnvelopeRef, FeedBody, HostEventKind, Received, RejectReason};
+
+/// Why an envelope was not appended to its host's feed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FeedError {
+    /// The position is held already.
+    #[error("feed position {seq} of incarnation {incarnation} is held already")]
+    Duplicate {
+        /// The envelope's incarnation.
+        incarnation: u64,
+        /// The envelope's position.
+        seq: u64,
+    },
+    /// Positions in between are missing; they are to be fetched.
+    #[error("feed position {got} came while {wanted} is the next")]
+    Gap {
+        /// The position that is the next.
+        wanted: u64,
+        /// The position that came.
+        got: u64,
+    },
+    /// The host signed two histories: it is compromised, or its disk was cloned.
+    #[error("two envelopes of incarnation {incarnation} claim what follows position {}", seq.saturating_sub(1))]
+    Fork {
+        /// The envelope's incarnation.
+        incarnation: u64,
+        /// The envelope's position.
+        seq: u64,
+    },
+    /// Nothing of this key is applied after a proven fork, until the host is re-keyed.
+    #[error("the host's feed is forked")]
+    Forked,
+    /// The incarnation lies too far in the future.
+    #[error("incarnation {incarnation} lies in the future")]
+    FromTheFuture {
+        /// The envelope's incarnation.
+        incarnation: u64,
+    },
+}
+
+/// How a host answered a dispatch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// It will activate.
+    Acknowledged,
+    /// It never will.
+    Rejected(RejectReason),
+}
+
+/// The newest position of a feed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Head {
+    /// The position, from 1.
+    pub seq: u64,
+    /// The envelope's hash.
+    pub hash: Digest,
+}
+
+/// An envelope that the mirror has not applied yet.
+#[derive(Debug, Clone)]
+pub(super) struct Waiting {
+    pub(super) reference: EnvelopeRef,
+    pub(super) at: DateTime<Utc>,
+    pub(super) body: FeedBody,
+}
+
+/// One host's feed, as far as it is held.
+#[derive(Debug, Clone, Default)]
+pub struct Feed {
+    incarnation: u64,
+    head: Option<Head>,
+    older: BTreeMap<u64, Head>,
+    greatest_at: Option<DateTime<Utc>>,
+    forked: bool,
+    answers: BTreeMap<u64, (RolloutId, Answer)>,
+    pub(super) waiting: VecDeque<Waiting>,
+}
+
+impl Feed {
+    /// The incarnation that speaks now; 0 before the first envelope.
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// The newest position.
+    pub fn head(&self) -> Option<Head> {
+        self.head
+    }
+
+    /// The newest position of every incarnation.
+    pub fn heads(&self) -> impl Iterator<Item = (u64, Head)> {
+        self.older.iter().map(|(incarnation, head)| (*incarnation, *head)).chain(
+            self.head.map(|head| (self.incarnation, head)),
+        )
+    }
+
+    /// The greatest time that the host ever signed in it.
+    pub fn greatest_at(&self) -> Option<DateTime<Utc>> {
+        self.greatest_at
+    }
+
+    /// Whether the host signed two histories.
+    pub fn is_forked(&self) -> bool {
+        self.forked
+    }
+
+    /// How the host answered the dispatch of a log entry.
+    pub fn answer(&self, log_index: u64) -> Option<&Answer> {
+        self.answers.get(&log_index).map(|(_, answer)| answer)
+    }
+
+    /// How often the host refused a dispatch of a rollout.
+    pub fn rejections(&self, rollout: &RolloutId) -> usize {
+        self.answers
+            .values()
+            .filter(|(of, answer)| of == rollout && matches!(answer, Answer::Rejected(_)))
+            .count()
+    }
+
+    /// Events that wait for their record to be opened.
+    pub fn backlog(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Whether an envelope is the next one; says what it is otherwise.
+    pub(super) fn check(&self, envelope: &Received<Envelope>) -> Result<(), FeedError> {
+        let Envelope { incarnation, seq, prev, .. } = envelope.content;
+        if self.forked {
+            return Err(FeedError::Forked);
+        }
+        if incarnation < self.incarnation {
+            return Err(FeedError::Duplicate { incarnation, seq });
+        }
+        let head = if incarnation == self.incarnation { self.head } else { None };
+        let (last, hash) = head.map_or((0, NO_HASH), |head| (head.seq, head.hash));
+        if seq == last && last > 0 && envelope.hash != hash {
+            return Err(FeedError::Fork { incarnation, seq });
+        }
+        if seq <= last {
+            return Err(FeedError::Duplicate { incarnation, seq });
+        }
+        if seq > last + 1 {
+            return Err(FeedError::Gap { wanted: last + 1, got: seq });
+        }
+        if prev == hash { Ok(()) } else { Err(FeedError::Fork { incarnation, seq }) }
+    }
+
+    /// Takes in an envelope that [`Feed::check`] let through.
+    pub(super) fn append(&mut self, envelope: &Received<Envelope>) {
+        let content = &envelope.content;
+        if content.incarnation > self.incarnation {
+            if let Some(head) = self.head.take() {
+                self.older.insert(self.incarnation, head);
+            }
+            self.incarnation = content.incarnation;
+        }
+        self.head = Some(Head { seq: content.seq, hash: envelope.hash });
+        self.greatest_at = self.greatest_at.max(Some(content.at));
+        if let FeedBody::Rollout(event) = &content.body {
+            let answer = match &event.kind {
+                HostEventKind::DispatchAck { log_index, .. } => Some((*log_index, Answer::Acknowledged)),
+                HostEventKind::DispatchRejected { log_index, reason, .. } => {
+                    Some((*log_index, Answer::Rejected(*reason)))
+                }
+                HostEventKind::ActivationStarted { .. }
+                | HostEventKind::ActivationCompleted { .. }
+                | HostEventKind::ActivationFailed { .. }
+                | HostEventKind::ActivationDeferred { .. }
+                | HostEventKind::ProbeTopologyDeclared { .. }
+                | HostEventKind::ProbeObservedFirst { .. }
+                | HostEventKind::ProbeResult { .. }
+                | HostEventKind::ProbeFailureFirst { .. }
+                | HostEventKind::Failed { .. }
+                | HostEventKind::RollbackComplete { .. }
+                | HostEventKind::Converged { .. } => None,
+            };
+            if let Some((log_index, answer)) = answer {
+                self.answers.insert(log_index, (event.rollout_id.clone(), answer));
+            }
+        }
+        self.waiting.push_back(Waiting {
+            reference: EnvelopeRef {
+                incarnation: content.incarnation,
+                seq: content.seq,
+                hash: envelope.hash,
+            },
+            at: content.at,
+            body: content.body.clone(),
+        });
+    }
+
+    /// Stops the feed for good: two histories were signed.
+    pub(super) fn mark_forked(&mut self) {
+        self.forked = true;
+    }
+}

@@ -1,0 +1,567 @@
+//! What a node knows for good: everything that follows from what it learnt, in the order in which it learnt it.
+//!
+//! Documents, envelopes, certified decisions and log entries go in; each is written to its table and to
+//! `arrivals`, and the views that change by it are written in the same batch. Feeding the same arrivals to an
+//! empty ledger gives the same views, byte for byte: that is how a node starts, and how a store is verified.
+
+mod batch;
+mod entries;
+mod feed;
+mod replay;
+mod slots;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use muster_signing::{Counted, Digest, Verified};
+use serde::{Deserialize, Serialize};
+
+pub use batch::{Batch, Change, ROW_VERSION, Reference, Table, ViewRow, key};
+pub use entries::{Applied, Because, Derived, EntryError};
+pub use feed::{Answer, Feed, FeedError, Head};
+pub use replay::{ReplayError, Row};
+pub use slots::{Slot, Slots};
+
+use crate::document::{Accepted, Command, Documents, Plan};
+use crate::host::{self, HostContext, Mirror};
+use crate::id::{ChannelId, Closure, FleetName, HostId, RolloutId};
+use crate::rollout;
+use crate::verify::Roster;
+use crate::wire::{
+    Decision, DecisionBody, DecisionId, DocumentKind, Envelope, EnvelopeRef, FeedBody, HostState, Received,
+    codec,
+};
+
+/// The hash of nothing: what the first envelope of a feed names as its predecessor.
+pub const NO_HASH: Digest = Digest([0; 32]);
+
+/// A host's record together with the envelope that last moved it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mirrored {
+    /// The record.
+    pub record: host::Record,
+    /// The envelope in which the host reported its present state.
+    pub evidence: Option<EnvelopeRef>,
+    /// The host's clock when it did.
+    pub reported_at: Option<DateTime<Utc>>,
+}
+
+/// Why a closure is barred from a channel.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quarantine {
+    /// The rollout in which it failed.
+    pub rollout_id: RolloutId,
+    /// The host on which it failed.
+    pub host: HostId,
+    /// The envelope in which the host said so.
+    pub evidence: EnvelopeRef,
+    /// When that host failed, by its own clock; none if its feed is not held.
+    pub since: Option<DateTime<Utc>>,
+}
+
+/// The documents that count for the log.
+#[derive(Debug, Clone, Default)]
+pub struct Adopted {
+    /// The newest fleet document.
+    pub fleet: Option<Digest>,
+    /// The newest ref of each channel.
+    pub refs: BTreeMap<ChannelId, Digest>,
+    /// Every command.
+    pub commands: BTreeSet<Digest>,
+    /// Commands whose event is in the log.
+    pub handled: BTreeSet<Digest>,
+}
+
+/// Something that people should hear of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Happening {
+    /// A host moved.
+    HostMoved {
+        /// The rollout.
+        rollout: RolloutId,
+        /// The host.
+        host: HostId,
+        /// The state before.
+        from: HostState,
+        /// The state after.
+        to: HostState,
+    },
+    /// A rollout moved.
+    RolloutMoved {
+        /// The rollout.
+        rollout: RolloutId,
+        /// The state before; none when it opens.
+        from: Option<crate::wire::RolloutState>,
+        /// The state after.
+        to: crate::wire::RolloutState,
+    },
+    /// Something that only a compromised key, a bug or a broken disk can cause.
+    Alarm {
+        /// What, in words.
+        message: String,
+    },
+}
+
+/// What a node knows for good.
+#[derive(Debug, Clone)]
+pub struct Ledger {
+    fleet: FleetName,
+    documents: Documents,
+    roster: Arc<Roster>,
+    plans: BTreeMap<RolloutId, Arc<Plan>>,
+    adopted: Adopted,
+    feeds: BTreeMap<HostId, Feed>,
+    records: BTreeMap<HostId, BTreeMap<RolloutId, Mirrored>>,
+    rollouts: BTreeMap<RolloutId, rollout::Record>,
+    newest: BTreeMap<ChannelId, RolloutId>,
+    slots: Slots,
+    quarantines: BTreeMap<(ChannelId, Closure), BTreeMap<DecisionId, Quarantine>>,
+    suspects: BTreeMap<(ChannelId, Closure), (RolloutId, HostId)>,
+    lifted: BTreeSet<(ChannelId, DecisionId)>,
+    certified: BTreeMap<DecisionId, Digest>,
+    follows_log: bool,
+    applied: u64,
+    last_entry_at: Option<DateTime<Utc>>,
+    position: u64,
+    batch: Batch,
+    happenings: Vec<Happening>,
+}
+
+impl Ledger {
+    /// A ledger that has learnt nothing yet, over documents of which none is accepted yet.
+    pub fn new(fleet: FleetName, documents: Documents) -> Self {
+        Self {
+            roster: Arc::new(Roster::of(fleet.clone(), &documents)),
+            fleet,
+            documents,
+            plans: BTreeMap::new(),
+            adopted: Adopted::default(),
+            feeds: BTreeMap::new(),
+            records: BTreeMap::new(),
+            rollouts: BTreeMap::new(),
+            newest: BTreeMap::new(),
+            slots: Slots::default(),
+            quarantines: BTreeMap::new(),
+            suspects: BTreeMap::new(),
+            lifted: BTreeSet::new(),
+            certified: BTreeMap::new(),
+            follows_log: false,
+            applied: 0,
+            last_entry_at: None,
+            position: 0,
+            batch: Batch::default(),
+            happenings: Vec::new(),
+        }
+    }
+
+    /// The rows to write since this was last asked.
+    pub fn take_batch(&mut self) -> Batch {
+        std::mem::take(&mut self.batch)
+    }
+
+    /// What happened since this was last asked.
+    pub fn take_happenings(&mut self) -> Vec<Happening> {
+        std::mem::take(&mut self.happenings)
+    }
+
+    /// The accepted documents.
+    pub fn documents(&self) -> &Documents {
+        &self.documents
+    }
+
+    /// Who belongs to the fleet, as far as the accepted documents say.
+    pub fn roster(&self) -> &Arc<Roster> {
+        &self.roster
+    }
+
+    /// The documents that count for the log.
+    pub fn adopted(&self) -> &Adopted {
+        &self.adopted
+    }
+
+    /// A rollout's plan, if its ref and fleet document are held.
+    pub fn plan(&self, rollout: &RolloutId) -> Option<&Arc<Plan>> {
+        self.plans.get(rollout)
+    }
+
+    /// Every rollout.
+    pub fn rollouts(&self) -> &BTreeMap<RolloutId, rollout::Record> {
+        &self.rollouts
+    }
+
+    /// The newest rollout of a channel.
+    pub fn newest_rollout(&self, channel: &ChannelId) -> Option<&RolloutId> {
+        self.newest.get(channel)
+    }
+
+    /// Every host's feed.
+    pub fn feeds(&self) -> &BTreeMap<HostId, Feed> {
+        &self.feeds
+    }
+
+    /// A host's feed.
+    pub fn feed(&self, host: &HostId) -> Option<&Feed> {
+        self.feeds.get(host)
+    }
+
+    /// The records of one host, by rollout.
+    pub fn records_of(&self, host: &HostId) -> impl Iterator<Item = &Mirrored> {
+        self.records.get(host).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// The record of a host in a rollout.
+    pub fn record(&self, host: &HostId, rollout: &RolloutId) -> Option<&Mirrored> {
+        self.records.get(host)?.get(rollout)
+    }
+
+    /// Every record of every host.
+    pub fn records(&self) -> impl Iterator<Item = &Mirrored> {
+        self.records.values().flat_map(BTreeMap::values)
+    }
+
+    /// The slots that dispatches took.
+    pub fn slots(&self) -> &Slots {
+        &self.slots
+    }
+
+    /// The log entries that were applied.
+    pub fn applied(&self) -> u64 {
+        self.applied
+    }
+
+    /// The time of the newest entry that was applied.
+    pub fn last_entry_at(&self) -> Option<DateTime<Utc>> {
+        self.last_entry_at
+    }
+
+    /// Whether rollouts are derived from the log, rather than from certified decisions.
+    pub fn follows_log(&self) -> bool {
+        self.follows_log
+    }
+
+    /// The position that the next arrival gets.
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The certified decisions that are held: id -> digest of the decision.
+    pub fn certified(&self) -> &BTreeMap<DecisionId, Digest> {
+        &self.certified
+    }
+
+    /// Closures barred from channels by certified decisions that no operator lifted.
+    pub fn quarantines(
+        &self,
+    ) -> impl Iterator<Item = (&ChannelId, &Closure, DecisionId, &Quarantine)> {
+        self.quarantines.iter().flat_map(move |((channel, closure), decisions)| {
+            decisions
+                .iter()
+                .filter(move |(id, _)| !self.lifted.contains(&(channel.clone(), **id)))
+                .map(move |(id, quarantine)| (channel, closure, *id, quarantine))
+        })
+    }
+
+    /// Whether a certified quarantine bars the closure from the channel.
+    pub fn is_quarantined(&self, channel: &ChannelId, closure: &Closure) -> bool {
+        self.quarantines.get(&(channel.clone(), closure.clone())).is_some_and(|decisions| {
+            decisions.keys().any(|id| !self.lifted.contains(&(channel.clone(), *id)))
+        })
+    }
+
+    /// The rollout and host by which this node itself suspects a closure on a channel.
+    pub fn suspicion(&self, channel: &ChannelId, closure: &Closure) -> Option<&(RolloutId, HostId)> {
+        self.suspects.get(&(channel.clone(), closure.clone()))
+    }
+
+    /// The commands that count here: adopted ones for who follows the log, else every accepted one.
+    pub fn commands(&self) -> impl Iterator<Item = &Arc<Command>> {
+        self.documents
+            .commands()
+            .filter(|command| !self.follows_log || self.adopted.commands.contains(&command.hash))
+    }
+
+    /// Takes in a document that [`Documents::check`] let through.
+    pub fn document(&mut self, accepted: Accepted) {
+        let (kind, channel, serial, hash) = accepted.identity();
+        let row = key::document(kind, channel.as_ref(), serial, &hash);
+        self.batch.put(Table::Documents, row.clone(), accepted.to_wire());
+        self.arrive(Table::Documents, row);
+        self.documents.insert(accepted);
+        match kind {
+            DocumentKind::ChannelRef => self.resolve_plans(),
+            DocumentKind::Fleet => self.roster = Arc::new(Roster::of(self.fleet.clone(), &self.documents)),
+            DocumentKind::Command => {
+                if !self.follows_log {
+                    self.lift_by(hash);
+                }
+            }
+        }
+    }
+
+    /// Takes in an envelope of a host's feed.
+    pub fn envelope(&mut self, envelope: &Verified<Received<Envelope>>) -> Result<(), FeedError> {
+        let content = &envelope.content;
+        let host = content.host.clone();
+        let feed = self.feeds.entry(host.clone()).or_default();
+        if let Err(error) = feed.check(envelope) {
+            if let FeedError::Fork { .. } = error {
+                feed.mark_forked();
+                self.alarm(format!("{host} signed two histories: {error}"));
+            }
+            return Err(error);
+        }
+        feed.append(envelope);
+        let row = key::feed(&host, content.incarnation, content.seq);
+        self.batch.put(Table::Feeds, row.clone(), envelope.bytes.clone());
+        let position = self.arrive(Table::Feeds, row);
+        let head = Head { seq: content.seq, hash: envelope.hash };
+        self.batch.put_view(Table::FeedHeads, key::feed_head(&host, content.incarnation), position, &head);
+        self.advance(&host);
+        Ok(())
+    }
+
+    /// Takes in a decision that a quorum signed; false if it is held already.
+    pub fn decision(&mut self, certificate: &Verified<Counted>, decision: &Decision) -> bool {
+        let id = decision.id();
+        if self.certified.contains_key(&id) {
+            return false;
+        }
+        self.certified.insert(id, certificate.digest());
+        let row = key::decision(decision.fleet_serial, id);
+        self.batch.put(Table::Decisions, row.clone(), certificate.bytes().to_vec());
+        let position = self.arrive(Table::Decisions, row);
+        match &decision.body {
+            DecisionBody::Dispatch { host, rollout_id, .. } => {
+                self.slots.take(id, &decision.body);
+                self.open_record(id.log_index, &decision.body);
+                if !self.follows_log
+                    && let Some(record) = self.rollouts.get_mut(rollout_id)
+                {
+                    record.dispatched(host, &decision.body, id.log_index);
+                    self.write_rollout(rollout_id, position);
+                }
+                self.advance(&host.clone());
+            }
+            DecisionBody::Quarantine { channel, closure, rollout_id, host, evidence } => {
+                let since = self.record(host, rollout_id).and_then(|mirrored| mirrored.record.failed_at);
+                let quarantine = Quarantine {
+                    rollout_id: rollout_id.clone(),
+                    host: host.clone(),
+                    evidence: *evidence,
+                    since,
+                };
+                let place = (channel.clone(), closure.clone());
+                self.quarantines.entry(place).or_default().insert(id, quarantine);
+                self.write_quarantine(channel, closure, position);
+            }
+            DecisionBody::RolloutTransition { rollout_id, to, wave, at, .. } => {
+                if !self.follows_log {
+                    rollout::Record::observe(&mut self.rollouts, rollout_id, *to, *wave, *at, id.log_index);
+                    self.note_newest(rollout_id);
+                    self.write_rollout(rollout_id, position);
+                }
+            }
+            DecisionBody::Withdrawn { decision } => self.slots.withdraw(*decision),
+        }
+        true
+    }
+
+    /// Runs a host's waiting events through the mirror, up to the first whose record is not open yet.
+    fn advance(&mut self, host: &HostId) {
+        while let Some(waiting) = self.feeds.get(host).and_then(|feed| feed.waiting.front()).cloned() {
+            match &waiting.body {
+                FeedBody::Incarnation(started) => self.end_records(host, started, waiting.reference),
+                FeedBody::Rollout(event) => {
+                    let Some(mirrored) = self.record(host, &event.rollout_id).cloned() else { return };
+                    self.mirror(host, mirrored, event, waiting.reference, waiting.at);
+                }
+            }
+            if let Some(feed) = self.feeds.get_mut(host) {
+                feed.waiting.pop_front();
+            }
+        }
+    }
+
+    fn mirror(
+        &mut self,
+        host: &HostId,
+        mut mirrored: Mirrored,
+        event: &crate::wire::HostEvent,
+        reference: EnvelopeRef,
+        at: DateTime<Utc>,
+    ) {
+        let Some(plan) = self.plans.get(&event.rollout_id).cloned() else {
+            self.alarm(format!("{host} reports on {} whose ref is not held", event.rollout_id));
+            return;
+        };
+        let before = mirrored.record.state;
+        let step = match host::step::<Mirror>(&mirrored.record, &HostContext { policy: &plan.policy }, event) {
+            Ok(step) => step,
+            Err(error) => {
+                self.alarm(format!("{host} reports what cannot be in {}: {error}", event.rollout_id));
+                return;
+            }
+        };
+        mirrored.record = step.record;
+        if mirrored.record.state != before {
+            mirrored.evidence = Some(reference);
+            mirrored.reported_at = Some(at);
+            self.settle(host, &mirrored.record, before);
+        }
+        self.put_record(host, mirrored);
+    }
+
+    /// What follows for slots and suspicion when a host has moved.
+    fn settle(&mut self, host: &HostId, record: &host::Record, from: HostState) {
+        self.happenings.push(Happening::HostMoved {
+            rollout: record.rollout_id.clone(),
+            host: host.clone(),
+            from,
+            to: record.state,
+        });
+        match record.state {
+            HostState::Converged => self.slots.free_up_to(host, &record.rollout_id),
+            HostState::Reverted => {
+                self.slots.free_of(host, &record.rollout_id);
+                self.suspects
+                    .entry((record.channel.clone(), record.target_closure.clone()))
+                    .or_insert_with(|| (record.rollout_id.clone(), host.clone()));
+            }
+            HostState::Pending
+            | HostState::Activating
+            | HostState::Deferred
+            | HostState::Soaking
+            | HostState::Failed => {}
+        }
+    }
+
+    fn end_records(
+        &mut self,
+        host: &HostId,
+        started: &crate::wire::IncarnationStarted,
+        reference: EnvelopeRef,
+    ) {
+        let open: Vec<Mirrored> =
+            self.records_of(host).filter(|mirrored| mirrored.record.is_in_flight()).cloned().collect();
+        for mut mirrored in open {
+            let before = mirrored.record.state;
+            mirrored.record = host::step_incarnation(&mirrored.record, started);
+            mirrored.evidence = Some(reference);
+            mirrored.reported_at = Some(started.started_at);
+            self.settle(host, &mirrored.record, before);
+            self.put_record(host, mirrored);
+        }
+    }
+
+    /// Opens the record of a dispatched host, or refreshes it if the host is dispatched anew.
+    fn open_record(&mut self, log_index: u64, dispatch: &DecisionBody) {
+        let DecisionBody::Dispatch { host, rollout_id, target_closure, soak_due_at, soak_secs, .. } = dispatch
+        else {
+            return;
+        };
+        let dispatched_at = *soak_due_at - chrono::TimeDelta::seconds(i64::try_from(*soak_secs).unwrap_or(0));
+        let mirrored = match self.record(host, rollout_id).cloned() {
+            Some(mut mirrored) => {
+                if mirrored.record.state != HostState::Pending || mirrored.record.log_index >= log_index {
+                    return;
+                }
+                mirrored.record = mirrored.record.redispatch(dispatched_at, *soak_due_at, *soak_secs, log_index);
+                mirrored
+            }
+            None => Mirrored {
+                record: host::Record::open(
+                    rollout_id.clone(),
+                    host.clone(),
+                    rollout_id.channel(),
+                    target_closure.clone(),
+                    dispatched_at,
+                    *soak_due_at,
+                    *soak_secs,
+                    log_index,
+                ),
+                evidence: None,
+                reported_at: None,
+            },
+        };
+        self.put_record(host, mirrored);
+    }
+
+    fn put_record(&mut self, host: &HostId, mirrored: Mirrored) {
+        let rollout = mirrored.record.rollout_id.clone();
+        let row = key::host_record(&rollout, host);
+        self.batch.put_view(Table::HostRecords, row.clone(), self.last_position(), &mirrored);
+        match mirrored.record.probe_failure_first_at {
+            Some(since) => self.batch.put_view(Table::ProbeFailures, row, self.last_position(), &since),
+            None => self.batch.delete(Table::ProbeFailures, row),
+        }
+        self.records.entry(host.clone()).or_default().insert(rollout, mirrored);
+    }
+
+    fn write_rollout(&mut self, rollout: &RolloutId, position: u64) {
+        if let Some(record) = self.rollouts.get(rollout) {
+            self.batch.put_view(Table::Rollouts, key::rollout(rollout), position, record);
+        }
+    }
+
+    fn write_quarantine(&mut self, channel: &ChannelId, closure: &Closure, position: u64) {
+        let row = key::quarantine(channel, closure);
+        let standing: Vec<(DecisionId, Quarantine)> = self
+            .quarantines()
+            .filter(|(of, what, ..)| *of == channel && *what == closure)
+            .map(|(_, _, id, quarantine)| (id, quarantine.clone()))
+            .collect();
+        if standing.is_empty() {
+            self.batch.delete(Table::Quarantines, row);
+        } else {
+            self.batch.put_view(Table::Quarantines, row, position, &standing);
+        }
+    }
+
+    /// Lifts what a command names: quarantines by decision id, and this node's own suspicion.
+    fn lift_by(&mut self, command: Digest) {
+        let Some(command) = self.documents.command(&command).cloned() else { return };
+        if let Some((channel, closure, named)) = command.lifts() {
+            self.lifted.extend(named.iter().map(|id| (channel.clone(), *id)));
+            self.suspects.remove(&(channel.clone(), closure.clone()));
+            self.write_quarantine(&channel.clone(), &closure.clone(), self.last_position());
+        }
+        if let Some(rollout) = command.clears_rollout() {
+            self.suspects.retain(|_, (of, _)| of != rollout);
+        }
+    }
+
+    fn resolve_plans(&mut self) {
+        for plan in self.documents.newest_plans() {
+            self.plans.insert(plan.rollout_id.clone(), plan);
+        }
+    }
+
+    /// The newest rollout of a channel is that of its newest ref.
+    fn note_newest(&mut self, rollout: &RolloutId) {
+        let channel = rollout.channel();
+        let order = |id: &RolloutId| {
+            (self.rollouts.get(id).map(|record| record.opened_log_index), self.plans.get(id).map(|plan| plan.order))
+        };
+        if self.newest.get(&channel).is_none_or(|known| order(known) <= order(rollout)) {
+            self.newest.insert(channel, rollout.clone());
+        }
+    }
+
+    /// Notes that a canonical row was learnt; gives its position.
+    fn arrive(&mut self, table: Table, row: Vec<u8>) -> u64 {
+        let position = self.position;
+        self.position += 1;
+        let reference = Reference { table, key: row };
+        self.batch.put(Table::Arrivals, key::number(position), codec::encode(&reference));
+        position
+    }
+
+    fn last_position(&self) -> u64 {
+        self.position.saturating_sub(1)
+    }
+
+    fn alarm(&mut self, message: String) {
+        self.happenings.push(Happening::Alarm { message });
+    }
+}

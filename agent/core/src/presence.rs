@@ -1,0 +1,162 @@
+//! Who has been heard of, and when: what this process learnt from notices since it started.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use crate::id::HostId;
+use crate::time::{Mono, Now};
+use crate::wire::{Notice, Presence};
+
+/// Heartbeats that a host may miss before it counts as offline.
+pub const HEARTBEATS_MISSED_MAX: u32 = 3;
+/// A heartbeat that the receiver assumes before a host has told its own.
+const HEARTBEAT_ASSUMED: Duration = Duration::from_secs(30);
+/// The longest heartbeat that is believed; a host cannot make itself count as online for ever.
+const HEARTBEAT_MAX: Duration = Duration::from_secs(300);
+/// How far the clocks of two hosts may differ before one's notices count as old ones.
+pub const SKEW_MAX: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
+
+/// Whether a host can be reached, as far as this process knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// It was heard of within three of its heartbeats.
+    Online,
+    /// It was not, and this process has listened for that long.
+    Offline,
+    /// This process has not listened for long enough to tell.
+    Unknown,
+}
+
+/// The newest heartbeat of one host.
+#[derive(Debug, Clone)]
+pub struct Seen {
+    /// What the host said.
+    pub presence: Presence,
+    /// The host's clock when it said so.
+    pub at: DateTime<Utc>,
+    /// The host's incarnation.
+    pub incarnation: u64,
+    /// Orders the host's notices.
+    order: (u64, u64, u64),
+    /// When a fresh message of the host last came in.
+    heard: Option<Mono>,
+    /// The host's clock less this one's, when the notice came in fresh.
+    pub offset: Option<chrono::TimeDelta>,
+}
+
+/// Everybody's newest heartbeat.
+#[derive(Debug, Clone)]
+pub struct Presences {
+    me: HostId,
+    heartbeat: Duration,
+    started: Mono,
+    hosts: BTreeMap<HostId, Seen>,
+    envelopes: BTreeMap<HostId, Mono>,
+}
+
+impl Presences {
+    /// Starts to listen: `heartbeat` is this host's own, assumed of those that were never heard.
+    pub fn new(me: HostId, heartbeat: Duration, started: Mono) -> Self {
+        Self { me, heartbeat, started, hosts: BTreeMap::new(), envelopes: BTreeMap::new() }
+    }
+
+    /// Takes in a heartbeat; false if a newer one of that host is known.
+    pub fn hear(&mut self, now: Now, notice: &Notice, presence: &Presence) -> bool {
+        let known = self.hosts.get(&notice.host);
+        if known.is_some_and(|seen| seen.order >= notice.order()) {
+            return false;
+        }
+        let age = now.utc - notice.at;
+        let fresh = age <= SKEW_MAX + to_delta(self.patience_of(presence));
+        let heard = if fresh { Some(now.mono) } else { known.and_then(|seen| seen.heard) };
+        self.hosts.insert(
+            notice.host.clone(),
+            Seen {
+                presence: presence.clone(),
+                at: notice.at,
+                incarnation: notice.incarnation,
+                order: notice.order(),
+                heard,
+                offset: fresh.then(|| notice.at - now.utc),
+            },
+        );
+        true
+    }
+
+    /// Takes note that a fresh envelope of a host came in.
+    pub fn heard_envelope(&mut self, now: Now, host: &HostId, at: DateTime<Utc>) {
+        if now.utc - at <= SKEW_MAX {
+            self.envelopes.insert(host.clone(), now.mono);
+        }
+    }
+
+    /// The newest heartbeat of a host.
+    pub fn of(&self, host: &HostId) -> Option<&Seen> {
+        self.hosts.get(host)
+    }
+
+    /// Whether a host can be reached.
+    pub fn reach(&self, host: &HostId, now: Mono) -> Reach {
+        if *host == self.me {
+            return Reach::Online;
+        }
+        let patience = self.patience(host);
+        match self.last_heard(host) {
+            Some(heard) if now.since(heard) <= patience => Reach::Online,
+            _ if now.since(self.started) <= patience => Reach::Unknown,
+            _ => Reach::Offline,
+        }
+    }
+
+    /// When anything fresh of a host last came in.
+    pub fn last_heard(&self, host: &HostId) -> Option<Mono> {
+        self.hosts.get(host).and_then(|seen| seen.heard).max(self.envelopes.get(host).copied())
+    }
+
+    /// For how long a host has been silent, counted at the most from this process's start.
+    pub fn silent_for(&self, host: &HostId, now: Mono) -> Duration {
+        if *host == self.me {
+            return Duration::ZERO;
+        }
+        now.since(self.last_heard(host).unwrap_or(self.started))
+    }
+
+    /// When the next host that is online now will count as offline if it stays silent.
+    pub fn next_change(&self, now: Mono) -> Option<Mono> {
+        let opening = self.started.after(self.heartbeat * HEARTBEATS_MISSED_MAX);
+        self.hosts
+            .keys()
+            .filter_map(|host| Some(self.last_heard(host)?.after(self.patience(host))))
+            .chain([opening])
+            .filter(|at| *at >= now)
+            .min()
+            .map(|at| at.after(Duration::from_millis(1)))
+    }
+
+    /// How far this host's clock is off the others', by the median of fresh notices; positive if it is behind.
+    pub fn own_offset(&self) -> Option<chrono::TimeDelta> {
+        let mut offsets: Vec<_> = self.hosts.values().filter_map(|seen| seen.offset).collect();
+        offsets.sort();
+        offsets.get(offsets.len() / 2).copied()
+    }
+
+    fn patience(&self, host: &HostId) -> Duration {
+        self.hosts
+            .get(host)
+            .map_or(self.heartbeat * HEARTBEATS_MISSED_MAX, |seen| self.patience_of(&seen.presence))
+    }
+
+    fn patience_of(&self, presence: &Presence) -> Duration {
+        let told = match presence.heartbeat_millis {
+            0 => HEARTBEAT_ASSUMED,
+            millis => Duration::from_millis(millis).min(HEARTBEAT_MAX),
+        };
+        told * HEARTBEATS_MISSED_MAX
+    }
+}
+
+fn to_delta(duration: Duration) -> chrono::TimeDelta {
+    chrono::TimeDelta::from_std(duration).unwrap_or(chrono::TimeDelta::MAX)
+}

@@ -1,0 +1,275 @@
+//! What the gates look at: a node's own evidence, with the questions that several of them ask.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use crate::document::{CommandVerb, Plan};
+use crate::id::{ChannelId, HostId, RolloutId};
+use crate::ledger::{Answer, Ledger, Slot};
+use crate::presence::{Presences, Reach};
+use crate::time::Mono;
+use crate::wire::{DecisionId, HealthPolicy, HostState};
+
+/// A node's evidence at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct View<'a> {
+    /// What the node knows for good.
+    pub ledger: &'a Ledger,
+    /// Who was heard of lately.
+    pub presences: &'a Presences,
+    /// Dispatches that can never be certified, by final objections of enough coordinators.
+    pub void: &'a BTreeSet<DecisionId>,
+    /// Hosts that the planner is about to dispatch in the same batch.
+    pub tentative: &'a BTreeSet<HostId>,
+    /// The clock that cannot jump.
+    pub mono: Mono,
+}
+
+/// Why a host counts as failed in a rollout.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Failure {
+    /// Its activation or its health failed, by its own word.
+    Reported,
+    /// It went back to what ran before.
+    Reverted,
+    /// It fell silent in flight.
+    Lost,
+    /// It refused twice.
+    Rejected,
+    /// Two dispatches expired while it was online.
+    Expired,
+    /// It did not end in time.
+    Overdue,
+}
+
+/// Where a host stands in a rollout, by this node's evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Not dispatched, or its dispatch came to nothing.
+    Waiting,
+    /// Dispatched and under way.
+    InFlight(HostState),
+    /// Waiting for its reboot.
+    Deferred {
+        /// Whether it waited for longer than the policy allows.
+        timed_out: bool,
+    },
+    /// Soaked and healthy on its target.
+    Converged,
+    /// Counted as failed.
+    Failed(Failure),
+}
+
+/// Why a rollout goes on without a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Excuse {
+    /// It was offline before it was dispatched.
+    Offline,
+    /// An operator skipped it.
+    Skipped,
+    /// The newest fleet document does not have it on the channel.
+    Removed,
+    /// An operator cleared the rollout after it had failed.
+    Cleared,
+    /// It waits for its reboot for longer than the policy allows.
+    DeferredTooLong,
+}
+
+impl Excuse {
+    /// Whether a person decided it.
+    pub fn by_operator(self) -> bool {
+        match self {
+            Self::Skipped | Self::Removed | Self::Cleared => true,
+            Self::Offline | Self::DeferredTooLong => false,
+        }
+    }
+}
+
+impl View<'_> {
+    /// Whether a slot is free by evidence that this node holds itself.
+    pub fn is_free(&self, host: &HostId, slot: &Slot) -> bool {
+        match self.ledger.feed(host).and_then(|feed| feed.answer(slot.decision.log_index)) {
+            Some(Answer::Rejected(_)) => return true,
+            Some(Answer::Acknowledged) => {}
+            None if self.has_expired(host, slot) || self.void.contains(&slot.decision) => return true,
+            None => {}
+        }
+        self.skip_of(host, &slot.rollout) || self.is_removed(host)
+    }
+
+    /// Whether the host can never act on this dispatch any more, since it signed something later than its end.
+    pub fn has_expired(&self, host: &HostId, slot: &Slot) -> bool {
+        let Some(feed) = self.ledger.feed(host) else {
+            return self.presences.of(host).is_some_and(|seen| seen.presence.head_seq == 0 && seen.at > slot.not_after);
+        };
+        if feed.answer(slot.decision.log_index).is_some() {
+            return false;
+        }
+        let held = feed.head().map_or(0, |head| head.seq);
+        let by_presence = self.presences.of(host).is_some_and(|seen| {
+            seen.at > slot.not_after
+                && seen.incarnation == feed.incarnation()
+                && seen.presence.head_seq <= held
+        });
+        by_presence || feed.greatest_at().is_some_and(|at| at > slot.not_after)
+    }
+
+    /// Whether the host holds a slot that nothing has freed.
+    pub fn holds_slot(&self, host: &HostId) -> bool {
+        self.tentative.contains(host) || self.ledger.slots().of(host).any(|slot| !self.is_free(host, slot))
+    }
+
+    /// The rollout in which the host is under way now, if it is in one.
+    pub fn busy_in(&self, host: &HostId) -> Option<&RolloutId> {
+        let dispatched = self.ledger.slots().of(host).filter(|slot| !self.is_free(host, slot));
+        dispatched
+            .filter(|slot| {
+                let Some(mirrored) = self.ledger.record(host, &slot.rollout) else { return true };
+                match mirrored.record.state {
+                    HostState::Pending | HostState::Activating | HostState::Soaking => true,
+                    HostState::Failed => mirrored.record.owes_rollback(),
+                    HostState::Deferred | HostState::Converged | HostState::Reverted => false,
+                }
+            })
+            .map(|slot| &slot.rollout)
+            .next()
+    }
+
+    /// Whether a dispatch to the host in this rollout could still be acted on.
+    pub fn is_dispatched(&self, host: &HostId, rollout: &RolloutId) -> bool {
+        self.ledger.slots().of(host).any(|slot| slot.rollout == *rollout && !self.is_free(host, slot))
+    }
+
+    /// Where the host stands in the rollout.
+    pub fn standing(&self, plan: &Plan, host: &HostId, now: DateTime<Utc>) -> Standing {
+        let rollout = &plan.rollout_id;
+        let Some(mirrored) = self.ledger.record(host, rollout) else { return Standing::Waiting };
+        let record = &mirrored.record;
+        match record.state {
+            HostState::Converged => return Standing::Converged,
+            HostState::Failed => return Standing::Failed(Failure::Reported),
+            HostState::Reverted => return Standing::Failed(Failure::Reverted),
+            HostState::Deferred => {
+                let since = mirrored.reported_at.unwrap_or(record.dispatched_at);
+                return Standing::Deferred { timed_out: now > since + secs(plan.policy.deferred_timeout_secs) };
+            }
+            HostState::Pending | HostState::Activating | HostState::Soaking => {}
+        }
+        if let Some(failure) = self.failure_of(plan, host, record, now) {
+            return Standing::Failed(failure);
+        }
+        if self.is_dispatched(host, rollout) { Standing::InFlight(record.state) } else { Standing::Waiting }
+    }
+
+    fn failure_of(
+        &self,
+        plan: &Plan,
+        host: &HostId,
+        record: &crate::host::Record,
+        now: DateTime<Utc>,
+    ) -> Option<Failure> {
+        let policy = &plan.policy;
+        if record.state == HostState::Pending {
+            let feed = self.ledger.feed(host);
+            if feed.is_some_and(|feed| feed.rejections(&plan.rollout_id) >= 2) {
+                return Some(Failure::Rejected);
+            }
+            let slots = self.ledger.slots().of(host).filter(|slot| slot.rollout == plan.rollout_id);
+            if slots.filter(|slot| self.has_expired(host, slot)).count() >= 2 {
+                return Some(Failure::Expired);
+            }
+        }
+        let in_flight = self.is_dispatched(host, &plan.rollout_id);
+        let silent = self.presences.silent_for(host, self.mono).as_secs();
+        if in_flight && silent >= policy.lost_after_secs {
+            return Some(Failure::Lost);
+        }
+        let allowed = policy.activation_timeout_secs + record.soak_secs + 2 * policy.sustained_failure_secs;
+        let started = record.dispatch_acked_at?;
+        (now > started + secs(allowed)).then_some(Failure::Overdue)
+    }
+
+    /// Why the rollout goes on without the host, if it does.
+    pub fn excuse(&self, plan: &Plan, host: &HostId, now: DateTime<Utc>) -> Option<Excuse> {
+        if self.is_off_channel(host, &plan.channel) {
+            return Some(Excuse::Removed);
+        }
+        if self.skip_of(host, &plan.rollout_id) {
+            return Some(Excuse::Skipped);
+        }
+        match self.standing(plan, host, now) {
+            Standing::Failed(_) if self.was_cleared(host, &plan.rollout_id) => Some(Excuse::Cleared),
+            Standing::Deferred { timed_out: true } => Some(Excuse::DeferredTooLong),
+            Standing::Waiting if self.presences.reach(host, self.mono) == Reach::Offline => Some(Excuse::Offline),
+            Standing::Waiting
+            | Standing::Failed(_)
+            | Standing::Deferred { timed_out: false }
+            | Standing::InFlight(_)
+            | Standing::Converged => None,
+        }
+    }
+
+    /// How many hosts of the rollout count as failed and were not excused by a person.
+    pub fn failures(&self, plan: &Plan, now: DateTime<Utc>) -> usize {
+        plan.hosts()
+            .filter(|host| matches!(self.standing(plan, host, now), Standing::Failed(_)))
+            .filter(|host| !self.excuse(plan, host, now).is_some_and(Excuse::by_operator))
+            .count()
+    }
+
+    /// Whether an operator skipped the host in this rollout, or altogether.
+    pub fn skip_of(&self, host: &HostId, rollout: &RolloutId) -> bool {
+        self.ledger.commands().any(|command| {
+            command.verb == CommandVerb::Skip
+                && command.host.as_ref() == Some(host)
+                && command.rollout.as_ref().is_none_or(|of| of == rollout)
+        })
+    }
+
+    /// Whether an operator promoted the wave that follows `wave`.
+    pub fn is_promoted(&self, rollout: &RolloutId, wave: u32) -> bool {
+        self.ledger.commands().any(|command| {
+            command.verb == CommandVerb::Promote
+                && command.rollout.as_ref() == Some(rollout)
+                && command.wave.is_none_or(|of| of == wave)
+        })
+    }
+
+    /// Whether an operator cleared the rollout, and the log says that this host was excused by it.
+    fn was_cleared(&self, host: &HostId, rollout: &RolloutId) -> bool {
+        let excused = self.ledger.rollouts().get(rollout).is_some_and(|record| record.is_cleared(host));
+        excused
+            && self.ledger.commands().any(|command| {
+                command.verb == CommandVerb::Clear && command.rollout.as_ref() == Some(rollout)
+            })
+    }
+
+    /// Whether the newest fleet document that counts lacks the host, or has it on another channel.
+    pub fn is_off_channel(&self, host: &HostId, channel: &ChannelId) -> bool {
+        self.counting_fleet().is_some_and(|fleet| fleet.hosts.get(host).is_none_or(|entry| entry.channel != *channel))
+    }
+
+    fn is_removed(&self, host: &HostId) -> bool {
+        self.counting_fleet().is_some_and(|fleet| !fleet.hosts.contains_key(host))
+    }
+
+    /// The fleet document that counts: the newest adopted one for who follows the log, else the newest.
+    pub fn counting_fleet(&self) -> Option<&crate::document::Held<crate::document::Fleet>> {
+        let documents = self.ledger.documents();
+        match self.ledger.adopted().fleet {
+            Some(hash) => documents.fleet_by_hash(&hash),
+            None => documents.fleet(),
+        }
+    }
+
+    /// Whether the host goes back by itself when its health fails.
+    pub fn rolls_back(plan: &Plan) -> bool {
+        plan.policy.on_health_failure == HealthPolicy::RollbackAndHalt
+    }
+}
+
+/// A number of seconds as a span.
+pub(crate) fn secs(secs: u64) -> TimeDelta {
+    TimeDelta::try_seconds(i64::try_from(secs).unwrap_or(i64::MAX)).unwrap_or(TimeDelta::MAX)
+}

@@ -1,0 +1,162 @@
+# The health checks of a host: their option type, what each kind needs, and the JSON that the agent reads.
+{ lib }:
+
+let
+  inherit (lib) mkOption types;
+
+  # The keys a kind must have, and those it may have. Any other key is a mistake: the agent refuses the whole file for it.
+  kinds = {
+    http = {
+      required = [ "url" ];
+      optional = [
+        "expectStatus"
+        "bodyContains"
+      ];
+    };
+    tcp = {
+      required = [
+        "host"
+        "port"
+      ];
+      optional = [ ];
+    };
+    exec = {
+      required = [ "command" ];
+      optional = [ "expectExitCode" ];
+    };
+    systemd = {
+      required = [ ];
+      optional = [
+        "units"
+        "maxFailedUnits"
+      ];
+    };
+    peers = {
+      required = [ "min" ];
+      optional = [ ];
+    };
+    evidence = {
+      required = [
+        "framework"
+        "evidencePath"
+      ];
+      optional = [ "controlOverrides" ];
+    };
+  };
+
+  kindKeys = lib.unique (lib.concatMap (kind: kind.required ++ kind.optional) (builtins.attrValues kinds));
+
+  mode = mkOption {
+    type = types.enum [
+      "enforce"
+      "observe"
+      "disabled"
+    ];
+    default = "enforce";
+    description = ''
+      `enforce`: a failure counts against the release that the host runs. `observe`: it is only shown. `disabled`: not run.
+    '';
+  };
+
+  # A key that only some kinds have; null leaves it out of the file.
+  forKind =
+    kind: type: description:
+    mkOption {
+      type = types.nullOr type;
+      default = null;
+      description = "For `${kind}`: ${description}";
+    };
+
+  controlOverride = types.submodule {
+    options = {
+      inherit mode;
+      reason = mkOption {
+        type = types.str;
+        example = "accepted until the new firewall is in place";
+        description = "Why this control is treated otherwise.";
+      };
+    };
+  };
+
+  check = types.submodule {
+    options = {
+      inherit mode;
+      kind = mkOption {
+        type = types.enum (builtins.attrNames kinds);
+        example = "http";
+        description = "What is probed. Each kind has keys of its own, named at their options.";
+      };
+      intervalSeconds = mkOption {
+        type = types.ints.positive;
+        default = 30;
+        description = "Seconds from one probe to the next.";
+      };
+      timeoutSeconds = mkOption {
+        type = types.ints.positive;
+        default = 10;
+        description = "Seconds after which a probe without an answer has failed.";
+      };
+
+      url = forKind "http" types.str "the address asked with GET.";
+      expectStatus = forKind "http" (types.ints.between 100 599) "the status that passes; 200 when null.";
+      bodyContains = forKind "http" types.str "a text that the body must contain.";
+      host = forKind "tcp" types.str "the host connected to.";
+      port = forKind "tcp" types.port "the port connected to.";
+      command = forKind "exec" (types.listOf types.str) ''
+        the program and its arguments, run without a shell, as the agent's user and inside the sandbox of its unit.
+      '';
+      expectExitCode = forKind "exec" (types.ints.between 0 255) "the exit code that passes; 0 when null.";
+      units = forKind "systemd" (types.listOf types.str) "units that must be active.";
+      maxFailedUnits = forKind "systemd" types.ints.unsigned "how many units of the system may be failed.";
+      min = forKind "peers" types.ints.positive ''
+        how many members of the fleet must be reachable. This is what notices a release that cut the host off.
+      '';
+      framework = forKind "evidence" types.str "the name of the framework that the evidence follows.";
+      evidencePath = forKind "evidence" types.str "the signed JSON file, read again whenever it changes.";
+      controlOverrides = forKind "evidence" (types.attrsOf controlOverride) "controls treated otherwise, by their id.";
+    };
+  };
+
+  given = value: builtins.filter (key: value.${key} != null) kindKeys;
+
+  assertionsOf =
+    name: value:
+    let
+      inherit (kinds.${value.kind}) required optional;
+      where = "services.muster.healthChecks.${name}";
+      foreign = builtins.filter (key: !(builtins.elem key (required ++ optional))) (given value);
+      missing = builtins.filter (key: value.${key} == null) required;
+    in
+    [
+      {
+        assertion = builtins.match "[a-z][a-z0-9-]{0,62}" name != null;
+        message = "${where} is not a name for a health check: it must be 1 to 63 lower-case letters, digits and hyphens, and begin with a letter.";
+      }
+      {
+        assertion = missing == [ ];
+        message = "${where} is of kind ${value.kind} and must set ${lib.concatStringsSep " and " missing}.";
+      }
+      {
+        assertion = foreign == [ ];
+        message = "${where} is of kind ${value.kind}, which has no ${lib.concatStringsSep " and no " foreign}.";
+      }
+      {
+        assertion = value.kind != "systemd" || value.units != null || value.maxFailedUnits != null;
+        message = "${where} is of kind systemd and checks nothing: it must set units or maxFailedUnits.";
+      }
+      {
+        assertion = value.command != [ ];
+        message = "${where} has an empty command: it must name the program to run.";
+      }
+    ];
+
+in
+{
+  type = types.attrsOf check;
+
+  # Every sentence that a set of checks may break, as NixOS assertions.
+  assertions = checks: lib.concatMap (name: assertionsOf name checks.${name}) (builtins.attrNames checks);
+
+  # What health-checks.json says: nothing that was not set, for an unset key has no place in a kind that lacks it.
+  render = builtins.mapAttrs (_: lib.filterAttrs (_: value: value != null));
+}

@@ -1,0 +1,447 @@
+# What the module must make of a configuration: each case is a module, a look at the result, and what must be seen.
+let
+  with' = muster: { services.muster = muster; };
+  check = kind: { healthChecks.site = kind; };
+  evidence = override: {
+    kind = "evidence";
+    framework = "x";
+    evidencePath = "/e";
+    controlOverrides.a = override;
+  };
+  directory = {
+    backend = "directory";
+    root = "/srv/app";
+  };
+
+  # All assertions that break, as they are shown.
+  refuses = muster: sentences: {
+    given = with' muster;
+    see = seen: seen.broken;
+    want = sentences;
+  };
+  # The module system itself refuses the one, a wrong type or an unknown name, and takes the other, so that nothing else
+  # can be the reason.
+  refusesValue = bad: good: {
+    given = with' bad;
+    see = seen: seen;
+    refusedBeside = with' good;
+  };
+  sees = muster: see: want: {
+    given = with' muster;
+    inherit see want;
+  };
+in
+{
+  "a disabled agent leaves the system alone" = {
+    given = with' { enable = false; };
+    see = seen: {
+      inherit (seen)
+        broken
+        files
+        units
+        groups
+        tmpfiles
+        firewall
+        ;
+    };
+    want = {
+      broken = [ ];
+      files = [ ];
+      units = [ ];
+      groups = [ ];
+      tmpfiles = [ ];
+      firewall = {
+        tcp = [ ];
+        udp = [ ];
+      };
+    };
+  };
+
+  "the smallest configuration breaks no assertion" = refuses { } [ ];
+
+  "the smallest configuration renders every key it must" = sees { } (seen: seen.toml) {
+    fleet = "home";
+    host = "web-01";
+    state_dir = "/var/lib/muster";
+    identity = "/etc/ssh/ssh_host_ed25519_key";
+    trust = "/etc/muster/trust.json";
+    listen = [
+      "/ip4/0.0.0.0/udp/7946/quic-v1"
+      "/ip4/0.0.0.0/tcp/7946"
+    ];
+    bootstrap = [ ];
+    health_checks = "/etc/muster/health-checks.json";
+    activation = {
+      backend = "nixos";
+      defer = [ "dbus" ];
+    };
+  };
+
+  "the directory backend renders its root and nothing of the other" =
+    sees { activation = directory; } (seen: seen.toml.activation)
+      directory;
+
+  "metrics get a section only when asked for" =
+    sees { metrics.listen = "127.0.0.1:9746"; } (seen: seen.toml.metrics)
+      { listen = "127.0.0.1:9746"; };
+
+  "settings reach the file beside the options" =
+    sees
+      {
+        settings = {
+          retention_days = 30;
+          activation.helper = "/run/muster/activate.sock";
+        };
+      }
+      (seen: {
+        inherit (seen.toml) retention_days activation;
+      })
+      {
+        retention_days = 30;
+        activation = {
+          backend = "nixos";
+          defer = [ "dbus" ];
+          helper = "/run/muster/activate.sock";
+        };
+      };
+
+  "settings may not say again what an option says" =
+    refuses
+      {
+        settings = {
+          fleet = "other";
+          activation.backend = "directory";
+          state_dir = "/tmp";
+        };
+      }
+      [
+        "services.muster.settings must not set fleet: services.muster.fleet does."
+        "services.muster.settings must not set activation.backend: services.muster.activation.backend does."
+        "services.muster.settings must not set state_dir: the unit of the service depends on its value."
+      ];
+
+  "trust.json holds fleet, operators and threshold" =
+    sees
+      {
+        operators = {
+          alice = "ssh-ed25519 AAAAalice alice";
+          token = "sk-ssh-ed25519@openssh.com AAAAtoken";
+        };
+        threshold = 2;
+      }
+      (seen: seen.trust)
+      {
+        fleet = "home";
+        operators = {
+          alice = "ssh-ed25519 AAAAalice alice";
+          token = "sk-ssh-ed25519@openssh.com AAAAtoken";
+        };
+        threshold = 2;
+      };
+
+  "a fleet without operators is refused" = refuses { operators = { }; } [
+    "services.muster.operators is empty: without an operator's key this host could believe no fleet document."
+  ];
+
+  "a threshold above the number of keys is refused" = refuses { threshold = 2; } [
+    "services.muster.threshold is 2, but services.muster.operators has only 1 different keys."
+  ];
+
+  "one key under two names counts once" =
+    refuses
+      {
+        operators = {
+          alice = "ssh-ed25519 AAAAsame alice";
+          bob = "ssh-ed25519 AAAAsame bob";
+        };
+        threshold = 2;
+      }
+      [ "services.muster.threshold is 2, but services.muster.operators has only 1 different keys." ];
+
+  "a threshold of none is refused" = refusesValue { threshold = 0; } { threshold = 1; };
+
+  "an operator's key of another type is refused by name" =
+    refuses
+      {
+        operators = {
+          alice = "ssh-ed25519 AAAAalice";
+          bob = "ssh-rsa AAAAbob";
+        };
+      }
+      [
+        "services.muster.operators.bob is not one line with an OpenSSH public key of type ssh-ed25519 or sk-ssh-ed25519@openssh.com."
+      ];
+
+  "two lines are not a key" =
+    refuses
+      {
+        operators = {
+          alice = "ssh-ed25519 AAAAalice";
+          bob = "ssh-ed25519 AAAAbob bob\nssh-ed25519 AAAAeve eve";
+        };
+      }
+      [
+        "services.muster.operators.bob is not one line with an OpenSSH public key of type ssh-ed25519 or sk-ssh-ed25519@openssh.com."
+      ];
+
+  "a host name with capitals is refused" = refuses { host = "Web-01"; } [
+    "services.muster.host is \"Web-01\", but the name of a host is 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end."
+  ];
+
+  "an agent that listens nowhere is refused" = refuses { listen = [ ]; } [
+    "services.muster.listen is empty: the agent needs an address to listen on."
+  ];
+
+  "a bootstrap address must name the peer" =
+    refuses { bootstrap = [ "/dns4/a/udp/7946/quic-v1/p2p/12D3KooA" "/dns4/b/tcp/7946" ]; }
+      [
+        "services.muster.bootstrap holds /dns4/b/tcp/7946, which does not end in /p2p/ and a peer id: the agent would not know whom to expect there."
+      ];
+
+  "an unknown backend is refused" =
+    refusesValue { activation.backend = "windows"; }
+      { activation.backend = "nixos"; };
+
+  "the directory backend needs a root" = refuses { activation.backend = "directory"; } [
+    "services.muster.activation.root must name the folder of releases when services.muster.activation.backend is directory."
+  ];
+
+  "the nixos backend has no root" = refuses { activation.root = "/srv/app"; } [
+    "services.muster.activation.root has no meaning when services.muster.activation.backend is nixos."
+  ];
+
+  "a key in the store is refused" = refuses { identityFile = "/nix/store/abc-key"; } [
+    "services.muster.identityFile lies in the Nix store, where every user could read the private key."
+  ];
+
+  "an unknown option is refused" = refusesValue { thresold = 1; } { threshold = 1; };
+
+  "the firewall stays shut by default" = sees { } (seen: seen.firewall) {
+    tcp = [ ];
+    udp = [ ];
+  };
+
+  "the firewall opens what listens, but not on the loopback" =
+    sees
+      {
+        openFirewall = true;
+        listen = [
+          "/ip4/0.0.0.0/udp/7946/quic-v1"
+          "/ip6/::/udp/7946/quic-v1"
+          "/ip4/10.0.0.1/tcp/8000"
+          "/ip4/127.0.0.1/tcp/9000"
+          "/ip6/::1/tcp/9001"
+        ];
+      }
+      (seen: seen.firewall)
+      {
+        tcp = [ 8000 ];
+        udp = [ 7946 ];
+      };
+
+  "health checks are rendered with only the keys of their kind" =
+    sees
+      {
+        healthChecks = {
+          site = {
+            kind = "http";
+            url = "http://127.0.0.1/health";
+            bodyContains = "ok";
+          };
+          reachable = {
+            kind = "peers";
+            mode = "observe";
+            min = 2;
+            intervalSeconds = 60;
+          };
+          controls = {
+            kind = "evidence";
+            framework = "iso27001";
+            evidencePath = "/var/lib/evidence.json";
+            controlOverrides."A.8.9" = {
+              mode = "observe";
+              reason = "in work";
+            };
+          };
+        };
+      }
+      (seen: seen.checks)
+      {
+        site = {
+          kind = "http";
+          mode = "enforce";
+          intervalSeconds = 30;
+          timeoutSeconds = 10;
+          url = "http://127.0.0.1/health";
+          bodyContains = "ok";
+        };
+        reachable = {
+          kind = "peers";
+          mode = "observe";
+          intervalSeconds = 60;
+          timeoutSeconds = 10;
+          min = 2;
+        };
+        controls = {
+          kind = "evidence";
+          mode = "enforce";
+          intervalSeconds = 30;
+          timeoutSeconds = 10;
+          framework = "iso27001";
+          evidencePath = "/var/lib/evidence.json";
+          controlOverrides."A.8.9" = {
+            mode = "observe";
+            reason = "in work";
+          };
+        };
+      };
+
+  "a host without health checks still has the file" = sees { } (seen: seen.checks) { };
+
+  "every kind passes with what it needs" =
+    refuses
+      {
+        healthChecks = {
+          a = { kind = "http"; url = "http://a/"; expectStatus = 204; };
+          b = { kind = "tcp"; host = "::1"; port = 22; };
+          c = { kind = "exec"; command = [ "true" ]; expectExitCode = 0; };
+          d = { kind = "systemd"; units = [ "sshd.service" ]; };
+          e = { kind = "systemd"; maxFailedUnits = 0; };
+          f = { kind = "peers"; min = 1; };
+          g = { kind = "evidence"; framework = "x"; evidencePath = "/e"; };
+        };
+      }
+      [ ];
+
+  "a health check must have what its kind needs" = refuses (check { kind = "tcp"; }) [
+    "services.muster.healthChecks.site is of kind tcp and must set host and port."
+  ];
+
+  "a health check must not have the keys of another kind" =
+    refuses (check { kind = "peers"; min = 1; url = "http://a/"; port = 1; })
+      [ "services.muster.healthChecks.site is of kind peers, which has no url and no port." ];
+
+  "a systemd check must check something" = refuses (check { kind = "systemd"; }) [
+    "services.muster.healthChecks.site is of kind systemd and checks nothing: it must set units or maxFailedUnits."
+  ];
+
+  "an empty command is refused" = refuses (check { kind = "exec"; command = [ ]; }) [
+    "services.muster.healthChecks.site has an empty command: it must name the program to run."
+  ];
+
+  "a health check's name has a form" = refuses { healthChecks.Site = { kind = "peers"; min = 1; }; } [
+    "services.muster.healthChecks.Site is not a name for a health check: it must be 1 to 63 lower-case letters, digits and hyphens, and begin with a letter."
+  ];
+
+  "an unknown kind is refused" =
+    refusesValue (check { kind = "icmp"; min = 1; })
+      (check { kind = "peers"; min = 1; });
+  "an unknown mode is refused" =
+    refusesValue (check { kind = "peers"; min = 1; mode = "warn"; })
+      (check { kind = "peers"; min = 1; mode = "observe"; });
+  "an unknown key of a check is refused" =
+    refusesValue (check { kind = "peers"; min = 1; minimum = 1; })
+      (check { kind = "peers"; min = 1; });
+  "an interval of nothing is refused" =
+    refusesValue (check { kind = "peers"; min = 1; intervalSeconds = 0; })
+      (check { kind = "peers"; min = 1; intervalSeconds = 1; });
+  "an override without a reason is refused" =
+    refusesValue (check (evidence { mode = "disabled"; }))
+      (check (evidence { mode = "disabled"; reason = "in work"; }));
+
+  "systemd watches the agent and hands it the key as a credential" =
+    sees { identityFile = "/persist/key"; }
+      (seen: {
+        inherit (seen.service)
+          Type
+          WatchdogSec
+          LoadCredential
+          ExecStart
+          StateDirectory
+          RuntimeDirectory
+          ;
+        inherit (seen.unit.environment) MUSTER_IDENTITY;
+      })
+      {
+        Type = "notify";
+        WatchdogSec = "30s";
+        LoadCredential = "identity:/persist/key";
+        ExecStart = "/nix/store/00000000000000000000000000000000-muster/bin/muster agent --config /etc/muster/muster.toml";
+        StateDirectory = "muster";
+        RuntimeDirectory = "muster";
+        MUSTER_IDENTITY = "%d/identity";
+      };
+
+  "nothing of the sandbox is missing" =
+    sees { }
+      (
+        seen:
+        builtins.filter (key: seen.service.${key} or null != true) [
+          "LockPersonality"
+          "MemoryDenyWriteExecute"
+          "NoNewPrivileges"
+          "PrivateDevices"
+          "PrivateTmp"
+          "ProtectClock"
+          "ProtectControlGroups"
+          "ProtectHome"
+          "ProtectHostname"
+          "ProtectKernelLogs"
+          "ProtectKernelModules"
+          "ProtectKernelTunables"
+          "RestrictNamespaces"
+          "RestrictRealtime"
+          "RestrictSUIDSGID"
+        ]
+      )
+      [ ];
+
+  "a switch does not restart the agent that carries it out" =
+    sees { } (seen: seen.unit.restartIfChanged)
+      false;
+
+  "the directory backend runs without root and may write its root" =
+    sees
+      {
+        activation = directory;
+        group = "deploy";
+      }
+      (seen: {
+        inherit (seen.service)
+          User
+          Group
+          KillMode
+          ReadWritePaths
+          ;
+        inherit (seen) groups tmpfiles;
+        users = builtins.mapAttrs (_: user: user.group) seen.users;
+      })
+      {
+        User = "muster";
+        Group = "deploy";
+        KillMode = "process";
+        ReadWritePaths = [ "/srv/app" ];
+        groups = [ "deploy" ];
+        tmpfiles = [
+          "d /srv/app 0755 muster deploy -"
+          "d /srv/app/releases 0755 muster deploy -"
+        ];
+        users.muster = "deploy";
+      };
+
+  "the nixos backend runs as root and leaves the store to the daemon" =
+    sees { }
+      (seen: {
+        user = seen.service.User or "root";
+        users = builtins.attrNames seen.users;
+        inherit (seen.service) Group CapabilityBoundingSet;
+        inherit (seen.unit.environment) NIX_REMOTE;
+      })
+      {
+        user = "root";
+        users = [ ];
+        Group = "muster";
+        CapabilityBoundingSet = "";
+        NIX_REMOTE = "daemon";
+      };
+}

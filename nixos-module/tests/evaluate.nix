@@ -1,0 +1,96 @@
+# Evaluates the module as a NixOS system would, with just the options of NixOS that it sets or reads.
+{ lib }:
+
+let
+  inherit (lib) mkOption types;
+  freeform = default: mkOption { inherit default; type = types.attrsOf types.anything; };
+  strings = mkOption { type = types.listOf types.str; default = [ ]; };
+  ports = mkOption { type = types.listOf types.port; default = [ ]; };
+
+  nixos = {
+    options = {
+      assertions = mkOption { type = types.listOf types.anything; default = [ ]; };
+      environment = {
+        etc = freeform { };
+        systemPackages = mkOption { type = types.listOf types.package; default = [ ]; };
+      };
+      networking = {
+        hostName = mkOption { type = types.str; default = "web-01"; };
+        firewall = {
+          allowedTCPPorts = ports;
+          allowedUDPPorts = ports;
+        };
+      };
+      nix.package = mkOption { type = types.package; default = package "nix"; };
+      systemd = {
+        services = freeform { };
+        tmpfiles.rules = strings;
+      };
+      users = {
+        groups = freeform { };
+        users = freeform { };
+      };
+    };
+  };
+
+  package = name: {
+    type = "derivation";
+    inherit name;
+    outPath = "/nix/store/00000000000000000000000000000000-${name}";
+  };
+
+  # What is generated is kept as the value it was made of.
+  pkgs.formats.toml = _: {
+    type = types.attrsOf types.anything;
+    generate = name: value: { inherit name value; };
+  };
+
+  # A system with muster on, and with all that has no default but the backend's.
+  base = {
+    services.muster = {
+      enable = lib.mkDefault true;
+      package = lib.mkDefault (package "muster");
+      fleet = lib.mkDefault "home";
+      operators = lib.mkDefault { alice = "ssh-ed25519 AAAAalice alice@example.org"; };
+      activation.backend = lib.mkDefault "nixos";
+    };
+  };
+in
+rec {
+  system =
+    modules:
+    (lib.evalModules {
+      modules = [
+        nixos
+        ../module.nix
+        base
+      ]
+      ++ modules;
+      specialArgs = { inherit pkgs; };
+    }).config;
+
+  # What the tests look at, in one flat set.
+  view =
+    module:
+    let
+      config = system [ module ];
+      etc = config.environment.etc;
+    in
+    {
+      broken = map (entry: entry.message) (builtins.filter (entry: !entry.assertion) config.assertions);
+      files = builtins.attrNames etc;
+      toml = etc."muster/muster.toml".source.value;
+      trust = builtins.fromJSON etc."muster/trust.json".text;
+      checks = builtins.fromJSON etc."muster/health-checks.json".text;
+      service = config.systemd.services.muster.serviceConfig;
+      unit = config.systemd.services.muster;
+      units = builtins.attrNames config.systemd.services;
+      firewall = {
+        tcp = config.networking.firewall.allowedTCPPorts;
+        udp = config.networking.firewall.allowedUDPPorts;
+      };
+      tmpfiles = config.systemd.tmpfiles.rules;
+      users = config.users.users;
+      groups = builtins.attrNames config.users.groups;
+    };
+}
