@@ -210,14 +210,12 @@ async fn a_second_request_for_a_running_switch_waits_for_it_and_another_switch_c
     tokio::task::spawn_blocking(move || fs::read(begun).unwrap()).await.unwrap();
     assert_eq!(releases.backend.trace(&job("v1", 1)), Trace::Running);
     assert_eq!(releases.backend.trace(&job("v2", 2)), Trace::None);
-    let others = async {
-        tokio::join!(
-            releases.backend.switch(job("v1", 1), LONG),
-            releases.backend.wait(&job("v1", 1)),
-            tokio::task::spawn_blocking(move || fs::write(go, "go\n").unwrap()),
-        )
-    };
-    let (second, waited, _) = others.await;
+    let same = job("v1", 1);
+    let (second, waited, _) = tokio::join!(
+        releases.backend.switch(same.clone(), LONG),
+        releases.backend.wait(&same),
+        tokio::task::spawn_blocking(move || fs::write(go, "go\n").unwrap()),
+    );
     let expected = outcome(0, "", Some("v1"));
     assert_eq!((first.await.unwrap(), second, waited), (expected.clone(), expected.clone(), expected));
     assert_eq!(releases.backend.switch(job("v2", 2), LONG).await, outcome(0, "", Some("v2")));
@@ -252,11 +250,8 @@ async fn a_switch_survives_the_agent_and_tells_the_next_one_how_it_ended() {
         agent.wait().unwrap();
 
         assert_eq!(releases.backend.trace(&job("v1", 7)), Trace::Running);
-        let awaited = async {
-            let goes_on = tokio::task::spawn_blocking(move || fs::write(go, "go\n").unwrap());
-            tokio::join!(releases.backend.wait(&job("v1", 7)), goes_on).0
-        };
-        let ended = awaited.await;
+        let (same, goes_on) = (job("v1", 7), move || fs::write(go, "go\n").unwrap());
+        let (ended, _) = tokio::join!(releases.backend.wait(&same), tokio::task::spawn_blocking(goes_on));
         assert_eq!((ended.exit_code, ended.observed.clone()), (exit_code, observed.map(closure)));
         assert_eq!(releases.backend.trace(&job("v1", 7)), Trace::Ended(ended));
         assert_eq!(releases.read("ran"), "ran\n", "it ran once");

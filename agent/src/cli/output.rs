@@ -43,7 +43,7 @@ pub fn json(value: &impl Serialize) {
 /// Writes a table that fits the terminal.
 pub fn table(headers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
     let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
     table.set_header(headers.iter().map(|header| toned(Tone::Faint, header)));
     for row in rows {
         table.add_row(row);
