@@ -1,6 +1,7 @@
 //! The command line: what people type, and the only part that prints.
 
 pub mod document_files;
+pub mod documents;
 pub mod failure;
 pub mod fleet;
 pub mod id;
