@@ -15,7 +15,7 @@ use super::held::{Held, Proof, ProofPlace};
 use super::json;
 use super::refusal::{CLOCK_AHEAD_MAX, Refusal};
 pub use super::trust::{Trust, TrustError};
-use crate::id::FleetName;
+use crate::id::{ChannelId, FleetName};
 use crate::wire::DocumentKind;
 
 const PINNED: &str = "the pinned operators";
@@ -49,6 +49,20 @@ impl Accepted {
         &self.0
     }
 
+    /// What the store and the log know it by: its kind, the channel of a ref, its serial, its hash.
+    pub fn identity(&self) -> (DocumentKind, Option<ChannelId>, u64, Digest) {
+        let channel = match &self.0 {
+            Document::ChannelRef(held) => Some(held.channel.clone()),
+            Document::Fleet(_) | Document::Command(_) => None,
+        };
+        (self.0.kind(), channel, self.0.serial(), self.0.hash())
+    }
+
+    /// The document with its signatures as it travels and as it is stored.
+    pub fn to_wire(&self) -> Vec<u8> {
+        self.0.signed().to_wire()
+    }
+
     pub(super) fn into_document(self) -> Document {
         self.0
     }
@@ -78,7 +92,11 @@ impl Source {
 
 impl Documents {
     /// Checks a document that gossip or sync brought.
-    pub fn check(&self, document: &Verified<SignedDocument>, now: DateTime<Utc>) -> Result<Acceptance, Refusal> {
+    pub fn check(
+        &self,
+        document: &Verified<SignedDocument>,
+        now: DateTime<Utc>,
+    ) -> Result<Acceptance, Refusal> {
         Check::new(self, document, Source::Peer(now)).run()
     }
 
@@ -103,8 +121,14 @@ impl Documents {
 
     /// Checks a document of this node's own store, to be given in the order of acceptance: neither the clock nor
     /// the pinned roots, which may have moved on since, are asked.
-    pub fn stored(&self, document: &Verified<SignedDocument>) -> Result<Acceptance, Refusal> {
-        Check::new(self, document, Source::Store).run()
+    pub fn stored(&self, document: &Verified<SignedDocument>) -> Result<Accepted, Refusal> {
+        match Check::new(self, document, Source::Store).run()? {
+            Acceptance::New(accepted) => Ok(accepted),
+            Acceptance::Duplicate => Err(Refusal::StoredTwice),
+            Acceptance::Waits { fleet_serial, fleet_hash } => {
+                Err(Refusal::UnknownFleetDocument { named: Some((fleet_serial, fleet_hash)) })
+            }
+        }
     }
 }
 
@@ -222,16 +246,20 @@ impl<'a> Check<'a> {
         };
         document.check(named)?;
         self.name_is_free(&document)?;
-        if let (Source::Publisher(now), Some(channel)) = (self.source, named.channels.get(&document.channel)) {
-            if !document.is_fresh(channel, now) {
-                return Err(Refusal::Stale {
-                    channel: document.channel,
-                    signed_at: document.signed_at,
-                    window_minutes: channel.freshness_window_minutes,
-                });
-            }
-        }
+        self.fresh_when_published(named, &document)?;
         Ok(Acceptance::New(Accepted(Document::ChannelRef(self.held(document)))))
+    }
+
+    fn fresh_when_published(&self, named: &Fleet, document: &ChannelRefDocument) -> Result<(), Refusal> {
+        let Source::Publisher(now) = self.source else { return Ok(()) };
+        match named.channels.get(&document.channel) {
+            Some(channel) if !document.is_fresh(channel, now) => Err(Refusal::Stale {
+                channel: document.channel.clone(),
+                signed_at: document.signed_at,
+                window_minutes: channel.freshness_window_minutes,
+            }),
+            Some(_) | None => Ok(()),
+        }
     }
 
     fn ref_order(&self, document: &ChannelRefDocument) -> Result<(), Refusal> {
@@ -300,8 +328,10 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// Asked before operators are counted: what was accepted under earlier operators is still relayed in good
+    /// faith, and there is nothing left to decide.
     fn is_duplicate(&self) -> bool {
-        self.documents.contains(&self.signed.digest())
+        self.documents.holds(&self.signed.digest())
     }
 
     fn current(&self, fleet: &Fleet, needed: usize) -> Result<(), Refusal> {

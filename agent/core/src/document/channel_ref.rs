@@ -155,7 +155,8 @@ impl ChannelRefDocument {
 
     /// Whether it repeats all of another but serial, `signedAt` and `expiresAt`.
     pub fn is_refresh_of(&self, other: &Self) -> bool {
-        let Self { fleet, channel, target_ref, fleet_serial, fleet_hash, targets, contents, urgent, .. } = self;
+        let Self { fleet, channel, target_ref, fleet_serial, fleet_hash, targets, contents, urgent, .. } =
+            self;
         (fleet, channel, target_ref, fleet_serial, fleet_hash, targets, contents, urgent)
             == (
                 &other.fleet,
@@ -173,7 +174,8 @@ impl ChannelRefDocument {
     pub fn is_fresh(&self, channel: &Channel, now: DateTime<Utc>) -> bool {
         let minutes = i64::try_from(channel.freshness_window_minutes).unwrap_or(i64::MAX);
         let window = TimeDelta::try_minutes(minutes).unwrap_or(TimeDelta::MAX);
-        now.signed_duration_since(self.signed_at) <= window && self.expires_at.is_none_or(|expires_at| now < expires_at)
+        now.signed_duration_since(self.signed_at) <= window
+            && self.expires_at.is_none_or(|expires_at| now < expires_at)
     }
 
     /// Resolves its names in the fleet document with the hash that it names.

@@ -53,7 +53,7 @@ pub enum Verb {
     Promote {
         /// The rollout.
         rollout: RolloutId,
-        /// The wave to open, from 0.
+        /// The wave that waited for it, from 0: the next one opens.
         wave: u32,
     },
     /// Clears a failed rollout.
@@ -74,6 +74,8 @@ pub enum Verb {
     Skip {
         /// The host.
         host: HostId,
+        /// In this rollout only; absent: in all.
+        rollout: Option<RolloutId>,
     },
     /// The host's store was lost or put back in time: it may coordinate again.
     Readmit {
@@ -232,6 +234,34 @@ impl Command {
         })
     }
 
+    /// The quarantines that it lifts: on which channel, of which closure, by decision.
+    pub fn lifts(&self) -> Option<(&ChannelId, &Closure, &BTreeSet<DecisionId>)> {
+        match &self.verb {
+            Verb::ClearClosure { channel, closure, quarantines } => Some((channel, closure, quarantines)),
+            Verb::Pause(_)
+            | Verb::Resume(_)
+            | Verb::Cancel { .. }
+            | Verb::Promote { .. }
+            | Verb::ClearRollout { .. }
+            | Verb::Skip { .. }
+            | Verb::Readmit { .. } => None,
+        }
+    }
+
+    /// The rollout that it clears.
+    pub fn clears_rollout(&self) -> Option<&RolloutId> {
+        match &self.verb {
+            Verb::ClearRollout { rollout } => Some(rollout),
+            Verb::Pause(_)
+            | Verb::Resume(_)
+            | Verb::Cancel { .. }
+            | Verb::Promote { .. }
+            | Verb::ClearClosure { .. }
+            | Verb::Skip { .. }
+            | Verb::Readmit { .. } => None,
+        }
+    }
+
     /// Whether it still counts.
     pub fn is_live(&self, now: DateTime<Utc>) -> bool {
         self.expires_at.is_none_or(|expires_at| now < expires_at)
@@ -257,7 +287,11 @@ impl Command {
                 channel(&rollout.channel())
             }
             Verb::ClearClosure { channel: id, .. } => channel(id),
-            Verb::Skip { host: id } | Verb::Readmit { host: id } => host(id),
+            Verb::Skip { host: id, rollout } => {
+                host(id)?;
+                rollout.as_ref().map_or(Ok(()), |rollout| channel(&rollout.channel()))
+            }
+            Verb::Readmit { host: id } => host(id),
         }
     }
 }
@@ -277,8 +311,12 @@ const SCOPES: &str = "one of a channel, a rollout and a host";
 fn verb(verb: VerbForm, given: Given) -> Result<Verb, CommandError> {
     let wrong = |verb, wanted| Err(CommandError::Applies { verb, wanted });
     match verb {
-        VerbForm::Pause => scope(given).map_or_else(|| wrong("pause", SCOPES), |scope| Ok(Verb::Pause(scope))),
-        VerbForm::Resume => scope(given).map_or_else(|| wrong("resume", SCOPES), |scope| Ok(Verb::Resume(scope))),
+        VerbForm::Pause => {
+            scope(given).map_or_else(|| wrong("pause", SCOPES), |scope| Ok(Verb::Pause(scope)))
+        }
+        VerbForm::Resume => {
+            scope(given).map_or_else(|| wrong("resume", SCOPES), |scope| Ok(Verb::Resume(scope)))
+        }
         VerbForm::Cancel => match given {
             (None, Some(rollout), None, None, None, None) => Ok(Verb::Cancel { rollout }),
             _ => wrong("cancel", "a rollout"),
@@ -295,8 +333,8 @@ fn verb(verb: VerbForm, given: Given) -> Result<Verb, CommandError> {
             _ => wrong("clear", "a rollout, or a closure with its channel and the quarantines to lift"),
         },
         VerbForm::Skip => match given {
-            (None, None, Some(host), None, None, None) => Ok(Verb::Skip { host }),
-            _ => wrong("skip", "a host"),
+            (None, rollout, Some(host), None, None, None) => Ok(Verb::Skip { host, rollout }),
+            _ => wrong("skip", "a host, or a host in a rollout"),
         },
         VerbForm::Readmit => match given {
             (None, None, Some(host), None, None, None) => Ok(Verb::Readmit { host }),

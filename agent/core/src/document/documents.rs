@@ -1,6 +1,6 @@
 //! The documents that a node has accepted, and what follows from them together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -11,9 +11,9 @@ use super::channel_ref::ChannelRefDocument;
 use super::command::{Command, Scope, Verb};
 use super::fleet::Fleet;
 use super::held::{Held, Proof, ProofPlace};
-use super::plan::RefOrder;
+use super::plan::{self, Plan, RefOrder};
 use super::trust::{Trust, TrustError};
-use crate::id::{ChannelId, FleetName, HostId, RolloutId};
+use crate::id::{ChannelId, FleetName, HostId, OperatorName, RolloutId};
 use crate::wire::DocumentKind;
 
 /// The set of accepted documents; cheap to clone.
@@ -35,6 +35,7 @@ pub(super) struct State {
     pub(super) refs: BTreeMap<ChannelId, BTreeMap<RefOrder, Arc<Held<ChannelRefDocument>>>>,
     /// The newest ref of each name that was ever used.
     pub(super) names: BTreeMap<RolloutId, Arc<Held<ChannelRefDocument>>>,
+    plans: BTreeMap<Digest, Arc<Plan>>,
     commands: BTreeMap<(u64, Digest), Arc<Held<Command>>>,
     /// The fleet documents that changed the operators, in order; the first one is the root.
     chain: Vec<Arc<Held<Fleet>>>,
@@ -117,6 +118,7 @@ impl Documents {
             fleets: BTreeMap::new(),
             refs: BTreeMap::new(),
             names: BTreeMap::new(),
+            plans: BTreeMap::new(),
             commands: BTreeMap::new(),
             chain: Vec::new(),
             proofs: BTreeMap::new(),
@@ -144,6 +146,7 @@ impl Documents {
             Document::Fleet(held) => state.insert_fleet(held),
             Document::ChannelRef(held) => {
                 state.names.insert(held.rollout_id(), Arc::clone(&held));
+                state.insert_plan(&held);
                 state.refs.entry(held.channel.clone()).or_default().insert(held.order(), held);
             }
             Document::Command(held) => {
@@ -154,6 +157,10 @@ impl Documents {
 
     /// Keeps a proof that operators signed two documents of one serial.
     pub fn insert_proof(&mut self, proof: Proof) {
+        // One proof of a place is enough, and more could be made without end.
+        if self.0.contended.contains_key(&proof.place) {
+            return;
+        }
         let state = Arc::make_mut(&mut self.0);
         let other = proof.other.digest();
         state.contended.insert(proof.place.clone(), other);
@@ -176,6 +183,7 @@ impl Documents {
             Document::Fleet(_) => state.fleets.retain(|_, held| held.hash != *hash),
             Document::ChannelRef(_) => {
                 state.names.retain(|_, held| held.hash != *hash);
+                state.plans.remove(hash);
                 for refs in state.refs.values_mut() {
                     refs.retain(|_, held| held.hash != *hash);
                 }
@@ -232,6 +240,11 @@ impl Documents {
         }
     }
 
+    /// The fleet documents since the last recovery, oldest first.
+    pub fn fleets(&self) -> impl DoubleEndedIterator<Item = &Arc<Held<Fleet>>> {
+        self.0.fleets.values()
+    }
+
     /// A fleet document by serial, of those since the last recovery.
     pub fn fleet_by_serial(&self, serial: u64) -> Option<&Arc<Held<Fleet>>> {
         self.0.fleets.get(&serial)
@@ -252,6 +265,11 @@ impl Documents {
         self.0.refs.get(channel)?.values().next_back()
     }
 
+    /// The newest ref of each channel.
+    pub fn channel_refs(&self) -> impl Iterator<Item = (&ChannelId, &Arc<Held<ChannelRefDocument>>)> {
+        self.0.refs.iter().filter_map(|(channel, refs)| Some((channel, refs.values().next_back()?)))
+    }
+
     /// A ref by hash, also one from before a recovery.
     pub fn ref_by_hash(&self, hash: &Digest) -> Option<&Arc<Held<ChannelRefDocument>>> {
         match self.get(hash)? {
@@ -266,8 +284,29 @@ impl Documents {
     }
 
     /// A channel's refs since the last recovery, oldest first.
-    pub fn refs(&self, channel: &ChannelId) -> impl DoubleEndedIterator<Item = &Arc<Held<ChannelRefDocument>>> {
+    pub fn refs(
+        &self,
+        channel: &ChannelId,
+    ) -> impl DoubleEndedIterator<Item = &Arc<Held<ChannelRefDocument>>> {
         self.0.refs.get(channel).into_iter().flat_map(BTreeMap::values)
+    }
+
+    /// The plan that a ref makes with the fleet document that it names.
+    pub fn plan_by_ref(&self, hash: &Digest) -> Option<Arc<Plan>> {
+        self.0.plans.get(hash).cloned()
+    }
+
+    /// The plan of each channel's newest ref.
+    pub fn newest_plans(&self) -> impl Iterator<Item = Arc<Plan>> {
+        self.channel_refs().filter_map(|(_, newest)| self.plan_by_ref(&newest.hash))
+    }
+
+    /// A command by hash.
+    pub fn command(&self, hash: &Digest) -> Option<&Arc<Held<Command>>> {
+        match self.get(hash)? {
+            Document::Command(held) => Some(held),
+            Document::Fleet(_) | Document::ChannelRef(_) => None,
+        }
     }
 
     /// Every command, in the order in which they take effect.
@@ -276,7 +315,10 @@ impl Documents {
     }
 
     /// The commands that still count: not expired, and signed by enough of the newest operators.
-    pub fn commands_in_force(&self, now: DateTime<Utc>) -> impl DoubleEndedIterator<Item = &Arc<Held<Command>>> {
+    pub fn commands_in_force(
+        &self,
+        now: DateTime<Utc>,
+    ) -> impl DoubleEndedIterator<Item = &Arc<Held<Command>>> {
         let fleet = self.fleet();
         self.commands().filter(move |command| {
             command.is_live(now)
@@ -284,9 +326,16 @@ impl Documents {
         })
     }
 
-    /// Whether enough of the newest operators sign a ref.
-    pub fn is_signed(&self, channel_ref: &Held<ChannelRefDocument>) -> bool {
-        self.fleet().is_some_and(|fleet| enough(&channel_ref.signed, fleet, fleet.thresholds.channel_ref))
+    /// Whether a ref is held and enough of the newest operators sign it.
+    pub fn is_still_signed(&self, hash: &Digest) -> bool {
+        let (Some(held), Some(fleet)) = (self.ref_by_hash(hash), self.fleet()) else { return false };
+        enough(&held.signed, fleet, fleet.thresholds.channel_ref)
+    }
+
+    /// The name of the first of the newest operators who is among the signers.
+    pub fn signer_name(&self, signers: &BTreeSet<OperatorKey>) -> Option<&OperatorName> {
+        let operators = &self.fleet()?.operators;
+        operators.iter().find(|(_, key)| signers.contains(*key)).map(|(name, _)| name)
     }
 
     /// The pause that holds a host of a rollout back, if any.
@@ -334,6 +383,11 @@ impl Documents {
         self.contention(&ProofPlace::Fleet { serial: self.fleet()?.serial })
     }
 
+    /// Whether equivocation keeps fleet documents from being adopted.
+    pub fn is_fleet_blocked(&self) -> bool {
+        self.fleet_blocked_by().is_some()
+    }
+
     /// Whether equivocation keeps a channel from opening or adopting anything.
     pub fn is_blocked(&self, channel: &ChannelId) -> bool {
         self.blocked_by(channel).is_some()
@@ -354,7 +408,7 @@ impl Documents {
     }
 
     /// Whether a document is held.
-    pub fn contains(&self, hash: &Digest) -> bool {
+    pub fn holds(&self, hash: &Digest) -> bool {
         self.0.positions.contains_key(hash)
     }
 
@@ -365,6 +419,16 @@ impl Documents {
 }
 
 impl State {
+    /// A check let the ref through, so that it makes a plan with the fleet document that it names.
+    fn insert_plan(&mut self, held: &Held<ChannelRefDocument>) {
+        let named = self.positions.get(&held.fleet_hash).and_then(|position| self.by_position.get(position));
+        if let Some(Document::Fleet(fleet)) = named
+            && let Ok(plan) = plan::resolve(fleet, fleet.hash, held, held.hash)
+        {
+            self.plans.insert(held.hash, Arc::new(plan));
+        }
+    }
+
     fn insert_fleet(&mut self, held: Arc<Held<Fleet>>) {
         let newest = self.fleets.values().next_back();
         let past = held.replaces.is_none() && newest.is_some_and(|newest| held.serial < newest.serial);

@@ -8,7 +8,7 @@ use muster_signing::{OperatorKey, PublicKey};
 use super::count::{ListedTwice, distinct};
 use super::fleet_form::FleetForm;
 use super::json;
-use super::plan::Policy;
+use super::plan::{self, Budget, Policy};
 use super::refusal::Refusal;
 use super::selector::Selector;
 use super::window::{Window, WindowError};
@@ -56,6 +56,7 @@ pub struct Fleet {
     pub budgets: Vec<BudgetRule>,
     /// Of a recovery document: the serial of the fleet document that it replaces.
     pub replaces: Option<u64>,
+    pub(super) resolved_budgets: Vec<Budget>,
 }
 
 /// How many distinct operator keys have to sign each kind of document.
@@ -215,8 +216,9 @@ impl Fleet {
     }
 
     pub(super) fn from_form(form: FleetForm) -> Result<Self, FleetError> {
-        let fleet = fleet_form::convert(form)?;
+        let mut fleet = fleet_form::convert(form)?;
         fleet_rules::check(&fleet)?;
+        fleet.resolved_budgets = plan::budgets(&fleet);
         Ok(fleet)
     }
 
@@ -250,6 +252,11 @@ impl Fleet {
     pub fn wave_of(&self, id: &HostId) -> Option<usize> {
         let host = self.hosts.get(id)?;
         self.policy_of(&host.channel)?.waves.iter().position(|wave| wave.selector.selects(id, host))
+    }
+
+    /// The disruption budgets with their hosts; those that select nobody are left out.
+    pub fn resolved_budgets(&self) -> &[Budget] {
+        &self.resolved_budgets
     }
 
     /// Whether a tag is declared, or some host has it.

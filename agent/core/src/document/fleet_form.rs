@@ -261,6 +261,7 @@ pub(super) fn convert(form: FleetForm) -> Result<Fleet, FleetError> {
         channel_edges: form.channel_edges,
         budgets: form.disruption_budgets.into_iter().map(convert_budget).collect(),
         replaces: form.replaces,
+        resolved_budgets: Vec::new(),
     })
 }
 

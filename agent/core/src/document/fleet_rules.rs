@@ -130,7 +130,8 @@ fn gated_after_gates(
 ) -> Result<(), FleetError> {
     let mut last_gates: BTreeMap<&ChannelId, (usize, &HostId)> = BTreeMap::new();
     for host in gates {
-        let (Some(channel), Some(wave)) = (fleet.hosts.get(host).map(|host| &host.channel), fleet.wave_of(host))
+        let (Some(channel), Some(wave)) =
+            (fleet.hosts.get(host).map(|host| &host.channel), fleet.wave_of(host))
         else {
             continue;
         };
@@ -141,7 +142,8 @@ fn gated_after_gates(
     }
     for host in gated {
         let Some(channel) = fleet.hosts.get(host).map(|host| &host.channel) else { continue };
-        let (Some(&(gate_wave, gate)), Some(gated_wave)) = (last_gates.get(channel), fleet.wave_of(host)) else {
+        let (Some(&(gate_wave, gate)), Some(gated_wave)) = (last_gates.get(channel), fleet.wave_of(host))
+        else {
             continue;
         };
         if gated_wave < gate_wave {
@@ -175,8 +177,10 @@ fn budgets(fleet: &Fleet) -> Result<(), FleetError> {
         if budget.max_in_flight.is_none() && budget.max_in_flight_pct.is_none() {
             return Err(FleetError::NoLimit(number));
         }
-        let limits =
-            [("maxInFlight", budget.max_in_flight, usize::MAX), ("maxInFlightPct", budget.max_in_flight_pct, 100)];
+        let limits = [
+            ("maxInFlight", budget.max_in_flight, usize::MAX),
+            ("maxInFlightPct", budget.max_in_flight_pct, 100),
+        ];
         for (key, limit, most) in limits {
             let Some(found) = limit else { continue };
             if !(1..=most).contains(&found) {
@@ -232,7 +236,10 @@ fn cycle<T: Ord + Clone>(edges: &[(BTreeSet<T>, BTreeSet<T>)]) -> Option<Vec<T>>
 }
 
 /// Whoever is left waits for someone who is left: walking from gated to gate comes back to where it was.
-fn walk_back<T: Ord + Clone>(edges: &[(BTreeSet<T>, BTreeSet<T>)], left: &BTreeMap<&T, usize>) -> Option<Vec<T>> {
+fn walk_back<T: Ord + Clone>(
+    edges: &[(BTreeSet<T>, BTreeSet<T>)],
+    left: &BTreeMap<&T, usize>,
+) -> Option<Vec<T>> {
     let mut node = *left.keys().next()?;
     let mut seen: Vec<&T> = Vec::new();
     loop {

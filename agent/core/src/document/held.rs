@@ -97,7 +97,11 @@ impl fmt::Display for Proof {
         let other = self.other.digest();
         match &self.place {
             ProofPlace::Fleet { serial } => {
-                write!(f, "operators signed two fleet documents with serial {serial}: {} and {other}", self.held)
+                write!(
+                    f,
+                    "operators signed two fleet documents with serial {serial}: {} and {other}",
+                    self.held
+                )
             }
             ProofPlace::Channel { channel, order } => write!(
                 f,

@@ -34,6 +34,11 @@ pub fn kind_of(bytes: &[u8]) -> Result<DocumentKind, Refusal> {
     }
 }
 
+/// Reads in which namespace a document has to be signed.
+pub fn namespace_of(bytes: &[u8]) -> Result<Namespace, Refusal> {
+    kind_of(bytes).map(namespace)
+}
+
 /// Reads a document of one kind.
 pub(super) fn read_kind<T: DeserializeOwned>(bytes: &[u8], wanted: DocumentKind) -> Result<T, Refusal> {
     let found = kind_of(bytes)?;
@@ -88,7 +93,9 @@ impl<K, V> Default for UniqueMap<K, V> {
     }
 }
 
-impl<'de, K: Deserialize<'de> + Ord + fmt::Display, V: Deserialize<'de>> Deserialize<'de> for UniqueMap<K, V> {
+impl<'de, K: Deserialize<'de> + Ord + fmt::Display, V: Deserialize<'de>> Deserialize<'de>
+    for UniqueMap<K, V>
+{
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct Keys<K, V>(PhantomData<(K, V)>);
 
@@ -126,7 +133,9 @@ pub(super) fn time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<DateTim
 }
 
 /// As [`time`], for a field that may be absent.
-pub(super) fn maybe_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<DateTime<Utc>>, D::Error> {
+pub(super) fn maybe_time<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<DateTime<Utc>>, D::Error> {
     #[derive(serde::Deserialize)]
     struct Time(#[serde(deserialize_with = "time")] DateTime<Utc>);
     Ok(Option::<Time>::deserialize(deserializer)?.map(|time| time.0))

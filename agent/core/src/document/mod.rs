@@ -23,12 +23,12 @@ pub mod trust;
 pub mod window;
 
 pub use accept::{Acceptance, Accepted};
-pub use documents::{Document, Documents};
 pub use channel_ref::ChannelRefDocument;
-pub use command::Command;
+pub use command::{Command, Scope, Verb};
+pub use documents::{Document, Documents};
 pub use fleet::{Electorate, Fleet};
 pub use held::{Held, Proof};
-pub use json::kind_of;
+pub use json::{kind_of, namespace_of};
 pub use plan::Plan;
 pub use refusal::Refusal;
 pub use selector::Selector;

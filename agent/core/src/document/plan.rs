@@ -214,14 +214,14 @@ pub fn resolve(
         targets: channel_ref.targets.clone(),
         edges: edges(fleet, &channel_ref.targets),
         waits_for: waits_for(fleet, id),
-        budgets: budgets(fleet),
+        budgets: fleet.resolved_budgets().to_vec(),
         policy: rules.policy.clone(),
         urgent: channel_ref.urgent,
     })
 }
 
 /// A fleet document's disruption budgets with their hosts resolved; those that select nobody are left out.
-pub fn budgets(fleet: &Fleet) -> Vec<Budget> {
+pub(super) fn budgets(fleet: &Fleet) -> Vec<Budget> {
     let budgets = fleet.budgets.iter().enumerate().map(|(index, rule)| {
         let hosts = rule.selector.resolve(fleet);
         Budget { index, limit: rule.limit(hosts.len()), hosts }

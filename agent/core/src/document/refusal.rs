@@ -87,7 +87,9 @@ pub enum Refusal {
         now: DateTime<Utc>,
     },
     /// It is outside its channel's freshness window, so nothing would be dispatched.
-    #[error("signed at {signed_at}, outside the freshness window of {window_minutes} minutes of channel {channel}; sign it anew")]
+    #[error(
+        "signed at {signed_at}, outside the freshness window of {window_minutes} minutes of channel {channel}; sign it anew"
+    )]
     Stale {
         /// Its channel.
         channel: ChannelId,
@@ -129,6 +131,9 @@ pub enum Refusal {
         /// The serial and hash that it names.
         named: Option<(u64, Digest)>,
     },
+    /// The store holds it twice.
+    #[error("the store holds the document twice")]
+    StoredTwice,
     /// A rule of fleet documents is broken.
     #[error(transparent)]
     Fleet(#[from] FleetError),
@@ -139,7 +144,9 @@ pub enum Refusal {
     #[error(transparent)]
     Command(#[from] CommandError),
     /// A recovery document that does not replace what this node holds.
-    #[error("the recovery document replaces serial {replaces}, this node's newest fleet document has serial {newest}")]
+    #[error(
+        "the recovery document replaces serial {replaces}, this node's newest fleet document has serial {newest}"
+    )]
     ReplacesAnother {
         /// The serial that it replaces.
         replaces: u64,
@@ -170,6 +177,7 @@ impl Refusal {
             | Self::Fleet(_)
             | Self::ChannelRef(_)
             | Self::Command(_)
+            | Self::StoredTwice
             | Self::ReplacesAnother { .. } => "invalid",
         }
     }

@@ -43,7 +43,12 @@ pub enum WindowError {
 
 impl Window {
     /// Makes a window of its text form in a fleet document.
-    pub fn new(days: &[String], start: &str, length_minutes: u64, timezone: &str) -> Result<Self, WindowError> {
+    pub fn new(
+        days: &[String],
+        start: &str,
+        length_minutes: u64,
+        timezone: &str,
+    ) -> Result<Self, WindowError> {
         let days = days.iter().map(|day| parse_day(day)).collect::<Result<BTreeSet<_>, _>>()?;
         if days.is_empty() {
             return Err(WindowError::NoDays);
@@ -107,7 +112,8 @@ fn day_number(day: Weekday) -> u8 {
 }
 
 fn parse_day(day: &str) -> Result<u8, WindowError> {
-    let at = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"].into_iter().zip(0..).find(|(name, _)| *name == day);
+    let at =
+        ["mon", "tue", "wed", "thu", "fri", "sat", "sun"].into_iter().zip(0..).find(|(name, _)| *name == day);
     at.map(|(_, number)| number).ok_or_else(|| WindowError::Day(day.to_owned()))
 }
 
@@ -197,7 +203,9 @@ mod tests {
     #[test]
     fn times_at_the_ends_of_the_calendar_do_not_panic() {
         let nightly = window(&["fri"], "22:00", 180, "Pacific/Apia").unwrap();
-        for at in [DateTime::<Utc>::MIN_UTC + TimeDelta::days(2), DateTime::<Utc>::MAX_UTC - TimeDelta::days(2)] {
+        for at in
+            [DateTime::<Utc>::MIN_UTC + TimeDelta::days(2), DateTime::<Utc>::MAX_UTC - TimeDelta::days(2)]
+        {
             nightly.is_open(at);
             nightly.opens_at(at);
         }
