@@ -23,6 +23,8 @@ pub use feed::{Answer, Feed, FeedError, Head};
 pub use replay::{Fault, RebuildError, ReplayError, Rows, Views, rebuild};
 pub use slots::{Slot, Slots};
 
+use feed::Waiting;
+
 use crate::document::plan::{self, Budget};
 use crate::document::{Accepted, Command, Documents, Fleet, Held, Plan, Refusal, Verb};
 use crate::host::{self, HostContext, Mirror};
@@ -30,8 +32,8 @@ use crate::id::{ChannelId, Closure, FleetName, HostId, RolloutId};
 use crate::rollout;
 use crate::verify::Roster;
 use crate::wire::{
-    Decision, DecisionBody, DecisionId, DocumentKind, Envelope, EnvelopeRef, FeedBody, HostState, Received,
-    RolloutState, codec,
+    Decision, DecisionBody, DecisionId, DocumentKind, Envelope, EnvelopeRef, FeedBody, HostEvent, HostState,
+    Received, RolloutState, codec,
 };
 
 /// The hash of nothing: what the first envelope of a feed names as its predecessor.
@@ -330,7 +332,7 @@ impl Ledger {
         self.arrive(Table::Documents, row);
         self.documents.insert(accepted);
         match kind {
-            DocumentKind::ChannelRef => self.resolve_plans(),
+            DocumentKind::ChannelRef => self.resolve_plan(&hash),
             DocumentKind::Fleet => {
                 self.roster = Arc::new(Roster::of(self.fleet.clone(), &self.documents));
                 self.resolve_budgets();
@@ -423,8 +425,13 @@ impl Ledger {
             match &waiting.body {
                 FeedBody::Incarnation(started) => self.end_records(host, started, waiting.reference),
                 FeedBody::Rollout(event) => {
-                    let Some(mirrored) = self.record(host, &event.rollout_id).cloned() else { return };
-                    self.mirror(host, mirrored, event, waiting.reference, waiting.at);
+                    let (Some(mirrored), Some(plan)) = (
+                        self.record(host, &event.rollout_id).cloned(),
+                        self.plans.get(&event.rollout_id).cloned(),
+                    ) else {
+                        return;
+                    };
+                    self.mirror(&plan, mirrored, event, &waiting);
                 }
             }
             if let Some(feed) = self.feeds.get_mut(host) {
@@ -433,19 +440,8 @@ impl Ledger {
         }
     }
 
-    fn mirror(
-        &mut self,
-        host: &HostId,
-        mut mirrored: Mirrored,
-        event: &crate::wire::HostEvent,
-        reference: EnvelopeRef,
-        at: DateTime<Utc>,
-    ) {
-        let Some(plan) = self.plans.get(&event.rollout_id).cloned() else {
-            self.alarm(format!("{host} reports on {} whose ref is not held", event.rollout_id));
-            return;
-        };
-        let before = mirrored.record.state;
+    fn mirror(&mut self, plan: &Plan, mut mirrored: Mirrored, event: &HostEvent, waiting: &Waiting) {
+        let (host, before) = (mirrored.record.host.clone(), mirrored.record.state);
         let step = match host::step::<Mirror>(&mirrored.record, &HostContext { policy: &plan.policy }, event)
         {
             Ok(step) => step,
@@ -456,11 +452,11 @@ impl Ledger {
         };
         mirrored.record = step.record;
         if mirrored.record.state != before {
-            mirrored.evidence = Some(reference);
-            mirrored.reported_at = Some(at);
-            self.settle(host, &mirrored.record, before);
+            mirrored.evidence = Some(waiting.reference);
+            mirrored.reported_at = Some(waiting.at);
+            self.settle(&host, &mirrored.record, before);
         }
-        self.put_record(host, mirrored);
+        self.put_record(&host, mirrored);
     }
 
     /// What follows for slots and suspicion when a host has moved.
@@ -619,9 +615,17 @@ impl Ledger {
         self.budgets = self.counting_fleet().map(|fleet| plan::budgets(fleet)).unwrap_or_default();
     }
 
-    fn resolve_plans(&mut self) {
-        for plan in self.documents.newest_plans() {
+    /// The plan of a ref, or of its refresh; events that waited for it are mirrored now.
+    fn resolve_plan(&mut self, hash: &Digest) {
+        let Some(plan) = self.documents.plan_by_ref(hash) else { return };
+        let known = self.plans.get(&plan.rollout_id);
+        if known.is_none_or(|known| known.order < plan.order) {
             self.plans.insert(plan.rollout_id.clone(), plan);
+        }
+        let waiting: Vec<HostId> =
+            self.feeds.iter().filter(|(_, feed)| feed.backlog() > 0).map(|(host, _)| host.clone()).collect();
+        for host in waiting {
+            self.advance(&host);
         }
     }
 

@@ -96,6 +96,7 @@ pub(super) struct Coordinator {
     planned: Option<Mono>,
     retries: BTreeMap<HostId, (Mono, Duration)>,
     pub(super) stopped: Option<String>,
+    awaits: Option<Digest>,
 }
 
 impl Coordinator {
@@ -133,11 +134,17 @@ impl Coordinator {
             planned: None,
             retries: BTreeMap::new(),
             stopped: None,
+            awaits: None,
         }
     }
 
     pub(super) fn leads(&self) -> bool {
         self.stopped.is_none() && self.log.standing() == Standing::Leader
+    }
+
+    /// The document without which the next entry cannot be applied.
+    pub(super) fn awaits(&self) -> Option<Digest> {
+        self.awaits
     }
 
     /// The leader's key, as far as this coordinator knows.
@@ -282,9 +289,11 @@ impl Node {
                         coordinator.admit(derived, turn.now.mono);
                     }
                     coordinator.committed.pop_front();
+                    coordinator.awaits = None;
                     applied_any = true;
                 }
-                Err(EntryError::Waits { .. }) => {
+                Err(EntryError::Waits { hash }) => {
+                    coordinator.awaits = Some(hash);
                     turn.outputs.push(Output::Fetch { from: coordinator.leader() });
                     break;
                 }

@@ -23,7 +23,7 @@ pub use door::{
 };
 pub use restore::StartError;
 
-use crate::document::{Acceptance, Refusal};
+use crate::document::{Acceptance, ChannelRefDocument, Refusal};
 use crate::id::HostId;
 use crate::ledger::{FeedError, Ledger};
 use crate::presence::Presences;
@@ -154,8 +154,13 @@ impl Node {
         let hash = document.digest();
         let documents = self.ledger.documents();
         let now = turn.now.utc;
-        let checked =
-            if published { documents.check_publish(document, now) } else { documents.check(document, now) };
+        let checked = if published {
+            documents.check_publish(document, now)
+        } else if self.is_spoken_of(document) {
+            documents.check_named(document, now)
+        } else {
+            documents.check(document, now)
+        };
         let accepted = match checked {
             Ok(Acceptance::New(accepted)) => accepted,
             Ok(Acceptance::Duplicate) => return Ok(Receipt { hash, duplicate: true }),
@@ -181,6 +186,17 @@ impl Node {
         }
         turn.changed = true;
         Ok(Receipt { hash, duplicate: false })
+    }
+
+    /// Whether the log or a certified decision speaks of a document that is not held: it is history then, and counts
+    /// although newer ones came before it.
+    fn is_spoken_of(&self, document: &SignedDocument) -> bool {
+        let awaited = self.coordinator.as_ref().and_then(Coordinator::awaits) == Some(document.digest());
+        awaited
+            || ChannelRefDocument::parse(document.bytes()).is_ok_and(|parsed| {
+                let id = parsed.rollout_id();
+                self.ledger.rollouts().contains_key(&id) && self.ledger.plan(&id).is_none()
+            })
     }
 
     fn keep_proof(&mut self, turn: &mut Turn, refusal: &Refusal) {

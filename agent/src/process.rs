@@ -1,0 +1,181 @@
+//! Runs one program with a deadline, in a process group of its own, and keeps the end of what it says on stderr.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, ChildStderr, Command};
+use tokio::time::{sleep, timeout};
+
+use crate::text::Tail;
+
+/// The search path of programs where the agent itself was given none.
+const PATH_DEFAULT: &str = "/run/current-system/sw/bin:/usr/local/bin:/usr/bin:/bin";
+/// How long a pipe is read on after its program has ended: a daemon that inherited it may keep it open for ever.
+const DRAIN_MAX: Duration = Duration::from_millis(200);
+/// How often a program that somebody still holds open for writing is tried again, and how long between two tries.
+const BUSY_RETRIES: u32 = 10;
+const BUSY_WAIT: Duration = Duration::from_millis(20);
+
+/// One program to run: never through a shell, and in an environment of only `PATH` and what is named here.
+#[derive(Debug, Clone)]
+pub struct Program {
+    /// The program's path, or its name to be found in `PATH`.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// The folder that it runs in.
+    pub dir: PathBuf,
+    /// Its environment, besides `PATH`.
+    pub env: Vec<(&'static str, OsString)>,
+    /// When its process group is killed.
+    pub timeout: Duration,
+    /// How much of the end of its stderr is kept.
+    pub tail_bytes_max: usize,
+}
+
+/// How a program ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// It exited with this code.
+    Exited(i32),
+    /// This signal ended it.
+    Signalled(i32),
+    /// It was killed at its deadline.
+    TimedOut,
+    /// It could not be started, or not be waited for.
+    Lost(String),
+}
+
+/// A program that ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// How.
+    pub ending: Ending,
+    /// The end of what it wrote to stderr.
+    pub tail: String,
+}
+
+/// The `PATH` that programs get.
+pub fn search_path() -> OsString {
+    std::env::var_os("PATH").unwrap_or_else(|| PATH_DEFAULT.into())
+}
+
+/// Runs a program to its end or its deadline; dropping the future kills its process group.
+pub async fn run(program: &Program) -> Ended {
+    match spawn(program).await {
+        Ok(child) => watch(child, program).await,
+        Err(error) => Ended { ending: Ending::Lost(error.to_string()), tail: String::new() },
+    }
+}
+
+async fn spawn(program: &Program) -> std::io::Result<Child> {
+    let mut command = Command::new(&program.program);
+    command
+        .args(&program.args)
+        .current_dir(&program.dir)
+        .env_clear()
+        .env("PATH", search_path())
+        .envs(program.env.iter().map(|(name, value)| (name, value)))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .process_group(0)
+        .kill_on_drop(true);
+    let mut tries = 0;
+    loop {
+        match command.spawn() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy && tries < BUSY_RETRIES => {
+                tries += 1;
+                sleep(BUSY_WAIT).await;
+            }
+            done => return done,
+        }
+    }
+}
+
+async fn watch(mut child: Child, program: &Program) -> Ended {
+    let mut group = Group::of(&child);
+    let mut stderr = child.stderr.take();
+    let mut tail = Tail::new(program.tail_bytes_max);
+    let deadline = sleep(program.timeout);
+    tokio::pin!(deadline);
+    let ending = loop {
+        tokio::select! {
+            biased;
+            status = child.wait() => break ending_of(status),
+            () = &mut deadline => {
+                group.kill();
+                // What is killed ends; waiting for it leaves no zombie.
+                let _ = child.wait().await;
+                break Ending::TimedOut;
+            }
+            more = read_some(stderr.as_mut(), &mut tail), if stderr.is_some() => {
+                if !more {
+                    stderr = None;
+                }
+            }
+        }
+    };
+    group.disarm();
+    if stderr.is_some() {
+        let rest = async { while read_some(stderr.as_mut(), &mut tail).await {} };
+        // A pipe that stays open is somebody else's; what this program wrote is in it by now.
+        let _ = timeout(DRAIN_MAX, rest).await;
+    }
+    Ended { ending, tail: tail.text() }
+}
+
+async fn read_some(stderr: Option<&mut ChildStderr>, tail: &mut Tail) -> bool {
+    let Some(stderr) = stderr else { return false };
+    let mut buffer = [0; 4096];
+    match stderr.read(&mut buffer).await {
+        Ok(0) | Err(_) => false,
+        Ok(count) => {
+            tail.push(&buffer[..count]);
+            true
+        }
+    }
+}
+
+fn ending_of(status: std::io::Result<ExitStatus>) -> Ending {
+    use std::os::unix::process::ExitStatusExt;
+    match status {
+        Ok(status) => match (status.code(), status.signal()) {
+            (Some(code), _) => Ending::Exited(code),
+            (None, Some(signal)) => Ending::Signalled(signal),
+            (None, None) => Ending::Lost("it ended neither by an exit nor by a signal".to_owned()),
+        },
+        Err(error) => Ending::Lost(error.to_string()),
+    }
+}
+
+/// Kills a process group when it is dropped before its leader has ended.
+struct Group(Option<Pid>);
+
+impl Group {
+    fn of(child: &Child) -> Self {
+        Self(child.id().and_then(|id| i32::try_from(id).ok()).map(Pid::from_raw))
+    }
+
+    fn kill(&mut self) {
+        if let Some(group) = self.0.take() {
+            // An error means that the group is gone already.
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
+
+    fn disarm(&mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
