@@ -254,3 +254,79 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Admission<B> {
         self.inner.poll(cx).map(|order| order.map_in(Either::Left))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn admission(members: &[PeerId], coordinators: &[PeerId]) -> Admission<dummy::Behaviour> {
+        let mut admission = Admission::new(dummy::Behaviour, BTreeSet::new());
+        admission.set_members(members.iter().copied().collect(), coordinators.iter().copied().collect());
+        admission
+    }
+
+    fn peers(count: usize) -> Vec<PeerId> {
+        (0..count).map(|_| PeerId::random()).collect()
+    }
+
+    #[test]
+    fn only_so_many_strangers_are_let_in_and_none_is_dialled() {
+        let strangers = peers(GUESTS_MAX + 1);
+        let mut admission = admission(&[], &[]);
+        for (place, stranger) in strangers.iter().enumerate() {
+            let admitted = admission.admit(ConnectionId::new_unchecked(place), *stranger, false);
+            assert_eq!(matches!(admitted, Ok(Kind::Guest(_))), place < GUESTS_MAX, "stranger {place}");
+        }
+        let dialled = admission.admit(ConnectionId::new_unchecked(99), PeerId::random(), true);
+        assert!(matches!(dialled, Err(Refused::Stranger)));
+        let again = admission.admit(ConnectionId::new_unchecked(98), strangers[0], false);
+        assert!(matches!(again, Err(Refused::Changing)), "one connection each");
+    }
+
+    #[test]
+    fn coordinators_are_let_in_when_it_is_full() {
+        let members = peers(CONNECTIONS_MAX + 2);
+        let (coordinator, late) = (members[CONNECTIONS_MAX], members[CONNECTIONS_MAX + 1]);
+        let mut admission = admission(&members, &[coordinator]);
+        for (place, member) in members[..CONNECTIONS_MAX].iter().enumerate() {
+            let admitted = admission.admit(ConnectionId::new_unchecked(place), *member, false);
+            assert!(matches!(admitted, Ok(Kind::Member)));
+        }
+        let admitted = admission.admit(ConnectionId::new_unchecked(1000), late, false);
+        assert!(matches!(admitted, Err(Refused::TooManyMembers)));
+        for place in 0..=CONNECTIONS_PER_PEER_MAX {
+            let admitted = admission.admit(ConnectionId::new_unchecked(2000 + place), coordinator, false);
+            assert_eq!(admitted.is_ok(), place < CONNECTIONS_PER_PEER_MAX, "connection {place}");
+        }
+    }
+
+    #[test]
+    fn change_of_the_roster_closes_what_is_no_longer_right() {
+        let [leaving, staying, joining] = [PeerId::random(), PeerId::random(), PeerId::random()];
+        let mut admission = admission(&[leaving, staying], &[]);
+        let ids = [0, 1, 2].map(ConnectionId::new_unchecked);
+        for (id, peer) in ids.iter().zip([leaving, staying, joining]) {
+            assert!(admission.admit(*id, peer, false).is_ok());
+        }
+        admission.set_members(BTreeSet::from([staying, joining]), BTreeSet::new());
+        assert_eq!(
+            admission.closing,
+            [(leaving, ids[0]), (joining, ids[2])],
+            "the guest comes back as a member"
+        );
+        let early = admission.admit(ConnectionId::new_unchecked(3), joining, false);
+        assert!(matches!(early, Err(Refused::Changing)), "never a guest's and a member's connection at once");
+    }
+
+    #[test]
+    fn time_of_a_guest_ends() {
+        let mut admission = admission(&[], &[]);
+        let (id, guest, now) = (ConnectionId::new_unchecked(0), PeerId::random(), Instant::now());
+        assert!(admission.admit(id, guest, false).is_ok());
+        admission.expire(now);
+        assert!(admission.closing.is_empty());
+        admission.hurry(id, now);
+        admission.expire(now + GUEST_GRACE);
+        assert_eq!(admission.closing, [(guest, id)]);
+    }
+}

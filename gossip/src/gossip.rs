@@ -21,6 +21,9 @@ const FRAMING_BYTES: usize = 4 * 1024;
 /// Heartbeats for which a message is kept: the time for its verdict, and for peers that missed it to ask.
 const HISTORY_HEARTBEATS: usize = 6;
 
+/// How long a peer that was pruned from a mesh is not grafted again.
+const PRUNE_PAUSE: Duration = Duration::from_secs(5);
+
 /// How long a peer that left a topic, as an agent does when it restarts, is not grafted again.
 const REJOIN_PAUSE: Duration = Duration::from_secs(2);
 
@@ -78,7 +81,7 @@ pub(crate) fn behaviour(topics: &Topics, publish: bool) -> Result<Behaviour, Sta
         .mesh_n_low(MESH_PEERS_LOW)
         .mesh_n_high(MESH_PEERS_HIGH)
         .mesh_outbound_min(2)
-        .prune_backoff(Duration::from_secs(10))
+        .prune_backoff(PRUNE_PAUSE)
         .unsubscribe_backoff(REJOIN_PAUSE)
         .connection_handler_queue_len(GOSSIP_QUEUE_MAX)
         .build()

@@ -296,7 +296,7 @@ impl Task {
             None => {
                 self.pulls.ended(&peer);
                 // What was too much for one pull goes on in the next.
-                if matches!(result, Err(PullError::TooManyRequests)) {
+                if matches!(result, Err(PullError::TooMuch)) {
                     self.pulls.request(peer);
                 }
             }
@@ -315,12 +315,8 @@ impl Task {
     pub(crate) fn start_pulls(&mut self) {
         while let Some(peer) = self.pulls.next() {
             let Some(from) = host_key(&peer) else { continue };
-            let pull = Pull {
-                from,
-                asker: Asker::new(peer, self.asks_in.clone()),
-                library: Arc::clone(&self.library),
-                events: self.events.clone(),
-            };
+            let asker = Asker::new(peer, self.asks_in.clone());
+            let pull = Pull::new(from, asker, Arc::clone(&self.library), self.events.clone());
             self.pulling.spawn(async move { (peer, None, pull.run().await) });
         }
     }

@@ -21,7 +21,7 @@ use crate::config::Roster;
 use crate::dialing::Dialer;
 use crate::event::{Direction, Event, PeerInfo};
 use crate::gossip::Topics;
-use crate::identity::{HostKey, address_of_member, host_key, peer_id, transport_of};
+use crate::identity::{HostKey, address_of_member, host_key, peer_id, split, transport_of};
 use crate::library::Library;
 use crate::limits::{ADDRESSES_PER_MEMBER_MAX, MEMBERS_MAX, PARTING_TIME, PULSE};
 use crate::network::{Command, Counts, count};
@@ -207,7 +207,8 @@ impl Task {
             SwarmEvent::Behaviour(event) => self.on_protocol(event),
             SwarmEvent::ConnectionEstablished { peer_id, connection_id, endpoint, .. } => {
                 let direction = if endpoint.is_dialer() { Direction::Outbound } else { Direction::Inbound };
-                self.on_established(peer_id, connection_id, endpoint.get_remote_address().clone(), direction);
+                let (address, _) = split(endpoint.get_remote_address());
+                self.on_established(peer_id, connection_id, address, direction);
             }
             SwarmEvent::ConnectionClosed { peer_id, connection_id, num_established, cause, .. } => {
                 tracing::debug!(peer = %peer_id, ?cause, "connection closed");

@@ -43,8 +43,10 @@ pub(crate) enum PullError {
     WrongAnswer,
     #[error("the peer made no progress")]
     Stuck,
-    #[error("the pull took {REQUESTS_PER_PULL_MAX} requests")]
-    TooManyRequests,
+    #[error(
+        "more is missing than the {REQUESTS_PER_PULL_MAX} requests or {WANTED_MAX} items of one pull bring"
+    )]
+    TooMuch,
     #[error("the peer stayed busy")]
     Busy,
     #[error("the node reads no events any more")]
@@ -70,7 +72,7 @@ impl Asker {
 
     /// Asks once and waits for the answer's bytes.
     pub(crate) async fn ask(&mut self, protocol: Protocol, request: Vec<u8>) -> Result<Vec<u8>, PullError> {
-        self.left = self.left.checked_sub(1).ok_or(PullError::TooManyRequests)?;
+        self.left = self.left.checked_sub(1).ok_or(PullError::TooMuch)?;
         let (reply, answer) = oneshot::channel();
         let ask = Ask { peer: self.peer, protocol, request, reply };
         self.asks.send(ask).await.map_err(|_| PullError::Closed)?;
@@ -105,13 +107,20 @@ struct Differing {
 
 /// A pull in progress.
 pub(crate) struct Pull {
-    pub(crate) from: HostKey,
-    pub(crate) asker: Asker,
-    pub(crate) library: Arc<dyn Library>,
-    pub(crate) events: Sender<Event>,
+    from: HostKey,
+    asker: Asker,
+    library: Arc<dyn Library>,
+    events: Sender<Event>,
+    /// Whether more was wanted than one pull takes.
+    left_out: bool,
 }
 
 impl Pull {
+    /// Prepares a pull from a peer.
+    pub(crate) fn new(from: HostKey, asker: Asker, library: Arc<dyn Library>, events: Sender<Event>) -> Self {
+        Self { from, asker, library, events, left_out: false }
+    }
+
     /// Brings this node up to what the peer holds, then says so; says also when it broke off.
     pub(crate) async fn run(mut self) -> Result<(), PullError> {
         let result = self.fetch_all().await;
@@ -131,7 +140,7 @@ impl Pull {
                 self.fetch_section(section, buckets).await?;
             }
         }
-        Ok(())
+        if self.left_out { Err(PullError::TooMuch) } else { Ok(()) }
     }
 
     async fn compare(&mut self) -> Result<Differing, PullError> {
@@ -206,6 +215,7 @@ impl Pull {
             });
             wanted.append(&mut missing.await?);
         }
+        self.left_out |= !rest.is_empty() || wanted.len() > WANTED_MAX;
         wanted.truncate(WANTED_MAX);
         Ok(wanted)
     }

@@ -23,10 +23,10 @@ async fn log_messages_arrive_both_ways() {
     hosts[1].up(keys[0]).await;
     let largest = vec![7; FRAME_BYTES_MAX];
     hosts[0].network.send_log(keys[1], b"append".to_vec());
-    hosts[0].network.send_log(keys[1], largest.clone());
     hosts[1].network.send_log(keys[0], b"appended".to_vec());
     assert_eq!(log(&mut hosts[1], b"append").await, keys[0]);
     assert_eq!(log(&mut hosts[0], b"appended").await, keys[1]);
+    hosts[0].network.send_log(keys[1], largest.clone());
     log(&mut hosts[1], &largest).await;
     hosts[0].network.send_log(keys[1], vec![7; FRAME_BYTES_MAX + 1]);
     assert_eq!(hosts[0].network.counters().logs_dropped, 1, "too large");
@@ -93,7 +93,7 @@ async fn free(address: &str) {
 async fn restarted_peer_is_connected_again() {
     let mut hosts = fleet(2, 2, |_| {}).await;
     let keys: Vec<_> = hosts.iter().map(Host::key).collect();
-    hosts[0].up(keys[1]).await;
+    hosts[0].told_up(keys[1]).await;
     let stopped = hosts.pop().unwrap();
     stopped.network.shutdown();
     stopped.network.closed().await;
@@ -104,8 +104,8 @@ async fn restarted_peer_is_connected_again() {
     again.listen = vec![stopped.address.clone()];
     let mut again = Host::start(again, Arc::clone(&stopped.store)).await;
     again.network.set_roster(roster(&[&hosts[0], &again], 2, 1));
-    hosts[0].up(keys[1]).await;
-    again.up(keys[0]).await;
+    hosts[0].told_up(keys[1]).await;
+    again.told_up(keys[0]).await;
     again.meshed(keys[0]).await;
     hosts[0].meshed(keys[1]).await;
     again.network.publish(Topic::Events, b"back".to_vec());
@@ -126,7 +126,7 @@ async fn host_without_udp_is_reached_over_tcp() {
 
 #[tokio::test]
 async fn round_trips_are_measured() {
-    let mut hosts = fleet(2, 2, |_| {}).await;
+    let hosts = fleet(2, 2, |_| {}).await;
     let key = hosts[1].key();
     hosts[0].up(key).await;
     let mut peers = hosts[0].network.watch_peers();

@@ -88,9 +88,17 @@ impl Host {
         soon(what, wait).await
     }
 
-    pub(crate) async fn up(&mut self, key: HostKey) {
+    /// Waits until a member is connected.
+    pub(crate) async fn up(&self, key: HostKey) {
+        let mut peers = self.network.watch_peers();
+        let up = peers.wait_for(|peers| peers.iter().any(|peer| peer.key == key && peer.connected));
+        soon("a connection", up).await.unwrap();
+    }
+
+    /// Waits until the node is told that a member is connected.
+    pub(crate) async fn told_up(&mut self, key: HostKey) {
         let pick = |event: &Event| matches!(event, Event::PeerUp { key: of, .. } if *of == key).then_some(());
-        self.next("a connection", pick).await;
+        self.next("news of a connection", pick).await;
     }
 
     pub(crate) async fn down(&mut self, key: HostKey) {
@@ -114,15 +122,17 @@ impl Host {
         soon("a full mesh", ready).await.unwrap();
     }
 
-    /// Whether anything but connections and sync's own results was heard.
-    pub(crate) fn heard_nothing(&mut self) -> bool {
+    /// Whether no event came from a peer.
+    pub(crate) fn heard_nothing_of(&mut self, peer: HostKey) -> bool {
         while let Ok(event) = self.events.try_recv() {
             self.seen.push(event);
         }
         !self.seen.iter().any(|event| match event {
-            Event::Message { .. } | Event::Log { .. } | Event::PeerUp { .. } => true,
-            Event::Synced { items, .. } => !items.is_empty(),
-            Event::PeerDown { .. } | Event::Listening { .. } | Event::ListenFailed { .. } => false,
+            Event::Message { from, .. } | Event::Log { from, .. } | Event::Synced { from, .. } => {
+                *from == peer
+            }
+            Event::PeerUp { key, .. } | Event::PeerDown { key } => *key == peer,
+            Event::Listening { .. } | Event::ListenFailed { .. } => false,
         })
     }
 }
