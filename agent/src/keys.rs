@@ -258,7 +258,11 @@ mod tests {
             let _ = fs::remove_file(&public_path);
         }
         assert_eq!(read_private(&path).unwrap().public(), key.public());
-        assert_eq!(read_public(&path).unwrap(), key.public(), "without the public file the private one tells");
+        assert_eq!(
+            read_public(&path).unwrap(),
+            key.public(),
+            "without the public file the private one tells"
+        );
     }
 
     #[test]

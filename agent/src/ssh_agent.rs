@@ -27,7 +27,9 @@ const SIGN_RESPONSE: u8 = 14;
 #[derive(Debug, thiserror::Error)]
 pub enum AgentError {
     /// Nobody said where it is.
-    #[error("the file holds a public key, whose private half only an ssh-agent can hold, and SSH_AUTH_SOCK is not set")]
+    #[error(
+        "the file holds a public key, whose private half only an ssh-agent can hold, and SSH_AUTH_SOCK is not set"
+    )]
     NoSocket,
     /// It does not answer.
     #[error("the ssh-agent at {path}: {source}")]
@@ -107,7 +109,8 @@ impl Agent {
     }
 
     fn ask(&self, request: &[u8], patience: Duration) -> Result<Vec<u8>, AgentError> {
-        self.exchange(request, patience).map_err(|source| AgentError::Io { path: self.socket.clone(), source })
+        self.exchange(request, patience)
+            .map_err(|source| AgentError::Io { path: self.socket.clone(), source })
     }
 
     fn exchange(&self, request: &[u8], patience: Duration) -> io::Result<Vec<u8>> {
@@ -121,11 +124,17 @@ impl Agent {
         stream.read_exact(&mut len)?;
         let len = u32::from_be_bytes(len);
         if len > MESSAGE_BYTES_MAX {
-            return Err(io::Error::other(format!("an answer of {len} bytes is more than {MESSAGE_BYTES_MAX}")));
+            return Err(io::Error::other(format!(
+                "an answer of {len} bytes is more than {MESSAGE_BYTES_MAX}"
+            )));
         }
         let mut answer = Vec::new();
         stream.take(u64::from(len)).read_to_end(&mut answer)?;
-        if u32::try_from(answer.len()) == Ok(len) { Ok(answer) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+        if u32::try_from(answer.len()) == Ok(len) {
+            Ok(answer)
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
     }
 }
 

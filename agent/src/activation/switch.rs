@@ -110,7 +110,9 @@ fn judged(ended: Ended, program: &Path, timeout: Duration) -> (i32, String) {
     let program = program.display();
     match ending {
         Ending::Exited(code) => (code, said),
-        Ending::Signalled(signal) => (128 + signal, format!("{said}\n{program} was ended by signal {signal}")),
+        Ending::Signalled(signal) => {
+            (128 + signal, format!("{said}\n{program} was ended by signal {signal}"))
+        }
         Ending::TimedOut => (-1, format!("{said}\n{program} was killed after {} s", timeout.as_secs_f64())),
         Ending::Lost(reason) => (-1, format!("{program}: {reason}")),
     }

@@ -38,10 +38,14 @@ impl DocumentFiles {
         found.sort();
         if found.len() > SIGNATURES_MAX {
             let count = found.len();
-            return Err(Failure::file(path, format_args!("{count} signatures are more than {SIGNATURES_MAX}")));
+            return Err(Failure::file(
+                path,
+                format_args!("{count} signatures are more than {SIGNATURES_MAX}"),
+            ));
         }
         let read = |path: PathBuf| {
-            let text = bounded(&path, SIGNATURE_FILE_BYTES_MAX).map_err(|error| Failure::file(&path, error))?;
+            let text =
+                bounded(&path, SIGNATURE_FILE_BYTES_MAX).map_err(|error| Failure::file(&path, error))?;
             Ok(SignatureFile { signature: dearmor(&String::from_utf8_lossy(&text)), path })
         };
         Ok(Self { bytes, signatures: found.into_iter().map(read).collect::<Result<_, Failure>>()? })

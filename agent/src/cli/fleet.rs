@@ -82,7 +82,10 @@ fn follows(old: &Fleet, new: &Fleet) -> Result<(), String> {
         return Err(format!("it is of fleet {}, and replaces one of fleet {}", new.name, old.name));
     }
     if new.replaces.is_none() && new.serial <= old.serial {
-        return Err(format!("its serial {} is not greater than {}, which it replaces", new.serial, old.serial));
+        return Err(format!(
+            "its serial {} is not greater than {}, which it replaces",
+            new.serial, old.serial
+        ));
     }
     check::same_voters(old, new).map_err(|error| error.to_string())
 }

@@ -40,7 +40,9 @@ impl Id {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let host = match self.host {
             Some(host) => host,
-            None => config::system_host().map_err(|error| Failure::new(error).hint("muster id --host NAME"))?,
+            None => {
+                config::system_host().map_err(|error| Failure::new(error).hint("muster id --host NAME"))?
+            }
         };
         let variable = |name: &str| std::env::var(name).ok();
         let file = self.identity.unwrap_or_else(|| config::default_identity(&variable));

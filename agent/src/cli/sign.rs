@@ -109,7 +109,8 @@ impl SignChannelRef {
         let (path, signature) = (out.as_path(), &self.signature);
         if signature.add {
             let bytes = read_document(path)?;
-            let document = ChannelRefDocument::parse(&bytes).map_err(|refusal| Failure::file(path, refusal))?;
+            let document =
+                ChannelRefDocument::parse(&bytes).map_err(|refusal| Failure::file(path, refusal))?;
             resolve(&document, &bytes, &fleet, &fleet_bytes).map_err(|error| Failure::file(path, error))?;
         } else {
             let bytes = make_channel_ref(self.request()?, &fleet, &fleet_bytes, Utc::now())?;
@@ -195,8 +196,9 @@ impl SignatureArgs {
             return Ok(name.clone());
         }
         if must_count {
-            return Err(Failure::new(format_args!("no operator of the fleet has the key {key}"))
-                .hint("its signature would not count; an operator's key is in `operators` of the fleet document"));
+            return Err(Failure::new(format_args!("no operator of the fleet has the key {key}")).hint(
+                "its signature would not count; an operator's key is in `operators` of the fleet document",
+            ));
         }
         let digest = sha256(&key.ssh_blob());
         let start: String = digest.as_bytes().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
@@ -214,8 +216,11 @@ impl SignatureArgs {
         let files = DocumentFiles::read(path)?;
         let standing = verify_document(kind.namespace(), files.bytes.clone(), files.raw_signatures());
         if self.add && standing.signers().is_empty() {
-            return Err(Failure::file(path, "nobody's signature of it holds, so there is none to add one to")
-                .hint("sign it without --add"));
+            return Err(Failure::file(
+                path,
+                "nobody's signature of it holds, so there is none to add one to",
+            )
+            .hint("sign it without --add"));
         }
         let must_count = !operators.is_empty() && kind != Kind::Fleet;
         let operator = self.operator_of(signer, operators, must_count)?;
@@ -224,7 +229,9 @@ impl SignatureArgs {
         line(written.display());
         let now = DocumentFiles::read(path)?;
         let signed = verify_document(kind.namespace(), now.bytes.clone(), now.raw_signatures());
-        for file in now.signatures.iter().filter(|file| !holds(&now.bytes, kind, file.signature.as_ref().ok())) {
+        for file in
+            now.signatures.iter().filter(|file| !holds(&now.bytes, kind, file.signature.as_ref().ok()))
+        {
             note(format_args!("{} is not a signature of what the document says now", file.path.display()));
         }
         let have = signed.count(operators.values());

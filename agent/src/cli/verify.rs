@@ -279,7 +279,10 @@ impl Report {
             line(format_args!("{word} {}: {says}", plain(&name)));
         }
         if self.signatures.is_empty() {
-            line(format_args!("no signature: there is no {}.sig or .<operator>.sig", plain(&file.to_string_lossy())));
+            line(format_args!(
+                "no signature: there is no {}.sig or .<operator>.sig",
+                plain(&file.to_string_lossy())
+            ));
         }
         for ThresholdReport { of, signed, needed } in &self.thresholds {
             line(format_args!("{signed} of {of} signed it, {needed} needed"));
