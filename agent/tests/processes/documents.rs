@@ -284,7 +284,7 @@ fn a_stale_or_expired_document_is_not_valid() {
     document["signedAt"] = json!("2026-01-01T10:00:00Z");
     desk.write("stable.json", &document);
     let add = ["-Y", "sign", "-n", "muster-channel-ref", "-f", "alice", "stable.json"];
-    assert!(desk.command("ssh-keygen", &add).status().unwrap().success());
+    assert!(desk.command("ssh-keygen", &add).output().unwrap().status.success());
     desk.fails(1, &["verify", "stable.json", "--trust", "fleet.json"], "sign it anew");
 }
 
@@ -302,7 +302,7 @@ fn openssh_verifies_what_muster_signs_and_muster_what_openssh_signs() {
     assert!(said.status.success(), "{}{}", text(&said.stdout), text(&said.stderr));
 
     let sign = ["-Y", "sign", "-n", "muster-fleet", "-f", "bob", "fleet.json"];
-    assert!(desk.command("ssh-keygen", &sign).status().unwrap().success());
+    assert!(desk.command("ssh-keygen", &sign).output().unwrap().status.success());
     assert!(desk.path("fleet.json.sig").exists());
     assert!(desk.ok(&["verify", "fleet.json", "--trust", "trust.json"]).contains("good fleet.json.sig: bob"));
 }
@@ -358,6 +358,6 @@ fn an_ssh_agent_signs_with_a_key_whose_file_is_not_there() {
 fn a_key_with_a_passphrase_is_left_to_the_ssh_agent() {
     let desk = Desk::new();
     let protect = ["-q", "-p", "-N", "secret", "-P", "", "-f", "alice"];
-    assert!(desk.command("ssh-keygen", &protect).status().unwrap().success());
+    assert!(desk.command("ssh-keygen", &protect).output().unwrap().status.success());
     desk.fails(1, &["sign", "fleet", "fleet.json", "--key", "alice"], "ssh-add alice");
 }

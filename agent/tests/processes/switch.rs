@@ -145,10 +145,10 @@ async fn a_program_that_does_not_end_is_killed_with_its_children() {
     releases.release("v1", Some("exec 3> ../../alive; echo waiting >&2; sleep 1000 & wait"));
     // Both hold the pipe open for writing, so its end is theirs.
     let reader = std::thread::spawn(move || fs::read(alive).unwrap());
-    let ended = releases.backend.switch(job("v1", 1), Duration::from_millis(300)).await;
+    let ended = releases.backend.switch(job("v1", 1), Duration::from_secs(3)).await;
     assert_eq!((ended.exit_code, ended.observed), (-1, None));
     assert!(ended.stderr_tail.starts_with("waiting\n"), "{}", ended.stderr_tail);
-    assert!(ended.stderr_tail.ends_with("was killed after 0.3 s"), "{}", ended.stderr_tail);
+    assert!(ended.stderr_tail.ends_with("was killed after 3 s"), "{}", ended.stderr_tail);
     assert_eq!(reader.join().unwrap(), b"");
 }
 
