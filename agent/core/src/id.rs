@@ -228,9 +228,18 @@ mod tests {
         check::<Closure>(
             &["dir:v1", "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-nixos-system-web-26.05"],
             &[
-                "", "dir:", "dir:..", "dir:a..b", "dir:a/b", "dir:-x", "v1", "/nix/store/",
-                "/nix/store/0123456789abcdfghijklmnpqrsvwxye-x", "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-",
-                "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a/../b", "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a\0",
+                "",
+                "dir:",
+                "dir:..",
+                "dir:a..b",
+                "dir:a/b",
+                "dir:-x",
+                "v1",
+                "/nix/store/",
+                "/nix/store/0123456789abcdfghijklmnpqrsvwxye-x",
+                "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-",
+                "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a/../b",
+                "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-a\0",
                 "/nix/store/éééééééééééééééé-a",
             ],
         );

@@ -1,9 +1,28 @@
-//! Everything that decides.
+//! Everything that decides, and nothing that acts: documents, reducers, gates, the ordered log, endorsement.
+//!
+//! This crate has no clock, socket, file, thread or source of randomness; its manifest and a house rule see to
+//! that. Time and seeds are arguments. So the daemon, the simulator and commands that ask "what would happen"
+//! all run the same code.
+//!
+//! Read it in this order. [`id`] and [`wire`] name things. [`document`] is what operators sign, down to a
+//! rollout's [`document::Plan`]. [`host`] and [`rollout`] are the two state machines. [`ledger`] is what a node
+//! knows for good, [`presence`] whom it heard of lately, and [`view`] both together, which the [`gate`]s ask.
+//! [`planner`] proposes entries to the coordinators' log, [`coordination`] orders and approves them, and
+//! [`node`] puts all of it behind one door: [`node::Node::step`]. [`verify`] is what bytes from outside must
+//! pass before they get to that door, and [`drive`] the order in which a shell carries out what comes out.
 
 pub mod coordination;
 pub mod document;
+pub mod drive;
 pub mod gate;
 pub mod host;
 pub mod id;
+pub mod ledger;
+pub mod node;
+pub mod planner;
+pub mod presence;
 pub mod rollout;
+pub mod time;
+pub mod verify;
+pub mod view;
 pub mod wire;

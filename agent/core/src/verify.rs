@@ -123,7 +123,7 @@ pub fn document(wire: &[u8]) -> Result<Verified<SignedDocument>, VerifyError> {
 
 /// Verifies a document's signatures in the namespace of the kind that it says it is.
 pub fn document_parts(parts: DocumentParts) -> Verified<SignedDocument> {
-    let namespace = document::kind_of(&parts.bytes).unwrap_or(Namespace::Fleet);
+    let namespace = document::namespace_of(&parts.bytes).unwrap_or(Namespace::Fleet);
     parts.verify(namespace)
 }
 

@@ -4,12 +4,12 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::document::{CommandVerb, Plan};
+use crate::document::{Plan, Verb};
 use crate::id::{ChannelId, HostId, RolloutId};
 use crate::ledger::{Answer, Ledger, Slot};
 use crate::presence::{Presences, Reach};
 use crate::time::Mono;
-use crate::wire::{DecisionId, HealthPolicy, HostState};
+use crate::wire::{DecisionId, HostState};
 
 /// A node's evidence at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -95,13 +95,16 @@ impl View<'_> {
             None if self.has_expired(host, slot) || self.void.contains(&slot.decision) => return true,
             None => {}
         }
-        self.skip_of(host, &slot.rollout) || self.is_removed(host)
+        self.is_skipped(host, &slot.rollout) || self.is_removed(host)
     }
 
     /// Whether the host can never act on this dispatch any more, since it signed something later than its end.
     pub fn has_expired(&self, host: &HostId, slot: &Slot) -> bool {
         let Some(feed) = self.ledger.feed(host) else {
-            return self.presences.of(host).is_some_and(|seen| seen.presence.head_seq == 0 && seen.at > slot.not_after);
+            return self
+                .presences
+                .of(host)
+                .is_some_and(|seen| seen.presence.head_seq == 0 && seen.at > slot.not_after);
         };
         if feed.answer(slot.decision.log_index).is_some() {
             return false;
@@ -152,7 +155,9 @@ impl View<'_> {
             HostState::Reverted => return Standing::Failed(Failure::Reverted),
             HostState::Deferred => {
                 let since = mirrored.reported_at.unwrap_or(record.dispatched_at);
-                return Standing::Deferred { timed_out: now > since + secs(plan.policy.deferred_timeout_secs) };
+                return Standing::Deferred {
+                    timed_out: now > since + secs(plan.policy.deferred_timeout_secs),
+                };
             }
             HostState::Pending | HostState::Activating | HostState::Soaking => {}
         }
@@ -195,13 +200,15 @@ impl View<'_> {
         if self.is_off_channel(host, &plan.channel) {
             return Some(Excuse::Removed);
         }
-        if self.skip_of(host, &plan.rollout_id) {
+        if self.is_skipped(host, &plan.rollout_id) {
             return Some(Excuse::Skipped);
         }
         match self.standing(plan, host, now) {
             Standing::Failed(_) if self.was_cleared(host, &plan.rollout_id) => Some(Excuse::Cleared),
             Standing::Deferred { timed_out: true } => Some(Excuse::DeferredTooLong),
-            Standing::Waiting if self.presences.reach(host, self.mono) == Reach::Offline => Some(Excuse::Offline),
+            Standing::Waiting if self.presences.reach(host, self.mono) == Reach::Offline => {
+                Some(Excuse::Offline)
+            }
             Standing::Waiting
             | Standing::Failed(_)
             | Standing::Deferred { timed_out: false }
@@ -218,54 +225,42 @@ impl View<'_> {
             .count()
     }
 
-    /// Whether an operator skipped the host in this rollout, or altogether.
-    pub fn skip_of(&self, host: &HostId, rollout: &RolloutId) -> bool {
-        self.ledger.commands().any(|command| {
-            command.verb == CommandVerb::Skip
-                && command.host.as_ref() == Some(host)
-                && command.rollout.as_ref().is_none_or(|of| of == rollout)
+    /// Whether an operator's word is that nobody waits for the host.
+    pub fn is_skipped(&self, host: &HostId, rollout: &RolloutId) -> bool {
+        self.is_ordered(|verb| match verb {
+            Verb::Skip { host: skipped, rollout: only } => {
+                skipped == host && only.as_ref().is_none_or(|only| only == rollout)
+            }
+            _ => false,
         })
     }
 
     /// Whether an operator promoted the wave that follows `wave`.
     pub fn is_promoted(&self, rollout: &RolloutId, wave: u32) -> bool {
-        self.ledger.commands().any(|command| {
-            command.verb == CommandVerb::Promote
-                && command.rollout.as_ref() == Some(rollout)
-                && command.wave.is_none_or(|of| of == wave)
-        })
+        self.is_ordered(
+            |verb| matches!(verb, Verb::Promote { rollout: of, wave: to } if of == rollout && *to == wave),
+        )
     }
 
     /// Whether an operator cleared the rollout, and the log says that this host was excused by it.
     fn was_cleared(&self, host: &HostId, rollout: &RolloutId) -> bool {
-        let excused = self.ledger.rollouts().get(rollout).is_some_and(|record| record.is_cleared(host));
-        excused
-            && self.ledger.commands().any(|command| {
-                command.verb == CommandVerb::Clear && command.rollout.as_ref() == Some(rollout)
-            })
+        self.ledger.rollouts().get(rollout).is_some_and(|record| record.is_cleared(host))
+            && self.is_ordered(|verb| matches!(verb, Verb::ClearRollout { rollout: of } if of == rollout))
+    }
+
+    fn is_ordered(&self, is_it: impl Fn(&Verb) -> bool) -> bool {
+        self.ledger.commands().any(|command| is_it(&command.verb))
     }
 
     /// Whether the newest fleet document that counts lacks the host, or has it on another channel.
     pub fn is_off_channel(&self, host: &HostId, channel: &ChannelId) -> bool {
-        self.counting_fleet().is_some_and(|fleet| fleet.hosts.get(host).is_none_or(|entry| entry.channel != *channel))
+        self.ledger
+            .counting_fleet()
+            .is_some_and(|fleet| fleet.hosts.get(host).is_none_or(|entry| entry.channel != *channel))
     }
 
     fn is_removed(&self, host: &HostId) -> bool {
-        self.counting_fleet().is_some_and(|fleet| !fleet.hosts.contains_key(host))
-    }
-
-    /// The fleet document that counts: the newest adopted one for who follows the log, else the newest.
-    pub fn counting_fleet(&self) -> Option<&crate::document::Held<crate::document::Fleet>> {
-        let documents = self.ledger.documents();
-        match self.ledger.adopted().fleet {
-            Some(hash) => documents.fleet_by_hash(&hash),
-            None => documents.fleet(),
-        }
-    }
-
-    /// Whether the host goes back by itself when its health fails.
-    pub fn rolls_back(plan: &Plan) -> bool {
-        plan.policy.on_health_failure == HealthPolicy::RollbackAndHalt
+        self.ledger.counting_fleet().is_some_and(|fleet| !fleet.hosts.contains_key(host))
     }
 }
 

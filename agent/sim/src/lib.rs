@@ -1,1 +1,13 @@
-//! .
+//! Whole fleets of nodes in one thread and in virtual time.
+//!
+//! What runs is the shipped [`muster_core::node::Node`] behind the shipped [`muster_core::drive::Drive`]; only
+//! the clock, the network, the disk and the machines that switch are stand-ins. A run is a pure function of its
+//! seed and of what the scenario does, so a failing seed is a bug report.
+
+pub mod fleet;
+mod machine;
+mod random;
+pub mod world;
+
+pub use machine::Health;
+pub use world::World;

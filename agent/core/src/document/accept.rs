@@ -73,7 +73,7 @@ impl Accepted {
 enum Source {
     /// A peer.
     Peer(DateTime<Utc>),
-    /// A peer, and a held or waiting ref names the document.
+    /// A peer, and a held or waiting ref, the log or a decision names the document.
     Named(DateTime<Utc>),
     /// An operator who publishes it right now.
     Publisher(DateTime<Utc>),
@@ -109,8 +109,8 @@ impl Documents {
         Check::new(self, document, Source::Publisher(now)).run()
     }
 
-    /// Checks a fleet document that a ref names by hash; it may be older than the newest one, whose place it does
-    /// not take.
+    /// Checks a fleet document that a ref names by hash, or a ref whose rollout is known already; it may be older
+    /// than the newest one, whose place it does not take.
     pub fn check_named(
         &self,
         document: &Verified<SignedDocument>,
@@ -162,7 +162,10 @@ impl<'a> Check<'a> {
         }
         let newest = self.documents.fleet();
         match newest {
-            Some(newest) if !form.recovery => self.current(newest, newest.thresholds.fleet)?,
+            Some(newest) if !form.recovery => {
+                let replaced = self.replaced_by(newest, form.serial);
+                self.current(replaced, replaced.thresholds.fleet)?;
+            }
             Some(_) | None => self.pinned()?,
         }
         self.counted(form.operators.0.values(), form.thresholds.fleet, NAMED)?;
@@ -181,6 +184,18 @@ impl<'a> Check<'a> {
         self.fleet_serial(&form)?;
         let held = self.held(Fleet::from_form(form)?);
         Ok(Acceptance::New(Accepted(Document::Fleet(held))))
+    }
+
+    /// The fleet document whose operators let one of that serial follow: the newest one, or for a document that a
+    /// ref names the last link of the chain before it.
+    fn replaced_by(&self, newest: &'a Held<Fleet>, serial: u64) -> &'a Held<Fleet> {
+        let may_be_older = matches!(self.source, Source::Named(_) | Source::Store);
+        if !may_be_older || serial > newest.serial {
+            return newest;
+        }
+        let chain = self.documents.chain();
+        let since = chain.iter().rposition(|link| link.replaces.is_some()).unwrap_or(0);
+        chain[since..].iter().rev().find(|link| link.serial < serial).map_or(newest, |link| link)
     }
 
     fn fleet_serial(&self, form: &FleetForm) -> Result<(), Refusal> {
@@ -223,10 +238,14 @@ impl<'a> Check<'a> {
         // A fleet document yet to come may name the operators who signed.
         let newest = self.documents.fleet();
         if let Some(newest) = newest.filter(|newest| named.is_some() || fleet_serial <= newest.serial) {
-            self.current(newest, newest.thresholds.channel_ref)?;
+            // History counts by the operators of its time; the gates ask those of today.
+            let counted = named.filter(|_| self.is_history()).unwrap_or(newest);
+            self.current(counted, counted.thresholds.channel_ref)?;
         }
         self.signed_before(document.signed_at)?;
-        self.not_expired(document.expires_at)?;
+        if !self.is_history() {
+            self.not_expired(document.expires_at)?;
+        }
         let replaced = |named: &&Arc<Held<Fleet>>| {
             self.documents.fleet_by_serial(named.serial).is_none_or(|held| held.hash != named.hash)
         };
@@ -262,6 +281,11 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// Whether the document is one that the log or a decision speaks of already, or that this node held before.
+    fn is_history(&self) -> bool {
+        matches!(self.source, Source::Named(_) | Source::Store)
+    }
+
     fn ref_order(&self, document: &ChannelRefDocument) -> Result<(), Refusal> {
         let Some(refs) = self.state.refs.get(&document.channel) else { return Ok(()) };
         let (channel, order) = (document.channel.clone(), document.order());
@@ -269,7 +293,9 @@ impl<'a> Check<'a> {
             return Err(self.equivocation(ProofPlace::Channel { channel, order }, held.hash));
         }
         match refs.keys().next_back() {
-            Some(&newest) if order < newest => Err(Refusal::RefDowngrade { channel, found: order, newest }),
+            Some(&newest) if order < newest && !self.is_history() => {
+                Err(Refusal::RefDowngrade { channel, found: order, newest })
+            }
             Some(_) | None => Ok(()),
         }
     }

@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 
 use chrono::{DateTime, Datelike, Utc};
 use muster_signing::{DOCUMENT_BYTES_MAX, Namespace};
-use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
+use serde::de::{self, Deserialize, DeserializeOwned, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::error::Category;
 
 use super::refusal::Refusal;
@@ -22,6 +22,8 @@ pub fn kind_of(bytes: &[u8]) -> Result<DocumentKind, Refusal> {
     struct Head {
         kind: String,
     }
+    // What is no JSON at all is told apart from JSON of another form, wherever the fault lies.
+    let _: IgnoredAny = read(bytes)?;
     let head: Head = read(bytes)?;
     match head.kind.as_str() {
         FLEET => Ok(DocumentKind::Fleet),

@@ -32,5 +32,5 @@ pub use json::{kind_of, namespace_of};
 pub use plan::Plan;
 pub use refusal::Refusal;
 pub use selector::Selector;
-pub use trust::Trust;
+pub use trust::{Trust, TrustError};
 pub use window::Window;

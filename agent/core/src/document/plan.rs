@@ -221,7 +221,7 @@ pub fn resolve(
 }
 
 /// A fleet document's disruption budgets with their hosts resolved; those that select nobody are left out.
-pub(super) fn budgets(fleet: &Fleet) -> Vec<Budget> {
+pub fn budgets(fleet: &Fleet) -> Vec<Budget> {
     let budgets = fleet.budgets.iter().enumerate().map(|(index, rule)| {
         let hosts = rule.selector.resolve(fleet);
         Budget { index, limit: rule.limit(hosts.len()), hosts }

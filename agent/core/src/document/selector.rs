@@ -18,7 +18,7 @@ pub enum Selector {
     /// The hosts with any of these tags.
     TagsAny(Vec<Tag>),
     /// These hosts.
-    Hosts(Vec<HostId>),
+    Hosts(BTreeSet<HostId>),
     /// The hosts on this channel.
     Channel(ChannelId),
     /// Every host.
@@ -78,8 +78,12 @@ impl Selector {
 
 impl fmt::Display for Selector {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fn list<T: fmt::Display>(f: &mut fmt::Formatter<'_>, items: &[T], between: &str) -> fmt::Result {
-            for (at, item) in items.iter().enumerate() {
+        fn list<T: fmt::Display>(
+            f: &mut fmt::Formatter<'_>,
+            items: impl IntoIterator<Item = T>,
+            between: &str,
+        ) -> fmt::Result {
+            for (at, item) in items.into_iter().enumerate() {
                 if at > 0 {
                     f.write_str(between)?;
                 }

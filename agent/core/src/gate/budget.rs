@@ -12,10 +12,8 @@ use crate::view::View;
 /// Counted is every host of the budget with a slot that nothing has freed, whichever rollout took it; a host
 /// never stands in its own way.
 pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, _now: DateTime<Utc>) -> Result<(), Blocked> {
-    let newest = view.counting_fleet().filter(|fleet| fleet.hash != plan.fleet_hash);
-    let newest = newest.map(|fleet| fleet.resolved_budgets().as_slice()).unwrap_or_default();
-    let own = newest.iter().filter(|budget| budget.hosts.contains(host));
-    for budget in plan.budgets_of(host).chain(own) {
+    let newest = view.ledger.budgets().iter().filter(|budget| budget.hosts.contains(host));
+    for budget in plan.budgets_of(host).chain(newest) {
         let in_flight: Vec<HostId> =
             budget.hosts.iter().filter(|other| *other != host && view.holds_slot(other)).cloned().collect();
         if in_flight.len() >= budget.limit {

@@ -10,7 +10,12 @@ use crate::wire::RolloutState;
 
 /// Holds a host back while a gating channel's newest rollout was opened before this one and is still open, or
 /// failed and was not cleared.
-pub(super) fn admit(view: &View<'_>, plan: &Plan, _host: &HostId, _now: DateTime<Utc>) -> Result<(), Blocked> {
+pub(super) fn admit(
+    view: &View<'_>,
+    plan: &Plan,
+    _host: &HostId,
+    _now: DateTime<Utc>,
+) -> Result<(), Blocked> {
     let mine = view.ledger.rollouts().get(&plan.rollout_id).map(|record| record.opened_log_index);
     for edge in &plan.waits_for {
         let Some(rollout) = view.ledger.newest_rollout(&edge.gates) else { continue };

@@ -8,7 +8,12 @@ use crate::id::HostId;
 use crate::view::View;
 
 /// Holds a host back while its ref is outside its channel's freshness window, or expired.
-pub(super) fn admit(_view: &View<'_>, plan: &Plan, _host: &HostId, now: DateTime<Utc>) -> Result<(), Blocked> {
+pub(super) fn admit(
+    _view: &View<'_>,
+    plan: &Plan,
+    _host: &HostId,
+    now: DateTime<Utc>,
+) -> Result<(), Blocked> {
     if let Some(at) = plan.expires_at.filter(|at| now >= *at) {
         return Err(Blocked::by(Gate::Freshness, Reason::Expired { at }));
     }

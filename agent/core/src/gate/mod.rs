@@ -188,7 +188,9 @@ pub enum Reason {
         channel: ChannelId,
     },
     /// A certified quarantine.
-    #[error("the closure is quarantined on {channel}: it failed on {host}; release a mended one, or clear it")]
+    #[error(
+        "the closure is quarantined on {channel}: it failed on {host}; release a mended one, or clear it"
+    )]
     Quarantined {
         /// The channel.
         channel: ChannelId,

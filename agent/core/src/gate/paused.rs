@@ -8,8 +8,8 @@ use crate::id::HostId;
 use crate::view::View;
 
 /// Holds a host back while a pause of its rollout, channel or itself stands; before any log entry.
-pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, _now: DateTime<Utc>) -> Result<(), Blocked> {
-    match view.ledger.documents().paused(&plan.channel, &plan.rollout_id, host) {
+pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, now: DateTime<Utc>) -> Result<(), Blocked> {
+    match view.ledger.documents().paused(&plan.channel, &plan.rollout_id, host, now) {
         Some(pause) => {
             let reason = Reason::Paused { reason: pause.reason.clone(), command: pause.hash };
             Err(Blocked::by(Gate::Paused, reason))

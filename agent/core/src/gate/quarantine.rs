@@ -16,7 +16,8 @@ pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, _now: DateTime<
     if let Some((channel, _, decision, quarantine)) =
         standing.find(|(channel, closure, ..)| **channel == plan.channel && *closure == target)
     {
-        let reason = Reason::Quarantined { channel: channel.clone(), host: quarantine.host.clone(), decision };
+        let reason =
+            Reason::Quarantined { channel: channel.clone(), host: quarantine.host.clone(), decision };
         return Err(Blocked::by(Gate::Quarantine, reason));
     }
     match view.ledger.suspicion(&plan.channel, target) {

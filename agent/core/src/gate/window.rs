@@ -8,7 +8,12 @@ use crate::id::HostId;
 use crate::view::View;
 
 /// Holds a host back while no maintenance window of its channel is open; without any they are always open.
-pub(super) fn admit(_view: &View<'_>, plan: &Plan, _host: &HostId, now: DateTime<Utc>) -> Result<(), Blocked> {
+pub(super) fn admit(
+    _view: &View<'_>,
+    plan: &Plan,
+    _host: &HostId,
+    now: DateTime<Utc>,
+) -> Result<(), Blocked> {
     if plan.windows.is_empty() || plan.windows.iter().any(|window| window.is_open(now)) {
         return Ok(());
     }

@@ -4,8 +4,8 @@ use muster_signing::Digest;
 
 use super::{Happening, Ledger, Table, key};
 use crate::coordination::log::Entry;
-use crate::document::CommandVerb;
-use crate::id::RolloutId;
+use crate::document::Verb;
+use crate::id::OperatorName;
 use crate::rollout::{self, Effect, StepContext};
 use crate::wire::{
     DECISION_VERSION, Decision, DecisionBody, DecisionId, DocumentKind, LogPayload, LogStatement, RULES,
@@ -63,7 +63,7 @@ impl Ledger {
     ///
     /// An entry is a claim of its leader. What it claims wrongly is refused by the reducer, the same way on
     /// every coordinator, and becomes an alarm; the entry still counts as applied.
-    pub fn entry(&mut self, index: u64, entry: &Entry, epoch: &Digest) -> Result<Applied, EntryError> {
+    pub fn entry(&mut self, index: u64, entry: &Entry) -> Result<Applied, EntryError> {
         debug_assert_eq!(index, self.applied + 1, "entries are applied in order");
         let payload = self.read_payload(index, entry)?;
         if !self.follows_log {
@@ -91,17 +91,22 @@ impl Ledger {
             }
         }
         let fleet_serial = self.adopted_fleet_serial();
+        let epoch = self.epoch().unwrap_or(super::NO_HASH);
         for (ordinal, (body, because)) in (0..).zip(bodies) {
             let decision = Decision {
                 v: DECISION_VERSION,
                 fleet: self.fleet.clone(),
-                epoch: *epoch,
+                epoch,
                 fleet_serial,
                 log_index: index,
                 ordinal,
                 body,
             };
-            applied.decisions.push(Derived { decision, because, time_went_back });
+            let derived = Derived { decision, because, time_went_back };
+            if !self.certified.contains_key(&derived.decision.id()) {
+                self.uncertified.insert(derived.decision.id(), derived.clone());
+                applied.decisions.push(derived);
+            }
         }
         Ok(applied)
     }
@@ -153,6 +158,7 @@ impl Ledger {
                 let newer = self.documents.fleet_by_hash(&hash).map(|fleet| fleet.serial);
                 if newer > Some(self.adopted_fleet_serial()) {
                     self.adopted.fleet = Some(hash);
+                    self.resolve_budgets();
                 }
             }
             DocumentKind::ChannelRef => {
@@ -173,19 +179,11 @@ impl Ledger {
     }
 
     fn withdraw(&mut self, decision: DecisionId, position: u64) {
-        self.slots.withdraw(decision);
-        let dispatched: Vec<_> = self
-            .rollouts
-            .iter()
-            .filter(|(_, record)| record.holds_dispatch(decision.log_index))
-            .map(|(id, _)| id.clone())
-            .collect();
-        for id in dispatched {
-            if let Some(record) = self.rollouts.get_mut(&id) {
-                *record = rollout::withdraw(record, decision.log_index);
-            }
-            self.write_rollout(&id, position);
+        let Some((host, rollout)) = self.slots.withdraw(decision) else { return };
+        if let Some(record) = self.rollouts.get_mut(&rollout) {
+            *record = rollout::withdraw(record, &host, decision.log_index);
         }
+        self.write_rollout(&rollout, position);
     }
 
     fn rollout_event(
@@ -201,9 +199,10 @@ impl Ledger {
             return;
         };
         let channel = id.channel();
-        let open = self.rollouts.iter().find(|(other, record)| {
-            **other != id && record.state.is_open() && other.channel() == channel
-        });
+        let open = self
+            .rollouts
+            .iter()
+            .find(|(other, record)| **other != id && record.state.is_open() && other.channel() == channel);
         let context = StepContext { open_on_channel: open.map(|(id, _)| id) };
         let step = match rollout::step(&plan, self.rollouts.get(&id), event, index, &context) {
             Ok(step) => step,
@@ -215,18 +214,19 @@ impl Ledger {
         self.rollouts.insert(id.clone(), step.record);
         self.write_rollout(&id, position);
         for effect in step.effects {
-            let decision = DecisionId { log_index: index, ordinal: u32::try_from(bodies.len()).unwrap_or(u32::MAX) };
-            if let Some(body) = self.rollout_effect(decision, &id, effect) {
+            let decision =
+                DecisionId { log_index: index, ordinal: u32::try_from(bodies.len()).unwrap_or(u32::MAX) };
+            if let Some(body) = self.rollout_effect(decision, event, effect) {
                 bodies.push((body, Because::Event(event.clone())));
             }
         }
         match event {
             RolloutEvent::RolloutOpened { .. } => self.note_newest(&id),
             RolloutEvent::RolloutCancelled { operator, reason, .. } => {
-                self.mark_handled(CommandVerb::Cancel, &id, operator.as_str(), reason);
+                self.mark_handled(&Verb::Cancel { rollout: id }, operator, reason);
             }
             RolloutEvent::OperatorClearance { operator, reason, .. } => {
-                self.mark_handled(CommandVerb::Clear, &id, operator.as_str(), reason);
+                self.mark_handled(&Verb::ClearRollout { rollout: id }, operator, reason);
             }
             RolloutEvent::HostJoined { .. }
             | RolloutEvent::HostStateChanged { .. }
@@ -241,7 +241,7 @@ impl Ledger {
     fn rollout_effect(
         &mut self,
         decision: DecisionId,
-        id: &RolloutId,
+        event: &RolloutEvent,
         effect: Effect,
     ) -> Option<DecisionBody> {
         match effect {
@@ -252,10 +252,22 @@ impl Ledger {
             }
             Effect::UpdateCurrentWave { rollout_id, wave } => {
                 let state = self.rollouts.get(&rollout_id)?.state;
-                Some(DecisionBody::RolloutTransition { rollout_id, from: Some(state), to: state, wave, at })
+                Some(DecisionBody::RolloutTransition {
+                    rollout_id,
+                    from: Some(state),
+                    to: state,
+                    wave,
+                    at: event.at(),
+                })
             }
             Effect::InsertQuarantineFromRollout { channel, closure, host, evidence } => {
-                Some(DecisionBody::Quarantine { channel, closure, rollout_id: id.clone(), host, evidence })
+                Some(DecisionBody::Quarantine {
+                    channel,
+                    closure,
+                    rollout_id: event.rollout_id().clone(),
+                    host,
+                    evidence,
+                })
             }
             Effect::QueueDispatch(dispatch) => {
                 let host = dispatch.host.clone();
@@ -265,16 +277,18 @@ impl Ledger {
                 self.advance(&host);
                 Some(body)
             }
-            Effect::OpenRolloutRecord { .. } | Effect::SchedulePruning { .. } => None,
+            // The record opens with the dispatch, and the planner looks for what is to be pruned.
+            Effect::SchedulePruning { .. } | Effect::OpenRolloutRecord { .. } => None,
         }
     }
 
-    fn mark_handled(&mut self, verb: CommandVerb, rollout: &RolloutId, operator: &str, reason: &str) {
+    /// A command whose event is in the log is not proposed again.
+    fn mark_handled(&mut self, verb: &Verb, operator: &OperatorName, reason: &str) {
+        let key = self.documents.fleet().and_then(|fleet| fleet.operators.get(operator));
         let found = self.commands().find(|command| {
-            command.verb == verb
-                && command.rollout.as_ref() == Some(rollout)
+            command.verb == *verb
                 && command.reason == reason
-                && command.signers.iter().any(|name| name.as_str() == operator)
+                && key.is_some_and(|key| command.signers().contains(key))
                 && !self.adopted.handled.contains(&command.hash)
         });
         if let Some(hash) = found.map(|command| command.hash) {

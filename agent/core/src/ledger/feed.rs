@@ -99,9 +99,10 @@ impl Feed {
 
     /// The newest position of every incarnation.
     pub fn heads(&self) -> impl Iterator<Item = (u64, Head)> {
-        self.older.iter().map(|(incarnation, head)| (*incarnation, *head)).chain(
-            self.head.map(|head| (self.incarnation, head)),
-        )
+        self.older
+            .iter()
+            .map(|(incarnation, head)| (*incarnation, *head))
+            .chain(self.head.map(|head| (self.incarnation, head)))
     }
 
     /// The greatest time that the host ever signed in it.

@@ -20,17 +20,20 @@ use serde::{Deserialize, Serialize};
 pub use batch::{Batch, Change, ROW_VERSION, Reference, Table, ViewRow, key};
 pub use entries::{Applied, Because, Derived, EntryError};
 pub use feed::{Answer, Feed, FeedError, Head};
-pub use replay::{ReplayError, Row};
+pub use replay::{Fault, RebuildError, ReplayError, Rows, Views, rebuild};
 pub use slots::{Slot, Slots};
 
-use crate::document::{Accepted, Command, Documents, Plan};
+use feed::Waiting;
+
+use crate::document::plan::{self, Budget};
+use crate::document::{Accepted, Command, Documents, Fleet, Held, Plan, Refusal, Verb};
 use crate::host::{self, HostContext, Mirror};
 use crate::id::{ChannelId, Closure, FleetName, HostId, RolloutId};
 use crate::rollout;
 use crate::verify::Roster;
 use crate::wire::{
-    Decision, DecisionBody, DecisionId, DocumentKind, Envelope, EnvelopeRef, FeedBody, HostState, Received,
-    codec,
+    Decision, DecisionBody, DecisionId, DocumentKind, Envelope, EnvelopeRef, FeedBody, HostEvent, HostState,
+    Received, RolloutState, codec,
 };
 
 /// The hash of nothing: what the first envelope of a feed names as its predecessor.
@@ -92,9 +95,9 @@ pub enum Happening {
         /// The rollout.
         rollout: RolloutId,
         /// The state before; none when it opens.
-        from: Option<crate::wire::RolloutState>,
+        from: Option<RolloutState>,
         /// The state after.
-        to: crate::wire::RolloutState,
+        to: RolloutState,
     },
     /// Something that only a compromised key, a bug or a broken disk can cause.
     Alarm {
@@ -107,7 +110,9 @@ pub enum Happening {
 #[derive(Debug, Clone)]
 pub struct Ledger {
     fleet: FleetName,
+    me: HostId,
     documents: Documents,
+    budgets: Vec<Budget>,
     roster: Arc<Roster>,
     plans: BTreeMap<RolloutId, Arc<Plan>>,
     adopted: Adopted,
@@ -120,6 +125,8 @@ pub struct Ledger {
     suspects: BTreeMap<(ChannelId, Closure), (RolloutId, HostId)>,
     lifted: BTreeSet<(ChannelId, DecisionId)>,
     certified: BTreeMap<DecisionId, Digest>,
+    uncertified: BTreeMap<DecisionId, Derived>,
+    mine: BTreeMap<DecisionId, DecisionBody>,
     follows_log: bool,
     applied: u64,
     last_entry_at: Option<DateTime<Utc>>,
@@ -130,11 +137,13 @@ pub struct Ledger {
 
 impl Ledger {
     /// A ledger that has learnt nothing yet, over documents of which none is accepted yet.
-    pub fn new(fleet: FleetName, documents: Documents) -> Self {
+    pub fn new(fleet: FleetName, me: HostId, documents: Documents) -> Self {
         Self {
             roster: Arc::new(Roster::of(fleet.clone(), &documents)),
             fleet,
+            me,
             documents,
+            budgets: Vec::new(),
             plans: BTreeMap::new(),
             adopted: Adopted::default(),
             feeds: BTreeMap::new(),
@@ -146,6 +155,8 @@ impl Ledger {
             suspects: BTreeMap::new(),
             lifted: BTreeSet::new(),
             certified: BTreeMap::new(),
+            uncertified: BTreeMap::new(),
+            mine: BTreeMap::new(),
             follows_log: false,
             applied: 0,
             last_entry_at: None,
@@ -235,6 +246,21 @@ impl Ledger {
         self.last_entry_at
     }
 
+    /// The log index at which the oldest of a chain of successors opened that ends with this rollout.
+    pub fn chain_opened_at(&self, rollout: &RolloutId) -> u64 {
+        let channel = rollout.channel();
+        let newest = self.rollouts.get(rollout).map_or(0, |record| record.opened_log_index);
+        let ended = self
+            .rollouts
+            .values()
+            .filter(|record| record.channel == channel && record.state == RolloutState::Terminal)
+            .map(|record| record.opened_log_index)
+            .max()
+            .unwrap_or(0);
+        let chain = self.rollouts.values().filter(|record| record.channel == channel);
+        chain.map(|record| record.opened_log_index).filter(|index| *index > ended).min().unwrap_or(newest)
+    }
+
     /// Whether rollouts are derived from the log, rather than from certified decisions.
     pub fn follows_log(&self) -> bool {
         self.follows_log
@@ -250,10 +276,27 @@ impl Ledger {
         &self.certified
     }
 
+    /// Decisions that the log led to and that are not known to be certified.
+    pub fn uncertified(&self) -> impl Iterator<Item = &Derived> {
+        self.uncertified.values()
+    }
+
+    /// Certified dispatches to this host that it has not answered yet.
+    pub fn owed_dispatches(&self) -> impl Iterator<Item = (DecisionId, &DecisionBody)> {
+        let feed = self.feeds.get(&self.me);
+        let answered = move |id: &DecisionId| feed.is_some_and(|feed| feed.answer(id.log_index).is_some());
+        self.mine.iter().filter(move |(id, _)| !answered(id)).map(|(id, body)| (*id, body))
+    }
+
+    /// The epoch of the log: which history it is.
+    pub fn epoch(&self) -> Option<Digest> {
+        let electorate = self.documents.fleet()?.electorate();
+        let recovery = self.documents.last_recovery().map_or(0, |fleet| fleet.serial);
+        Some(crate::coordination::epoch(&self.fleet, &electorate, recovery))
+    }
+
     /// Closures barred from channels by certified decisions that no operator lifted.
-    pub fn quarantines(
-        &self,
-    ) -> impl Iterator<Item = (&ChannelId, &Closure, DecisionId, &Quarantine)> {
+    pub fn quarantines(&self) -> impl Iterator<Item = (&ChannelId, &Closure, DecisionId, &Quarantine)> {
         self.quarantines.iter().flat_map(move |((channel, closure), decisions)| {
             decisions
                 .iter()
@@ -275,7 +318,7 @@ impl Ledger {
     }
 
     /// The commands that count here: adopted ones for who follows the log, else every accepted one.
-    pub fn commands(&self) -> impl Iterator<Item = &Arc<Command>> {
+    pub fn commands(&self) -> impl Iterator<Item = &Arc<Held<Command>>> {
         self.documents
             .commands()
             .filter(|command| !self.follows_log || self.adopted.commands.contains(&command.hash))
@@ -289,8 +332,11 @@ impl Ledger {
         self.arrive(Table::Documents, row);
         self.documents.insert(accepted);
         match kind {
-            DocumentKind::ChannelRef => self.resolve_plans(),
-            DocumentKind::Fleet => self.roster = Arc::new(Roster::of(self.fleet.clone(), &self.documents)),
+            DocumentKind::ChannelRef => self.resolve_plan(&hash),
+            DocumentKind::Fleet => {
+                self.roster = Arc::new(Roster::of(self.fleet.clone(), &self.documents));
+                self.resolve_budgets();
+            }
             DocumentKind::Command => {
                 if !self.follows_log {
                     self.lift_by(hash);
@@ -328,11 +374,15 @@ impl Ledger {
             return false;
         }
         self.certified.insert(id, certificate.digest());
+        self.uncertified.remove(&id);
         let row = key::decision(decision.fleet_serial, id);
         self.batch.put(Table::Decisions, row.clone(), certificate.bytes().to_vec());
         let position = self.arrive(Table::Decisions, row);
         match &decision.body {
             DecisionBody::Dispatch { host, rollout_id, .. } => {
+                if *host == self.me {
+                    self.mine.insert(id, decision.body.clone());
+                }
                 self.slots.take(id, &decision.body);
                 self.open_record(id.log_index, &decision.body);
                 if !self.follows_log
@@ -362,7 +412,9 @@ impl Ledger {
                     self.write_rollout(rollout_id, position);
                 }
             }
-            DecisionBody::Withdrawn { decision } => self.slots.withdraw(*decision),
+            DecisionBody::Withdrawn { decision } => {
+                let _ = self.slots.withdraw(*decision);
+            }
         }
         true
     }
@@ -373,8 +425,13 @@ impl Ledger {
             match &waiting.body {
                 FeedBody::Incarnation(started) => self.end_records(host, started, waiting.reference),
                 FeedBody::Rollout(event) => {
-                    let Some(mirrored) = self.record(host, &event.rollout_id).cloned() else { return };
-                    self.mirror(host, mirrored, event, waiting.reference, waiting.at);
+                    let (Some(mirrored), Some(plan)) = (
+                        self.record(host, &event.rollout_id).cloned(),
+                        self.plans.get(&event.rollout_id).cloned(),
+                    ) else {
+                        return;
+                    };
+                    self.mirror(&plan, mirrored, event, &waiting);
                 }
             }
             if let Some(feed) = self.feeds.get_mut(host) {
@@ -383,20 +440,10 @@ impl Ledger {
         }
     }
 
-    fn mirror(
-        &mut self,
-        host: &HostId,
-        mut mirrored: Mirrored,
-        event: &crate::wire::HostEvent,
-        reference: EnvelopeRef,
-        at: DateTime<Utc>,
-    ) {
-        let Some(plan) = self.plans.get(&event.rollout_id).cloned() else {
-            self.alarm(format!("{host} reports on {} whose ref is not held", event.rollout_id));
-            return;
-        };
-        let before = mirrored.record.state;
-        let step = match host::step::<Mirror>(&mirrored.record, &HostContext { policy: &plan.policy }, event) {
+    fn mirror(&mut self, plan: &Plan, mut mirrored: Mirrored, event: &HostEvent, waiting: &Waiting) {
+        let (host, before) = (mirrored.record.host.clone(), mirrored.record.state);
+        let step = match host::step::<Mirror>(&mirrored.record, &HostContext { policy: &plan.policy }, event)
+        {
             Ok(step) => step,
             Err(error) => {
                 self.alarm(format!("{host} reports what cannot be in {}: {error}", event.rollout_id));
@@ -405,11 +452,11 @@ impl Ledger {
         };
         mirrored.record = step.record;
         if mirrored.record.state != before {
-            mirrored.evidence = Some(reference);
-            mirrored.reported_at = Some(at);
-            self.settle(host, &mirrored.record, before);
+            mirrored.evidence = Some(waiting.reference);
+            mirrored.reported_at = Some(waiting.at);
+            self.settle(&host, &mirrored.record, before);
         }
-        self.put_record(host, mirrored);
+        self.put_record(&host, mirrored);
     }
 
     /// What follows for slots and suspicion when a host has moved.
@@ -456,7 +503,8 @@ impl Ledger {
 
     /// Opens the record of a dispatched host, or refreshes it if the host is dispatched anew.
     fn open_record(&mut self, log_index: u64, dispatch: &DecisionBody) {
-        let DecisionBody::Dispatch { host, rollout_id, target_closure, soak_due_at, soak_secs, .. } = dispatch
+        let DecisionBody::Dispatch { host, rollout_id, target_closure, soak_due_at, soak_secs, .. } =
+            dispatch
         else {
             return;
         };
@@ -466,7 +514,8 @@ impl Ledger {
                 if mirrored.record.state != HostState::Pending || mirrored.record.log_index >= log_index {
                     return;
                 }
-                mirrored.record = mirrored.record.redispatch(dispatched_at, *soak_due_at, *soak_secs, log_index);
+                mirrored.record =
+                    mirrored.record.redispatch(dispatched_at, *soak_due_at, *soak_secs, log_index);
                 mirrored
             }
             None => Mirrored {
@@ -521,19 +570,62 @@ impl Ledger {
     /// Lifts what a command names: quarantines by decision id, and this node's own suspicion.
     fn lift_by(&mut self, command: Digest) {
         let Some(command) = self.documents.command(&command).cloned() else { return };
-        if let Some((channel, closure, named)) = command.lifts() {
-            self.lifted.extend(named.iter().map(|id| (channel.clone(), *id)));
-            self.suspects.remove(&(channel.clone(), closure.clone()));
-            self.write_quarantine(&channel.clone(), &closure.clone(), self.last_position());
-        }
-        if let Some(rollout) = command.clears_rollout() {
-            self.suspects.retain(|_, (of, _)| of != rollout);
+        match &command.verb {
+            Verb::ClearClosure { channel, closure, quarantines } => {
+                self.lifted.extend(quarantines.iter().map(|id| (channel.clone(), *id)));
+                self.suspects.remove(&(channel.clone(), closure.clone()));
+                self.write_quarantine(channel, closure, self.last_position());
+            }
+            Verb::ClearRollout { rollout } => self.suspects.retain(|_, (of, _)| of != rollout),
+            Verb::Pause(_)
+            | Verb::Resume(_)
+            | Verb::Cancel { .. }
+            | Verb::Promote { .. }
+            | Verb::Skip { .. }
+            | Verb::Readmit { .. } => {}
         }
     }
 
-    fn resolve_plans(&mut self) {
-        for plan in self.documents.newest_plans() {
+    /// Keeps the proof that operators signed two documents with one serial; says so in words if it is new.
+    pub fn keep_equivocation(&mut self, refusal: &Refusal) -> Option<String> {
+        let Refusal::Equivocation(proof) = refusal else { return None };
+        if self.documents.proofs().any(|known| known == &**proof) {
+            return None;
+        }
+        let row = proof.other().digest().0.to_vec();
+        self.batch.put(Table::Proofs, row, proof.other().to_wire());
+        self.documents.insert_proof((**proof).clone());
+        Some(proof.to_string())
+    }
+
+    /// The disruption budgets of the fleet document that counts.
+    pub fn budgets(&self) -> &[Budget] {
+        &self.budgets
+    }
+
+    /// The fleet document that counts: the newest adopted one for who follows the log, else the newest.
+    pub fn counting_fleet(&self) -> Option<&Arc<Held<Fleet>>> {
+        match self.adopted.fleet {
+            Some(hash) => self.documents.fleet_by_hash(&hash),
+            None => self.documents.fleet(),
+        }
+    }
+
+    fn resolve_budgets(&mut self) {
+        self.budgets = self.counting_fleet().map(|fleet| plan::budgets(fleet)).unwrap_or_default();
+    }
+
+    /// The plan of a ref, or of its refresh; events that waited for it are mirrored now.
+    fn resolve_plan(&mut self, hash: &Digest) {
+        let Some(plan) = self.documents.plan_by_ref(hash) else { return };
+        let known = self.plans.get(&plan.rollout_id);
+        if known.is_none_or(|known| known.order < plan.order) {
             self.plans.insert(plan.rollout_id.clone(), plan);
+        }
+        let waiting: Vec<HostId> =
+            self.feeds.iter().filter(|(_, feed)| feed.backlog() > 0).map(|(host, _)| host.clone()).collect();
+        for host in waiting {
+            self.advance(&host);
         }
     }
 
@@ -541,7 +633,10 @@ impl Ledger {
     fn note_newest(&mut self, rollout: &RolloutId) {
         let channel = rollout.channel();
         let order = |id: &RolloutId| {
-            (self.rollouts.get(id).map(|record| record.opened_log_index), self.plans.get(id).map(|plan| plan.order))
+            (
+                self.rollouts.get(id).map(|record| record.opened_log_index),
+                self.plans.get(id).map(|plan| plan.order),
+            )
         };
         if self.newest.get(&channel).is_none_or(|known| order(known) <= order(rollout)) {
             self.newest.insert(channel, rollout.clone());

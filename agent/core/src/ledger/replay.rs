@@ -1,8 +1,7 @@
 //! Replaying what a node learnt: how it starts, and how its store is verified.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
-
-use muster_signing::Digest;
 
 use super::{FeedError, Ledger, Reference, Table};
 use crate::coordination::log::Entry;
@@ -52,29 +51,85 @@ pub enum Fault {
 
 /// A record as it was stored.
 #[derive(Debug, Clone)]
-pub struct Row {
+struct Row {
     /// Its table.
-    pub table: Table,
+    table: Table,
     /// Its key.
-    pub key: Vec<u8>,
+    key: Vec<u8>,
     /// Its value; none if the record is not there.
-    pub value: Option<Vec<u8>>,
+    value: Option<Vec<u8>>,
+}
+
+/// Where stored rows are read from.
+pub trait Rows {
+    /// One row.
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, String>;
+
+    /// Every row of a table, by key.
+    fn table(&self, table: Table) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), String>>;
+}
+
+/// Why a store's rows do not make a ledger.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RebuildError {
+    /// A record is not what was written.
+    #[error(transparent)]
+    Record(#[from] ReplayError),
+    /// `arrivals` itself is not what was written.
+    #[error("arrival {position} cannot be read: {error}")]
+    Arrival {
+        /// The position.
+        position: u64,
+        /// What is wrong.
+        error: DecodeError,
+    },
+    /// The store could not be read.
+    #[error("the store cannot be read: {0}")]
+    Store(String),
+}
+
+/// The rows of the views, as the canonical rows derive them.
+pub type Views = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
+
+/// Learns everything again that a store holds, in the order in which it was learnt the first time.
+pub fn rebuild(mut ledger: Ledger, rows: &impl Rows) -> Result<(Ledger, Views), RebuildError> {
+    let mut views = Views::new();
+    for row in rows.table(Table::Arrivals) {
+        let (key, value) = row.map_err(RebuildError::Store)?;
+        let position = ledger.position();
+        let unreadable = |error| RebuildError::Arrival { position, error };
+        if key != super::key::number(position) {
+            return Err(unreadable(DecodeError::new("arrival", "a position is missing")));
+        }
+        let Reference { table, key } = Reference::read(&value).map_err(unreadable)?;
+        let value = rows.get(table, &key).map_err(RebuildError::Store)?;
+        ledger.relearn(position, Row { table, key, value })?;
+        for change in
+            ledger.take_batch().0.into_iter().filter(|change| Table::DERIVED.contains(&change.table))
+        {
+            match change.value {
+                Some(value) => views.insert((change.table, change.key), value),
+                None => views.remove(&(change.table, change.key)),
+            };
+        }
+    }
+    Ok((ledger, views))
 }
 
 impl Ledger {
     /// Learns one stored record again; every signature is checked as it was the first time.
     ///
     /// The batch afterwards holds the very rows that were written then.
-    pub fn relearn(&mut self, position: u64, row: Row, epoch: &Digest) -> Result<(), ReplayError> {
+    fn relearn(&mut self, position: u64, row: Row) -> Result<(), ReplayError> {
         let Row { table, key, value } = row;
         let result = match value {
             None => Err(Fault::Missing),
-            Some(value) => self.relearn_value(table, &key, &value, epoch),
+            Some(value) => self.relearn_value(table, &key, &value),
         };
         result.map_err(|fault| ReplayError { position, table, key, fault })
     }
 
-    fn relearn_value(&mut self, table: Table, row: &[u8], value: &[u8], epoch: &Digest) -> Result<(), Fault> {
+    fn relearn_value(&mut self, table: Table, row: &[u8], value: &[u8]) -> Result<(), Fault> {
         match table {
             Table::Documents => {
                 let document = verify::document(value)?;
@@ -98,7 +153,7 @@ impl Ledger {
                 if index != self.applied() + 1 {
                     return Err(Fault::Entry(format!("entry {index} follows entry {}", self.applied())));
                 }
-                self.entry(index, &entry, epoch).map_err(|error| Fault::Entry(error.to_string()))?;
+                self.entry(index, &entry).map_err(|error| Fault::Entry(error.to_string()))?;
             }
             Table::Meta
             | Table::FeedHeads

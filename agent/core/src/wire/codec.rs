@@ -24,7 +24,8 @@ impl DecodeError {
 
 /// Encodes a value with the keys of every map in the order of their encodings.
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
-    let value = Value::serialized(value).expect("wire types have only text keys, integers, text, bytes and lists");
+    let value =
+        Value::serialized(value).expect("wire types have only text keys, integers, text, bytes and lists");
     let mut bytes = Vec::new();
     ciborium::into_writer(&sorted(value), &mut bytes).expect("a vector takes every byte");
     bytes
@@ -35,7 +36,11 @@ pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T
     let mut rest = bytes;
     let value = ciborium::de::from_reader_with_recursion_limit(&mut rest, DEPTH_MAX)
         .map_err(|error| DecodeError::new(what, error))?;
-    if rest.is_empty() { Ok(value) } else { Err(DecodeError::new(what, format!("{} bytes follow it", rest.len()))) }
+    if rest.is_empty() {
+        Ok(value)
+    } else {
+        Err(DecodeError::new(what, format!("{} bytes follow it", rest.len())))
+    }
 }
 
 fn sorted(value: Value) -> Value {

@@ -1,0 +1,1 @@
+//! The gates, each as a table.

@@ -1,0 +1,673 @@
+//! A coordinator's part of the node: the log, the decisions that follow from it, and what it says to them.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use muster_signing::{
+    Digest, PublicKey, Purpose, Signature, SigningKey, assemble, seal, sha256, sign_decision,
+};
+
+use super::door::CoordinatorMessage;
+use super::turn::Turn;
+use super::{Node, Note, Output, Topic};
+use crate::coordination::approval::{Judgement, judge};
+use crate::coordination::log::{
+    self, Config, Durable, Entry, Forwarded, Log, MemberId, Operation, ProposalId, Ready, Standing, WriteId,
+};
+use crate::document::Electorate;
+use crate::id::{FleetName, HostId};
+use crate::ledger::{Batch, Derived, EntryError, Table, key};
+use crate::planner;
+use crate::time::{Mono, Now};
+use crate::verify::{self, Endorsement, EndorsementMessage};
+use crate::view::View;
+use crate::wire::codec;
+use crate::wire::{DecisionBody, DecisionId, LogPayload, NoticeBody, RULES};
+
+/// Between two plans, unless an own proposal was applied: many inputs make one plan.
+const PLAN_DEBOUNCE: Duration = Duration::from_millis(50);
+/// The longest time between two plans.
+const PLAN_INTERVAL: Duration = Duration::from_secs(15);
+/// How long another coordinator waits for the leader to publish a certificate.
+const PUBLISH_PATIENCE: Duration = Duration::from_millis(200);
+/// How often a decision that is not certified is looked at again, and its signature sent again.
+const REVIEW_INTERVAL: Duration = Duration::from_secs(1);
+/// The first pause before a host whose dispatch came to nothing is dispatched again.
+const RETRY_FIRST: Duration = Duration::from_secs(15);
+/// The longest such pause.
+const RETRY_MAX: Duration = Duration::from_secs(600);
+/// Signatures of decisions that the log has not led to here yet.
+const EARLY_MAX: usize = 4096;
+
+/// What this coordinator said to a decision; on disk before it leaves.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(tag = "said", rename_all = "snake_case")]
+pub(super) enum Said {
+    /// It signed these bytes.
+    Endorsed {
+        /// SHA-256 of the decision.
+        hash: Digest,
+    },
+    /// It never will.
+    Objected {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A decision that is not certified yet.
+#[derive(Debug)]
+struct Approval {
+    derived: Derived,
+    bytes: Vec<u8>,
+    said: Option<Said>,
+    waits_for: Option<String>,
+    signatures: BTreeMap<PublicKey, Signature>,
+    objectors: BTreeSet<PublicKey>,
+    began: Mono,
+    sent: Option<Mono>,
+}
+
+/// A certificate that the leader should have published.
+#[derive(Debug)]
+struct Unpublished {
+    at: Mono,
+    bytes: Vec<u8>,
+}
+
+/// The state of a coordinator.
+#[derive(Debug)]
+pub(super) struct Coordinator {
+    pub(super) log: Log,
+    pub(super) electorate: Electorate,
+    pub(super) epoch: Digest,
+    committed: VecDeque<(u64, Entry)>,
+    approvals: BTreeMap<DecisionId, Approval>,
+    early: BTreeMap<DecisionId, Vec<Endorsement>>,
+    early_objections: BTreeMap<DecisionId, BTreeSet<PublicKey>>,
+    unpublished: BTreeMap<DecisionId, Unpublished>,
+    pub(super) void: BTreeSet<DecisionId>,
+    stored_last: u64,
+    writes: VecDeque<(u64, Vec<WriteId>)>,
+    own_signatures: VecDeque<(u64, DecisionId, Signature)>,
+    said: BTreeMap<DecisionId, Said>,
+    led: bool,
+    plan_wanted: bool,
+    planned: Option<Mono>,
+    retries: BTreeMap<HostId, (Mono, Duration)>,
+    pub(super) stopped: Option<String>,
+    awaits: Option<Digest>,
+}
+
+impl Coordinator {
+    pub(super) fn new(
+        me: PublicKey,
+        fleet: &FleetName,
+        electorate: Electorate,
+        durable: Durable,
+        said: BTreeMap<DecisionId, Said>,
+        seed: u64,
+        now: Mono,
+    ) -> Self {
+        let epoch = crate::coordination::epoch(fleet, &electorate, 0);
+        let members = electorate.members.keys().map(|key| MemberId(*key.as_bytes())).collect();
+        let mut config = Config::new(MemberId(*me.as_bytes()), members, epoch.0, seed);
+        if electorate.faults > 0 {
+            config.quorum = electorate.quorum;
+        }
+        Self {
+            stored_last: durable.entries.last().map_or(0, |(index, _)| *index),
+            log: Log::new(config, durable, now),
+            electorate,
+            epoch,
+            committed: VecDeque::new(),
+            approvals: BTreeMap::new(),
+            early: BTreeMap::new(),
+            early_objections: BTreeMap::new(),
+            unpublished: BTreeMap::new(),
+            void: BTreeSet::new(),
+            writes: VecDeque::new(),
+            own_signatures: VecDeque::new(),
+            said,
+            led: false,
+            plan_wanted: true,
+            planned: None,
+            retries: BTreeMap::new(),
+            stopped: None,
+            awaits: None,
+        }
+    }
+
+    pub(super) fn leads(&self) -> bool {
+        self.stopped.is_none() && self.log.standing() == Standing::Leader
+    }
+
+    /// The document without which the next entry cannot be applied.
+    pub(super) fn awaits(&self) -> Option<Digest> {
+        self.awaits
+    }
+
+    /// The leader's key, as far as this coordinator knows.
+    pub(super) fn leader(&self) -> Option<PublicKey> {
+        self.log.leader().and_then(|member| PublicKey::from_bytes(&member.0).ok())
+    }
+
+    /// Decisions that wait for signatures, and for what this coordinator waits before it signs.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = (&Derived, Option<&str>, usize)> {
+        self.approvals
+            .values()
+            .map(|approval| (&approval.derived, approval.waits_for.as_deref(), approval.signatures.len()))
+    }
+
+    pub(super) fn want_plan(&mut self) {
+        self.plan_wanted = true;
+    }
+
+    pub(super) fn wakes_at(&self) -> Option<Mono> {
+        if self.stopped.is_some() {
+            return None;
+        }
+        let plan = self.leads().then(|| match self.planned {
+            None => Mono::default(),
+            Some(planned) if self.plan_wanted => planned.after(PLAN_DEBOUNCE),
+            Some(planned) => planned.after(PLAN_INTERVAL),
+        });
+        let review =
+            self.approvals.values().map(|it| it.sent.unwrap_or(it.began).after(REVIEW_INTERVAL)).min();
+        let publish = self.unpublished.values().map(|it| it.at).min();
+        [self.log.wakes_at(), plan, review, publish].into_iter().flatten().min()
+    }
+
+    fn void_needs(&self) -> usize {
+        (self.electorate.members.len() + 1 + self.electorate.faults).saturating_sub(self.electorate.quorum)
+    }
+}
+
+impl Node {
+    /// Gives the log's clock a chance, and looks at everything that waits for time to pass.
+    pub(super) fn tick_coordinator(&mut self, turn: &mut Turn) {
+        if let Some(coordinator) = &mut self.coordinator {
+            let ready = coordinator.log.tick(turn.now);
+            self.absorb(turn, ready);
+        }
+        self.publish_overdue(turn);
+        self.review(turn);
+        self.plan(turn);
+    }
+
+    pub(super) fn consensus(&mut self, turn: &mut Turn, from: PublicKey, message: log::Message) {
+        if let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.stopped.is_none()) {
+            let ready = coordinator.log.handle(turn.now, MemberId(*from.as_bytes()), message);
+            self.absorb(turn, ready);
+        }
+    }
+
+    pub(super) fn coordinator_lost(&mut self, turn: &mut Turn, peer: PublicKey) {
+        if let Some(coordinator) = &mut self.coordinator {
+            let ready = coordinator.log.disconnected(turn.now, MemberId(*peer.as_bytes()));
+            self.absorb(turn, ready);
+        }
+    }
+
+    pub(super) fn hand_over(&mut self, turn: &mut Turn) {
+        if let Some(coordinator) = &mut self.coordinator {
+            let ready = coordinator.log.hand_over(turn.now);
+            self.absorb(turn, ready);
+        }
+    }
+
+    /// A batch is durable: what was written with it counts from now on.
+    pub(super) fn coordinator_stored(&mut self, turn: &mut Turn, batch: u64) {
+        let Some(coordinator) = &mut self.coordinator else { return };
+        let me = self.signer.public();
+        let mut durable = Vec::new();
+        while coordinator.writes.front().is_some_and(|(of, _)| *of <= batch) {
+            durable.extend(coordinator.writes.pop_front().into_iter().flat_map(|(_, writes)| writes));
+        }
+        while coordinator.own_signatures.front().is_some_and(|(of, ..)| *of <= batch) {
+            let Some((_, id, signature)) = coordinator.own_signatures.pop_front() else { break };
+            if let Some(approval) = coordinator.approvals.get_mut(&id) {
+                approval.signatures.insert(me, signature);
+            }
+        }
+        if let Some(last) = durable.into_iter().max() {
+            let ready = coordinator.log.stored(turn.now, last);
+            self.absorb(turn, ready);
+        }
+        self.certify(turn);
+    }
+
+    /// Does what a step of the log asks for.
+    fn absorb(&mut self, turn: &mut Turn, ready: Ready) {
+        let Some(coordinator) = &mut self.coordinator else { return };
+        if let Some(write) = ready.write {
+            for operation in write.operations {
+                coordinator.store(&mut turn.rows, operation);
+            }
+            turn.log_writes.push(write.id);
+        }
+        for (to, mut message) in ready.messages {
+            sign_append(&self.signer, &self.settings.fleet, &mut message);
+            if let Ok(to) = PublicKey::from_bytes(&to.0) {
+                let message = CoordinatorMessage::Log(message.encode());
+                turn.outputs.push(Output::Send { to, message });
+            }
+        }
+        for alarm in ready.alarms {
+            turn.outputs.push(Output::Tell(Note::Alarm { message: format!("the log: {alarm:?}") }));
+        }
+        debug_assert!(
+            ready.forwarded.iter().all(|(_, what): &(ProposalId, Forwarded)| matches!(
+                what,
+                Forwarded::Taken | Forwarded::GivenUp
+            )),
+            "only the leader proposes here, so nothing is forwarded"
+        );
+        coordinator.committed.extend(ready.committed);
+        let leads = coordinator.leads();
+        if leads != coordinator.led {
+            coordinator.led = leads;
+            coordinator.planned = None;
+            let term = coordinator.log.term();
+            turn.outputs.push(Output::Tell(Note::Leading { leads, term }));
+        }
+        self.apply_committed(turn);
+    }
+
+    /// Applies committed entries in order, as far as the documents that they adopt are held.
+    pub(super) fn apply_committed(&mut self, turn: &mut Turn) {
+        let Some(coordinator) = &mut self.coordinator else { return };
+        let mut applied_any = false;
+        while let Some((index, entry)) = coordinator.committed.front() {
+            if *index <= self.ledger.applied() {
+                coordinator.committed.pop_front();
+                continue;
+            }
+            match self.ledger.entry(*index, entry) {
+                Ok(applied) => {
+                    for derived in applied.decisions {
+                        coordinator.admit(derived, turn.now.mono);
+                    }
+                    coordinator.committed.pop_front();
+                    coordinator.awaits = None;
+                    applied_any = true;
+                }
+                Err(EntryError::Waits { hash }) => {
+                    coordinator.awaits = Some(hash);
+                    turn.outputs.push(Output::Fetch { from: coordinator.leader() });
+                    break;
+                }
+                Err(error @ EntryError::UnknownRules { .. }) => {
+                    let message = format!("this coordinator stops: {error}; upgrade the agent");
+                    coordinator.stopped = Some(message.clone());
+                    turn.outputs.push(Output::Tell(Note::Alarm { message }));
+                    break;
+                }
+            }
+        }
+        if applied_any {
+            coordinator.planned = None;
+            self.forget_certified();
+            turn.changed = true;
+        }
+    }
+
+    /// Proposes what the log lacks, if this coordinator leads and everything before has been applied.
+    pub(super) fn plan(&mut self, turn: &mut Turn) {
+        let now = turn.now;
+        let Some(coordinator) = &mut self.coordinator else { return };
+        let due = match coordinator.planned {
+            None => true,
+            Some(planned) if coordinator.plan_wanted => now.mono >= planned.after(PLAN_DEBOUNCE),
+            Some(planned) => now.mono >= planned.after(PLAN_INTERVAL),
+        };
+        if !coordinator.leads() || !due || coordinator.log.last_index() != self.ledger.applied() {
+            return;
+        }
+        coordinator.planned = Some(now.mono);
+        coordinator.plan_wanted = false;
+        let hold = coordinator.held_back(now.mono);
+        let nobody = BTreeSet::new();
+        let view = View {
+            ledger: &self.ledger,
+            presences: &self.presences,
+            void: &coordinator.void,
+            tentative: &nobody,
+            mono: now.mono,
+        };
+        let at = now.utc.max(self.ledger.last_entry_at().unwrap_or(now.utc));
+        let statements = planner::propose(&view, &hold, at);
+        if statements.is_empty() {
+            return;
+        }
+        for statement in &statements {
+            if let crate::wire::LogStatement::Withdrawn { log_index, ordinal } = statement {
+                let id = DecisionId { log_index: *log_index, ordinal: *ordinal };
+                if let Some(host) = host_of(&self.ledger, id) {
+                    coordinator.retry_later(host, now.mono);
+                }
+            }
+        }
+        let payloads =
+            statements.into_iter().map(|what| codec::encode(&LogPayload { rules: RULES, what })).collect();
+        match coordinator.log.propose(now, payloads) {
+            Ok((_, ready)) => self.absorb(turn, ready),
+            Err(error) => turn.outputs.push(Output::Tell(Note::Warning { message: error.to_string() })),
+        }
+    }
+
+    /// Asks this coordinator's own evidence about every decision to which it has said nothing yet.
+    pub(super) fn review(&mut self, turn: &mut Turn) {
+        let now = turn.now;
+        let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.stopped.is_none()) else { return };
+        let void = coordinator.void.clone();
+        let nobody = BTreeSet::new();
+        let view = View {
+            ledger: &self.ledger,
+            presences: &self.presences,
+            void: &void,
+            tentative: &nobody,
+            mono: now.mono,
+        };
+        let others: Vec<PublicKey> = coordinator
+            .electorate
+            .members
+            .keys()
+            .filter(|key| **key != self.signer.public())
+            .copied()
+            .collect();
+        for (id, approval) in &mut coordinator.approvals {
+            if approval.said.is_some() {
+                if approval.sent.is_none_or(|sent| now.mono >= sent.after(REVIEW_INTERVAL)) {
+                    turn.say_again.push(*id);
+                    approval.sent = Some(now.mono);
+                }
+                continue;
+            }
+            match judge(&view, &approval.derived, now.utc) {
+                Judgement::Wait(reason) => approval.waits_for = Some(reason),
+                Judgement::Endorse => {
+                    let hash = sha256(&approval.bytes);
+                    approval.said = Some(Said::Endorsed { hash });
+                }
+                Judgement::Object(reason) => approval.said = Some(Said::Objected { reason }),
+            }
+            if let Some(said) = &approval.said {
+                approval.waits_for = None;
+                approval.sent = Some(now.mono);
+                turn.rows.put(Table::Endorsed, key::endorsed(*id), codec::encode(said));
+                coordinator.said.insert(*id, said.clone());
+                turn.say.push(*id);
+            }
+        }
+        let spoken: Vec<DecisionId> = std::mem::take(&mut turn.say);
+        let again: Vec<DecisionId> = std::mem::take(&mut turn.say_again);
+        for (id, fresh) in spoken.iter().map(|id| (id, true)).chain(again.iter().map(|id| (id, false))) {
+            self.speak(turn, *id, &others, fresh);
+        }
+    }
+
+    /// Tells the other coordinators what this one says to a decision.
+    fn speak(&mut self, turn: &mut Turn, id: DecisionId, others: &[PublicKey], fresh: bool) {
+        let Some(coordinator) = &mut self.coordinator else { return };
+        let Some(approval) = coordinator.approvals.get(&id) else { return };
+        let message = match &approval.said {
+            Some(Said::Endorsed { .. }) => {
+                let signature = sign_decision(&self.signer, self.settings.fleet.as_str(), &approval.bytes);
+                if fresh {
+                    turn.own_signatures.push((id, signature));
+                }
+                let decision = approval.bytes.clone();
+                CoordinatorMessage::Endorsement(EndorsementMessage { decision, signature })
+            }
+            Some(Said::Objected { reason }) => {
+                let (epoch, reason) = (coordinator.epoch, reason.clone());
+                let body = NoticeBody::Objection { epoch, decision: id, reason };
+                CoordinatorMessage::Objection(self.sign_notice(turn, body))
+            }
+            None => return,
+        };
+        for to in others {
+            turn.outputs.push(Output::Send { to: *to, message: message.clone() });
+        }
+        if fresh && matches!(message, CoordinatorMessage::Objection(_)) {
+            let me = self.signer.public();
+            self.objected(turn, id, me);
+        }
+    }
+
+    /// Another coordinator signed a decision.
+    pub(super) fn endorsed(&mut self, turn: &mut Turn, endorsement: Endorsement) {
+        let Some(coordinator) = &mut self.coordinator else { return };
+        let id = endorsement.decision.id();
+        if endorsement.decision.epoch != coordinator.epoch {
+            let message = format!("{} signs a decision of another epoch", endorsement.endorsed.signer());
+            turn.outputs.push(Output::Tell(Note::Alarm { message }));
+            return;
+        }
+        match coordinator.approvals.get_mut(&id) {
+            Some(approval) if approval.bytes == endorsement.endorsed.payload() => {
+                approval.signatures.insert(*endorsement.endorsed.signer(), *endorsement.endorsed.signature());
+            }
+            Some(_) => {
+                let message = format!(
+                    "{} signed another decision {id:?} than the log led to here",
+                    endorsement.endorsed.signer()
+                );
+                turn.outputs.push(Output::Tell(Note::Alarm { message }));
+            }
+            None if id.log_index > self.ledger.applied() && coordinator.early.len() < EARLY_MAX => {
+                let early = coordinator.early.entry(id).or_default();
+                if early.len() < coordinator.electorate.members.len() {
+                    early.push(endorsement);
+                }
+            }
+            None => {}
+        }
+        self.certify(turn);
+    }
+
+    /// A coordinator will never sign a decision.
+    pub(super) fn objected(&mut self, turn: &mut Turn, id: DecisionId, by: PublicKey) {
+        let Some(coordinator) = &mut self.coordinator else { return };
+        if !coordinator.electorate.members.contains_key(&by) {
+            return;
+        }
+        let needs = coordinator.void_needs();
+        match coordinator.approvals.get_mut(&id) {
+            Some(approval) => {
+                approval.objectors.insert(by);
+                if approval.objectors.len() >= needs && coordinator.void.insert(id) {
+                    coordinator.want_plan();
+                    turn.changed = true;
+                }
+            }
+            None if id.log_index > self.ledger.applied()
+                && coordinator.early_objections.len() < EARLY_MAX =>
+            {
+                coordinator.early_objections.entry(id).or_default().insert(by);
+            }
+            None => {}
+        }
+    }
+
+    /// Puts certificates together of decisions that a quorum has signed.
+    fn certify(&mut self, turn: &mut Turn) {
+        let Some(coordinator) = &mut self.coordinator else { return };
+        let roster = self.ledger.roster().clone();
+        let ready: Vec<DecisionId> = coordinator
+            .approvals
+            .iter()
+            .filter(|(_, approval)| approval.signatures.len() >= coordinator.electorate.quorum)
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ready {
+            let Some(approval) = self.coordinator.as_ref().and_then(|it| it.approvals.get(&id)) else {
+                continue;
+            };
+            let bytes = assemble(&approval.bytes, &approval.signatures);
+            let took = turn.now.mono.since(approval.began);
+            match verify::certificate(&roster, &bytes) {
+                Ok(certified) => {
+                    turn.outputs.push(Output::Tell(Note::DecisionLatency { took }));
+                    self.take_decision(turn, &certified, None);
+                    self.hand_out(turn, id, bytes);
+                }
+                Err(error) => {
+                    let message = format!("a quorum's signatures do not hold: {error}");
+                    turn.outputs.push(Output::Tell(Note::Warning { message }));
+                }
+            }
+        }
+    }
+
+    /// The leader publishes at once; the others only if nobody has for a while.
+    fn hand_out(&mut self, turn: &mut Turn, id: DecisionId, bytes: Vec<u8>) {
+        let Some(coordinator) = &mut self.coordinator else { return };
+        if coordinator.leads() {
+            turn.outputs.push(Output::Publish { topic: Topic::Decisions, bytes });
+        } else {
+            let at = turn.now.mono.after(PUBLISH_PATIENCE);
+            coordinator.unpublished.insert(id, Unpublished { at, bytes });
+        }
+    }
+
+    /// Somebody gossiped this certificate: it need not be published again.
+    pub(super) fn was_published(&mut self, id: DecisionId) {
+        if let Some(coordinator) = &mut self.coordinator {
+            coordinator.unpublished.remove(&id);
+        }
+    }
+
+    fn publish_overdue(&mut self, turn: &mut Turn) {
+        let Some(coordinator) = &mut self.coordinator else { return };
+        let now = turn.now.mono;
+        let due: Vec<DecisionId> =
+            coordinator.unpublished.iter().filter(|(_, it)| it.at <= now).map(|(id, _)| *id).collect();
+        for id in due {
+            if let Some(Unpublished { bytes, .. }) = coordinator.unpublished.remove(&id) {
+                turn.outputs.push(Output::Publish { topic: Topic::Decisions, bytes });
+            }
+        }
+    }
+
+    /// Drops what has been certified from what waits.
+    pub(super) fn forget_certified(&mut self) {
+        if let Some(coordinator) = &mut self.coordinator {
+            let certified = self.ledger.certified();
+            coordinator.approvals.retain(|id, _| !certified.contains_key(id));
+        }
+    }
+
+    /// After a start: what the log led to and nobody is known to have certified waits again.
+    pub(super) fn resume_approvals(&mut self, now: Now) {
+        let open: Vec<Derived> = self.ledger.uncertified().cloned().collect();
+        if let Some(coordinator) = &mut self.coordinator {
+            for derived in open {
+                coordinator.admit(derived, now.mono);
+            }
+            coordinator.sign_again(&self.signer, &self.settings.fleet);
+        }
+    }
+}
+
+impl Coordinator {
+    /// A decision that the log led to begins to wait for signatures.
+    fn admit(&mut self, derived: Derived, now: Mono) {
+        let id = derived.decision.id();
+        let bytes = codec::encode(&derived.decision);
+        let said = self.said.get(&id).cloned();
+        let mut approval = Approval {
+            derived,
+            bytes,
+            said,
+            waits_for: None,
+            signatures: BTreeMap::new(),
+            objectors: self.early_objections.remove(&id).unwrap_or_default(),
+            began: now,
+            sent: None,
+        };
+        for early in self.early.remove(&id).unwrap_or_default() {
+            if early.endorsed.payload() == approval.bytes {
+                approval.signatures.insert(*early.endorsed.signer(), *early.endorsed.signature());
+            }
+        }
+        if approval.objectors.len() >= self.void_needs() {
+            self.void.insert(id);
+        }
+        self.approvals.insert(id, approval);
+    }
+
+    /// Notes what has to be told about once the batch is durable.
+    pub(super) fn await_batch(&mut self, batch: u64, turn: &mut Turn) {
+        let writes = std::mem::take(&mut turn.log_writes);
+        if !writes.is_empty() {
+            self.writes.push_back((batch, writes));
+        }
+        for (id, signature) in turn.own_signatures.drain(..) {
+            self.own_signatures.push_back((batch, id, signature));
+        }
+    }
+
+    /// After a restart this coordinator's own earlier signatures count at once: they are on disk.
+    pub(super) fn sign_again(&mut self, signer: &SigningKey, fleet: &FleetName) {
+        for approval in self.approvals.values_mut() {
+            if let Some(Said::Endorsed { .. }) = approval.said {
+                let signature = sign_decision(signer, fleet.as_str(), &approval.bytes);
+                approval.signatures.insert(signer.public(), signature);
+            }
+        }
+    }
+
+    fn store(&mut self, rows: &mut Batch, operation: Operation) {
+        match operation {
+            Operation::HardState(state) => {
+                rows.put(Table::HardState, key::meta("hard_state"), codec::encode(&state));
+            }
+            Operation::Append { index, entry } => {
+                self.stored_last = index;
+                rows.put(Table::Log, key::number(index), codec::encode(&entry));
+            }
+            Operation::CutFrom(index) => {
+                for gone in index..=self.stored_last {
+                    rows.delete(Table::Log, key::number(gone));
+                }
+                self.stored_last = index.saturating_sub(1);
+            }
+        }
+    }
+
+    fn held_back(&mut self, now: Mono) -> BTreeSet<HostId> {
+        self.retries.retain(|_, (until, pause)| now < until.after(*pause * 2));
+        self.retries.iter().filter(|(_, (until, _))| now < *until).map(|(host, _)| host.clone()).collect()
+    }
+
+    fn retry_later(&mut self, host: HostId, now: Mono) {
+        let pause = self.retries.get(&host).map_or(RETRY_FIRST, |(_, pause)| (*pause * 2).min(RETRY_MAX));
+        self.retries.insert(host, (now.after(pause), pause));
+    }
+}
+
+fn host_of(ledger: &crate::ledger::Ledger, id: DecisionId) -> Option<HostId> {
+    let slots = ledger.slots();
+    slots.hosts().find(|host| slots.of(host).any(|slot| slot.decision == id)).cloned()
+}
+
+fn sign_append(signer: &SigningKey, fleet: &FleetName, message: &mut log::Message) {
+    if let Some(head) = message.head_bytes() {
+        let signature = seal(signer, Purpose::Append, fleet.as_str(), &head);
+        message.set_signature(signature);
+    }
+}
+
+/// What a decision is about, for people.
+pub(super) fn describe(body: &DecisionBody) -> String {
+    match body {
+        DecisionBody::Dispatch { host, rollout_id, .. } => format!("dispatch of {host} into {rollout_id}"),
+        DecisionBody::Quarantine { channel, closure, .. } => format!("quarantine of {closure} on {channel}"),
+        DecisionBody::RolloutTransition { rollout_id, to, .. } => format!("{rollout_id} is {}", to.name()),
+        DecisionBody::Withdrawn { decision } => {
+            format!("withdrawal of decision {}.{}", decision.log_index, decision.ordinal)
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! The whole node as one state machine: facts in, orders out.
+//!
+//! [`Node::step`] is the one door in. It touches no clock, socket, file or random number: the time is an
+//! argument, and so is the seed. What it returns is to be done in order, and nothing after a
+//! [`Output::Persist`] may happen before that batch is durable; [`crate::drive`] holds that rule.
+
+mod beacon;
+mod coordinator;
+mod door;
+mod own;
+mod random;
+mod restore;
+mod turn;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+use muster_signing::{SignedDocument, SigningKey, Verified};
+
+pub use door::{
+    BackendKind, CoordinatorMessage, HostOrder, HostReport, Input, Job, MessageRef, Note, Origin, Output,
+    Receipt, RequestId, Settings, Topic, Verdict,
+};
+pub use restore::StartError;
+
+use crate::document::{Acceptance, ChannelRefDocument, Refusal};
+use crate::id::HostId;
+use crate::ledger::{FeedError, Ledger};
+use crate::presence::Presences;
+use crate::time::{Mono, Now};
+use crate::verify::Certified;
+use crate::wire::{DecisionId, DocumentKind, Envelope, Notice, NoticeBody, Received};
+use beacon::Marks;
+use coordinator::Coordinator;
+use own::Own;
+use random::Random;
+use turn::Turn;
+
+/// The largest document that is gossiped whole; sync brings larger ones.
+const GOSSIPED_DOCUMENT_BYTES_MAX: usize = 60 * 1024;
+/// Alarms that are kept to be shown.
+const ALARMS_MAX: usize = 64;
+
+/// One host: its documents, its own rollouts, its mirror of the others, and its part among the coordinators.
+#[derive(Debug)]
+pub struct Node {
+    settings: Settings,
+    signer: SigningKey,
+    random: Random,
+    started: Mono,
+    ledger: Ledger,
+    presences: Presences,
+    incarnation: u64,
+    boot: u64,
+    notices: u64,
+    greatest_at: Option<DateTime<Utc>>,
+    outbox: BTreeSet<u64>,
+    marks: Marks,
+    own: Own,
+    presence_sent: Option<Mono>,
+    presence_wanted: bool,
+    own_presence: Option<Vec<u8>>,
+    jitter: f64,
+    coordinator: Option<Coordinator>,
+    stored_log: Option<restore::StoredLog>,
+    notices_held: BTreeMap<HostId, Vec<u8>>,
+    alarms: Vec<String>,
+    batch: u64,
+}
+
+impl Node {
+    /// Takes in one fact; what comes out is to be done in order.
+    #[must_use = "what a step asks for is owed"]
+    pub fn step(&mut self, now: Now, input: Input) -> Vec<Output> {
+        let mut turn = Turn::new(now);
+        match input {
+            Input::Tick => {}
+            Input::Document { document, origin } => self.document(&mut turn, &document, origin),
+            Input::Envelope { envelope, message } => self.envelope(&mut turn, &envelope, message),
+            Input::Notice { notice, message } => self.notice(&mut turn, &notice, message),
+            Input::Decision { certified, message } => self.take_decision(&mut turn, &certified, message),
+            Input::Consensus { from, message } => self.consensus(&mut turn, from, *message),
+            Input::Endorsement(endorsement) => self.endorsed(&mut turn, endorsement),
+            Input::Host(report) => self.host_report(&mut turn, report),
+            // Whoever was connected wants to hear of this host.
+            Input::PeerUp(_) => self.presence_wanted = true,
+            Input::PeerDown(peer) => self.coordinator_lost(&mut turn, peer),
+            Input::Stored { batch } => self.coordinator_stored(&mut turn, batch),
+            Input::Stopping => self.hand_over(&mut turn),
+        }
+        self.follow_up(&mut turn);
+        self.finish(turn)
+    }
+
+    /// What the node knows for good.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Whether this node leads the coordinators' log.
+    pub fn leads(&self) -> bool {
+        self.coordinator.as_ref().is_some_and(Coordinator::leads)
+    }
+
+    /// The newest heartbeat of every host, its own among them, for others who ask.
+    pub fn notices(&self) -> impl Iterator<Item = &[u8]> {
+        self.own_presence.iter().chain(self.notices_held.values()).map(Vec::as_slice)
+    }
+
+    /// When the next [`Input::Tick`] is wanted.
+    pub fn wakes_at(&self) -> Option<Mono> {
+        let coordinator = self.coordinator.as_ref().and_then(Coordinator::wakes_at);
+        [coordinator, self.own_wakes_at(), self.beacon_wakes_at()].into_iter().flatten().min()
+    }
+
+    /// What follows from whatever came in: dispatches to answer, decisions to judge, plans to make.
+    fn follow_up(&mut self, turn: &mut Turn) {
+        self.consider_dispatches(turn);
+        self.tick_own(turn);
+        if turn.changed {
+            if let Some(coordinator) = &mut self.coordinator {
+                coordinator.want_plan();
+            }
+            self.apply_committed(turn);
+        }
+        self.tick_coordinator(turn);
+        self.tick_beacon(turn);
+    }
+
+    fn document(&mut self, turn: &mut Turn, document: &Verified<SignedDocument>, origin: Origin) {
+        let result = self.accept(turn, document, matches!(origin, Origin::Operator(_)));
+        match origin {
+            Origin::Operator(request) => {
+                turn.outputs.push(Output::Reply { request, result: result.map_err(Box::new) });
+            }
+            Origin::Gossip(message) => {
+                let verdict = match &result {
+                    Ok(_) => Verdict::Accept,
+                    // A document may be late, early or of an operator whom this node does not know yet.
+                    Err(_) => Verdict::Ignore,
+                };
+                turn.outputs.push(Output::Verdict { message, verdict });
+            }
+            Origin::Sync => {}
+        }
+    }
+
+    fn accept(
+        &mut self,
+        turn: &mut Turn,
+        document: &Verified<SignedDocument>,
+        published: bool,
+    ) -> Result<Receipt, Refusal> {
+        let hash = document.digest();
+        let documents = self.ledger.documents();
+        let now = turn.now.utc;
+        let checked = if published {
+            documents.check_publish(document, now)
+        } else if self.is_spoken_of(document) {
+            documents.check_named(document, now)
+        } else {
+            documents.check(document, now)
+        };
+        let accepted = match checked {
+            Ok(Acceptance::New(accepted)) => accepted,
+            Ok(Acceptance::Duplicate) => return Ok(Receipt { hash, duplicate: true }),
+            Ok(Acceptance::Waits { fleet_serial, fleet_hash }) => {
+                turn.outputs.push(Output::Fetch { from: None });
+                return Err(Refusal::UnknownFleetDocument { named: Some((fleet_serial, fleet_hash)) });
+            }
+            Err(refusal) => {
+                self.keep_proof(turn, &refusal);
+                return Err(refusal);
+            }
+        };
+        let (kind, _, serial, _) = accepted.identity();
+        turn.tell(Note::DocumentAccepted { kind, serial });
+        self.ledger.document(accepted);
+        self.mark_document(turn, hash);
+        if kind == DocumentKind::Fleet {
+            self.follow_fleet(turn);
+        }
+        let wire = document.to_wire();
+        if wire.len() <= GOSSIPED_DOCUMENT_BYTES_MAX {
+            turn.outputs.push(Output::Publish { topic: Topic::Documents, bytes: wire });
+        }
+        turn.changed = true;
+        Ok(Receipt { hash, duplicate: false })
+    }
+
+    /// Whether the log or a certified decision speaks of a document that is not held: it is history then, and counts
+    /// although newer ones came before it.
+    fn is_spoken_of(&self, document: &SignedDocument) -> bool {
+        let awaited = self.coordinator.as_ref().and_then(Coordinator::awaits) == Some(document.digest());
+        awaited
+            || ChannelRefDocument::parse(document.bytes()).is_ok_and(|parsed| {
+                let id = parsed.rollout_id();
+                self.ledger.rollouts().contains_key(&id) && self.ledger.plan(&id).is_none()
+            })
+    }
+
+    fn keep_proof(&mut self, turn: &mut Turn, refusal: &Refusal) {
+        if let Some(proof) = self.ledger.keep_equivocation(refusal) {
+            turn.changed = true;
+            self.note_alarm(&proof);
+            turn.tell(Note::Alarm { message: proof });
+        }
+    }
+
+    /// A newer fleet document says who belongs to the fleet, and who coordinates.
+    fn follow_fleet(&mut self, turn: &mut Turn) {
+        turn.outputs.push(Output::Enrol(self.ledger.roster().clone()));
+        self.presence_wanted = true;
+        self.begin_coordinating(turn.now);
+    }
+
+    /// Begins to coordinate once a fleet document names this host.
+    pub(super) fn begin_coordinating(&mut self, now: Now) {
+        let Some(electorate) = self.ledger.documents().fleet().map(|fleet| fleet.document.electorate())
+        else {
+            return;
+        };
+        if self.coordinator.is_some() || !electorate.members.contains_key(&self.signer.public()) {
+            return;
+        }
+        let stored = self.stored_log.take().unwrap_or_default();
+        let seed = self.random.next();
+        self.coordinator = Some(Coordinator::new(
+            self.signer.public(),
+            &self.settings.fleet,
+            electorate,
+            stored.durable,
+            stored.said,
+            seed,
+            now.mono,
+        ));
+        self.resume_approvals(now);
+    }
+
+    fn envelope(
+        &mut self,
+        turn: &mut Turn,
+        envelope: &Verified<Received<Envelope>>,
+        message: Option<MessageRef>,
+    ) {
+        let host = envelope.content.host.clone();
+        let current = self.ledger.roster().key_of(&host) == Some(&envelope.signer);
+        let result = if current { self.ledger.envelope(envelope) } else { Err(FeedError::Forked) };
+        let verdict = match &result {
+            Ok(()) => {
+                self.presences.heard_envelope(turn.now, &host, envelope.content.at);
+                self.mark_feed(turn, &host);
+                turn.changed = true;
+                Verdict::Accept
+            }
+            Err(FeedError::Gap { .. }) => {
+                turn.outputs.push(Output::Fetch { from: self.ledger.roster().key_of(&host).copied() });
+                Verdict::Accept
+            }
+            Err(FeedError::Duplicate { .. }) => Verdict::Accept,
+            Err(FeedError::Forked | FeedError::FromTheFuture { .. }) => Verdict::Ignore,
+            Err(FeedError::Fork { .. }) => {
+                turn.changed = true;
+                Verdict::Accept
+            }
+        };
+        if let Some(message) = message {
+            turn.outputs.push(Output::Verdict { message, verdict });
+        }
+    }
+
+    fn notice(&mut self, turn: &mut Turn, notice: &Verified<Received<Notice>>, message: Option<MessageRef>) {
+        let content = &notice.content;
+        let verdict = match &content.body {
+            // What this host said itself comes back by sync.
+            NoticeBody::Presence(_) if content.host == self.settings.host => Verdict::Ignore,
+            NoticeBody::Presence(presence) => {
+                let fresh = self.presences.hear(turn.now, content, presence);
+                if fresh {
+                    self.notices_held.insert(content.host.clone(), notice.bytes.clone());
+                    turn.changed = true;
+                    if presence.outbox > 0 {
+                        self.mark_feed(turn, &content.host);
+                    }
+                }
+                if fresh { Verdict::Accept } else { Verdict::Ignore }
+            }
+            NoticeBody::Marks { feeds, documents } => {
+                self.take_marks(turn, &content.host, feeds, documents);
+                Verdict::Accept
+            }
+            NoticeBody::Objection { epoch, decision, .. } => {
+                if self.coordinator.as_ref().is_some_and(|it| it.epoch == *epoch) {
+                    self.objected(turn, *decision, notice.signer);
+                }
+                Verdict::Ignore
+            }
+        };
+        if let Some(message) = message {
+            turn.outputs.push(Output::Verdict { message, verdict });
+        }
+    }
+
+    /// Takes in a certified decision.
+    fn take_decision(&mut self, turn: &mut Turn, certified: &Certified, message: Option<MessageRef>) {
+        let id: DecisionId = certified.decision.id();
+        if self.ledger.decision(&certified.certificate, &certified.decision) {
+            turn.changed = true;
+            self.forget_certified();
+        }
+        if let Some(message) = message {
+            self.was_published(id);
+            turn.outputs.push(Output::Verdict { message, verdict: Verdict::Accept });
+        }
+    }
+
+    fn note_alarm(&mut self, message: &str) {
+        if !self.alarms.iter().any(|known| known == message) {
+            if self.alarms.len() == ALARMS_MAX {
+                self.alarms.remove(0);
+            }
+            self.alarms.push(message.to_owned());
+        }
+    }
+}

@@ -1,0 +1,473 @@
+//! This host about itself: which dispatches it acts on, and what it reports.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use muster_signing::{Purpose, Sealed, seal};
+
+use super::door::{HostOrder, HostReport, Job};
+use super::turn::Turn;
+use super::{Node, Note, Output, Topic};
+use crate::document::Plan;
+use crate::host::{self, Effect, HostContext, Local, LocalEffect, ProbeRun, Recovery, Vigil};
+use crate::id::{Closure, ProbeName, RolloutId};
+use crate::ledger::{NO_HASH, Table, key};
+use crate::view::secs;
+use crate::wire::{
+    DecisionBody, Envelope, FeedBody, HostEvent, HostEventKind, HostState, ProbeMode, ProbeStatus, Received,
+    RejectReason, codec,
+};
+
+/// How far this host's clock may be off before it refuses to be dispatched.
+const OWN_CLOCK_OFF_MAX: TimeDelta = TimeDelta::minutes(5);
+
+/// What a host knows of itself beside its feed; gone with the process.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    /// What runs now; the outer none until the backend has said.
+    pub(super) running: Option<Option<Closure>>,
+    vigil: Option<(RolloutId, Vigil)>,
+    generation: u64,
+    failing: BTreeSet<ProbeName>,
+    /// The rollouts whose jobs this process has started or asked about.
+    asked: BTreeSet<(RolloutId, bool)>,
+}
+
+impl Own {
+    /// Enforced probes that fail now.
+    pub(super) fn failing(&self) -> impl Iterator<Item = &ProbeName> {
+        self.failing.iter()
+    }
+}
+
+/// What this host says to a dispatch.
+enum Answer {
+    Acknowledge,
+    Reject(RejectReason),
+    /// What is missing may still come.
+    Hold,
+}
+
+impl Node {
+    /// Asks the backend what runs, and what became of jobs that an earlier life left.
+    pub(super) fn begin_own(&mut self, turn: &mut Turn) {
+        turn.outputs.push(Output::Order(HostOrder::Observe));
+        let me = self.settings.host.clone();
+        let open: Vec<host::Record> = self
+            .ledger
+            .records_of(&me)
+            .map(|it| it.record.clone())
+            .filter(host::Record::is_in_flight)
+            .collect();
+        for record in open {
+            let Some(plan) = self.ledger.plan(&record.rollout_id).cloned() else { continue };
+            let rollback = record.state == HostState::Failed;
+            self.own.asked.insert((record.rollout_id.clone(), rollback));
+            let boot_id = record.activation_boot_id.clone();
+            if let Some(job) = job_of(&plan, &record, rollback) {
+                turn.outputs.push(Output::Order(HostOrder::Inspect { job, rollback, boot_id }));
+            }
+        }
+        let settled = self.ledger.records_of(&me).max_by_key(|it| it.record.log_index);
+        if settled.is_some_and(|it| it.record.state == HostState::Converged) {
+            self.start_probes(turn);
+        }
+    }
+
+    /// Answers every certified dispatch to this host that it has not answered yet.
+    pub(super) fn consider_dispatches(&mut self, turn: &mut Turn) {
+        let owed: Vec<DecisionBody> = self.ledger.owed_dispatches().map(|(_, body)| body.clone()).collect();
+        let indexes: Vec<u64> = self.ledger.owed_dispatches().map(|(id, _)| id.log_index).collect();
+        for (log_index, body) in indexes.into_iter().zip(owed) {
+            let DecisionBody::Dispatch { rollout_id, .. } = &body else { continue };
+            let now = turn.now.utc;
+            match self.answer(turn, &body) {
+                Answer::Hold => {}
+                Answer::Acknowledge => {
+                    let current_closure_at_dispatch = self.own.running.clone().flatten();
+                    let kind = HostEventKind::DispatchAck {
+                        current_closure_at_dispatch,
+                        received_at: now,
+                        log_index,
+                    };
+                    self.emit(turn, rollout_id, kind);
+                }
+                Answer::Reject(reason) => {
+                    let kind = HostEventKind::DispatchRejected { reason, rejected_at: now, log_index };
+                    self.emit(turn, rollout_id, kind);
+                    turn.tell(Note::DispatchRejected { rollout: rollout_id.clone(), reason });
+                }
+            }
+        }
+    }
+
+    /// Every check before a host acts on a dispatch, in the order in which a person would want to hear of them.
+    fn answer(&self, turn: &Turn, dispatch: &DecisionBody) -> Answer {
+        use RejectReason as R;
+        let DecisionBody::Dispatch { host, rollout_id, target_closure, not_after, .. } = dispatch else {
+            return Answer::Hold;
+        };
+        let (now, documents) = (turn.now.utc, self.ledger.documents());
+        let greatest = self.greatest_at.max(Some(now));
+        if greatest > Some(*not_after) {
+            return Answer::Reject(R::TooLate);
+        }
+        if self.presences.own_offset().is_some_and(|offset| offset.abs() > OWN_CLOCK_OFF_MAX) {
+            return Answer::Reject(R::Clock);
+        }
+        let Some(fleet) = documents.fleet() else { return Answer::Hold };
+        let enrolled = fleet.document.hosts.get(host).filter(|entry| entry.key == self.signer.public());
+        if enrolled.is_none() {
+            return Answer::Reject(R::Revoked);
+        }
+        let (Some(plan), Some(_)) = (self.ledger.plan(rollout_id), &self.own.running) else {
+            return Answer::Hold;
+        };
+        let window = secs(plan.freshness_window_minutes.saturating_mul(60));
+        let reason = if plan.targets.get(host) != Some(target_closure) {
+            Some(R::NotMyTarget)
+        } else if !documents.is_still_signed(&plan.ref_hash) {
+            Some(R::RefSignature)
+        } else if plan.expires_at.is_some_and(|at| now >= at) {
+            Some(R::RefExpired)
+        } else if now - plan.signed_at > window {
+            Some(R::RefStale)
+        } else if self.ran_newer(plan) {
+            Some(R::RefDowngrade)
+        } else if self.ledger.is_quarantined(&plan.channel, target_closure) {
+            Some(R::Quarantined)
+        } else if self.entered_at(plan, *not_after) < self.incarnation_began() {
+            Some(R::TooLate)
+        } else if self.busy_elsewhere(rollout_id) {
+            Some(R::Busy)
+        } else if !self.settings.backend.accepts(target_closure) {
+            Some(R::Backend)
+        } else {
+            None
+        };
+        if let Some(reason) = reason {
+            return Answer::Reject(reason);
+        }
+        match documents.paused(&plan.channel, rollout_id, host, now) {
+            Some(_) => Answer::Hold,
+            None => Answer::Acknowledge,
+        }
+    }
+
+    fn ran_newer(&self, plan: &Plan) -> bool {
+        self.ledger.records_of(&self.settings.host).any(|it| {
+            let ran = it.record.dispatch_acked_at.is_some() && it.record.channel == plan.channel;
+            ran && self.ledger.plan(&it.record.rollout_id).is_some_and(|other| other.order > plan.order)
+        })
+    }
+
+    fn busy_elsewhere(&self, rollout: &RolloutId) -> bool {
+        self.ledger.records_of(&self.settings.host).any(|it| {
+            it.record.rollout_id != *rollout
+                && it.record.is_in_flight()
+                && it.record.state != HostState::Deferred
+        })
+    }
+
+    fn entered_at(&self, plan: &Plan, not_after: DateTime<Utc>) -> DateTime<Utc> {
+        not_after - secs(plan.policy.dispatch_timeout_secs)
+    }
+
+    fn incarnation_began(&self) -> DateTime<Utc> {
+        let millis = i64::try_from(self.incarnation).unwrap_or(i64::MAX);
+        DateTime::from_timestamp_millis(millis).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    }
+
+    /// Numbers, signs, stores and publishes an event of this host, and does what follows from it.
+    ///
+    /// An event that the host machine refuses is not made: something overtook it, and the refusal is told.
+    pub(super) fn emit(&mut self, turn: &mut Turn, rollout: &RolloutId, kind: HostEventKind) {
+        let me = self.settings.host.clone();
+        let (Some(mirrored), Some(plan)) =
+            (self.ledger.record(&me, rollout), self.ledger.plan(rollout).cloned())
+        else {
+            return turn
+                .tell(Note::Warning { message: format!("{} of {rollout}, which is not held", kind.name()) });
+        };
+        let event = HostEvent { rollout_id: rollout.clone(), seq: mirrored.record.last_event_seq + 1, kind };
+        let context = HostContext { policy: &plan.policy };
+        let step = match host::step::<Local>(&mirrored.record, &context, &event) {
+            Ok(step) => step,
+            Err(error) => {
+                let message = format!("{} is not reported: {error}", event.kind.name());
+                return turn.tell(Note::Warning { message });
+            }
+        };
+        for effect in step.effects {
+            match effect {
+                Effect::Role(LocalEffect::EmitEvent { payload, durable, .. }) => {
+                    self.append(turn, FeedBody::Rollout(payload), durable);
+                }
+                Effect::Role(effect) => self.fire(turn, &plan, effect),
+                Effect::EmitLog { message, .. } => turn.tell(Note::Warning { message: message.to_owned() }),
+                Effect::RecordTransition { .. } | Effect::EmitMetric { .. } => {}
+            }
+        }
+    }
+
+    /// Appends to this host's own feed.
+    pub(super) fn append(&mut self, turn: &mut Turn, body: FeedBody, durable: bool) {
+        let head = self
+            .ledger
+            .feed(&self.settings.host)
+            .filter(|feed| feed.incarnation() == self.incarnation)
+            .and_then(crate::ledger::Feed::head);
+        let at = self.sign_time(turn);
+        let envelope = Envelope {
+            fleet: self.settings.fleet.clone(),
+            host: self.settings.host.clone(),
+            incarnation: self.incarnation,
+            seq: head.map_or(0, |head| head.seq) + 1,
+            prev: head.map_or(NO_HASH, |head| head.hash),
+            at,
+            body,
+        };
+        let fleet = self.settings.fleet.as_str();
+        let bytes = seal(&self.signer, Purpose::Envelope, fleet, &codec::encode(&envelope));
+        let opened = Sealed::parse(&bytes)
+            .ok()
+            .and_then(|sealed| sealed.verify(Purpose::Envelope, fleet, &self.signer.public()).ok())
+            .and_then(|opened| Received::read("own envelope", opened).ok());
+        let appended = opened.as_ref().map(|envelope| self.ledger.envelope(envelope));
+        if !matches!(appended, Some(Ok(()))) {
+            let message = format!("this host's own envelope {} could not be appended", envelope.seq);
+            return turn.tell(Note::Alarm { message });
+        }
+        if durable {
+            self.outbox.insert(envelope.seq);
+            turn.rows.put(Table::Outbox, key::number(envelope.seq), Vec::new());
+        }
+        turn.changed = true;
+        turn.outputs.push(Output::Publish { topic: Topic::Events, bytes });
+    }
+
+    fn fire(&mut self, turn: &mut Turn, plan: &Plan, effect: LocalEffect) {
+        match effect {
+            LocalEffect::FireSwitch { rollout_id, .. } => self.fire_switch(turn, plan, &rollout_id),
+            LocalEffect::FireRollbackTo { rollout_id, .. } => self.fire_rollback(turn, plan, &rollout_id),
+            LocalEffect::ResetProbeCache { rollout_id } => {
+                self.own.vigil = Some((rollout_id, Vigil::new(turn.now)));
+                self.start_probes(turn);
+            }
+            // The event itself was appended before what follows from it.
+            LocalEffect::EmitEvent { .. } => {}
+        }
+    }
+
+    /// Starts the switch; a target that runs already is not switched to, only proven.
+    fn fire_switch(&mut self, turn: &mut Turn, plan: &Plan, rollout: &RolloutId) {
+        let Some(record) = self.own_record(rollout) else { return };
+        let (now, target) = (turn.now.utc, record.target_closure.clone());
+        let runs_already = self.own.running == Some(Some(target.clone()));
+        let method = if runs_already { "none" } else { self.settings.backend.switch_method() };
+        if record.activation_started_at.is_none() {
+            let started = HostEventKind::ActivationStarted {
+                started_at: now,
+                switch_method: method.to_owned(),
+                boot_id: self.settings.boot_id.clone(),
+            };
+            self.emit(turn, rollout, started);
+        }
+        self.own.vigil = Some((rollout.clone(), Vigil::new(turn.now)));
+        if runs_already {
+            let completed = HostEventKind::ActivationCompleted {
+                observed_current_closure: target,
+                exit_code: 0,
+                completed_at: now,
+            };
+            return self.emit(turn, rollout, completed);
+        }
+        self.own.asked.insert((rollout.clone(), false));
+        self.stop_probes(turn);
+        if let Some(job) = job_of(plan, &record, false) {
+            turn.outputs.push(Output::Order(HostOrder::Switch(job)));
+        }
+    }
+
+    fn fire_rollback(&mut self, turn: &mut Turn, plan: &Plan, rollout: &RolloutId) {
+        let Some(record) = self.own_record(rollout) else { return };
+        self.own.vigil = None;
+        self.own.asked.insert((rollout.clone(), true));
+        self.stop_probes(turn);
+        if let Some(job) = job_of(plan, &record, true) {
+            turn.outputs.push(Output::Order(HostOrder::RollBack(job)));
+        }
+    }
+
+    fn own_record(&self, rollout: &RolloutId) -> Option<host::Record> {
+        self.ledger.record(&self.settings.host, rollout).map(|it| it.record.clone())
+    }
+
+    fn start_probes(&mut self, turn: &mut Turn) {
+        self.own.generation += 1;
+        self.own.failing.clear();
+        turn.outputs.push(Output::Order(HostOrder::StartProbes { generation: self.own.generation }));
+    }
+
+    fn stop_probes(&mut self, turn: &mut Turn) {
+        self.own.generation += 1;
+        self.own.failing.clear();
+        turn.outputs.push(Output::Order(HostOrder::StopProbes));
+    }
+
+    /// Takes in what this host's workers saw.
+    pub(super) fn host_report(&mut self, turn: &mut Turn, report: HostReport) {
+        match report {
+            HostReport::Running(closure) => {
+                let first = self.own.running.is_none();
+                self.own.running = Some(closure.clone());
+                self.presence_wanted |= first;
+                self.observed(turn, closure);
+            }
+            HostReport::SwitchEnded { rollout, exit_code, stderr_tail, observed } => {
+                self.own.running = Some(observed.clone());
+                let Some(record) = self.own_record(&rollout).filter(|it| it.state == HostState::Activating)
+                else {
+                    return;
+                };
+                let now = turn.now.utc;
+                let kind = host::activation_ended(&record, exit_code, &stderr_tail, observed.as_ref(), now);
+                self.emit(turn, &rollout, kind);
+            }
+            HostReport::RollbackEnded { rollout, exit_code, observed } => {
+                self.own.running = Some(observed.clone());
+                let Some(record) = self.own_record(&rollout) else { return };
+                let reverted_to_closure = observed.unwrap_or_else(|| record.target_closure.clone());
+                let completed_at = turn.now.utc;
+                let kind = HostEventKind::RollbackComplete { reverted_to_closure, exit_code, completed_at };
+                self.emit(turn, &rollout, kind);
+                self.start_probes(turn);
+            }
+            HostReport::ProbesDeclared { generation, probes } if generation == self.own.generation => {
+                match probes {
+                    Ok(probes) => {
+                        if let Some((rollout, vigil)) = &mut self.own.vigil {
+                            let (rollout, events) = (rollout.clone(), vigil.declared(turn.now, probes));
+                            self.emit_all(turn, &rollout, events);
+                        }
+                    }
+                    Err(why) => {
+                        turn.tell(Note::Alarm { message: format!("health checks cannot be read: {why}") })
+                    }
+                }
+            }
+            HostReport::ProbeRan { generation, run } if generation == self.own.generation => {
+                self.probe_ran(turn, run);
+            }
+            // Of probes that were stopped since.
+            HostReport::ProbesDeclared { .. } | HostReport::ProbeRan { .. } => {}
+            HostReport::Inspected { rollout, found } => self.inspected(turn, &rollout, &found),
+        }
+    }
+
+    fn probe_ran(&mut self, turn: &mut Turn, run: ProbeRun) {
+        if run.mode == ProbeMode::Enforce {
+            match run.status {
+                ProbeStatus::Pass => self.own.failing.remove(&run.probe_name),
+                ProbeStatus::Fail => self.own.failing.insert(run.probe_name.clone()),
+            };
+        }
+        let Some((rollout, vigil)) = &mut self.own.vigil else { return };
+        let rollout = rollout.clone();
+        let Some(record) = self.ledger.record(&self.settings.host, &rollout) else { return };
+        let events = vigil.probe_ran(turn.now, &record.record, run);
+        self.emit_all(turn, &rollout, events);
+    }
+
+    /// What became of a job that an earlier life of the agent left.
+    fn inspected(&mut self, turn: &mut Turn, rollout: &RolloutId, found: &host::Found) {
+        self.own.running = Some(found.observed.clone());
+        let (Some(record), Some(plan)) = (self.own_record(rollout), self.ledger.plan(rollout).cloned())
+        else {
+            return;
+        };
+        match host::recover(&record, &plan.policy, found, turn.now.utc) {
+            Recovery::Nothing => {}
+            Recovery::Fire => self.fire_switch(turn, &plan, rollout),
+            Recovery::FireRollback { .. } => self.fire_rollback(turn, &plan, rollout),
+            Recovery::Wait => {
+                self.own.vigil = Some((rollout.clone(), Vigil::new(turn.now)));
+                if let Some(job) = job_of(&plan, &record, false) {
+                    turn.outputs.push(Output::Order(HostOrder::Await { job, rollback: false }));
+                }
+            }
+            Recovery::Emit(kind) => self.emit(turn, rollout, kind),
+            Recovery::ResetProbes { .. } => {
+                self.own.vigil = Some((rollout.clone(), Vigil::new(turn.now)));
+                self.start_probes(turn);
+            }
+        }
+    }
+
+    /// The backend said what runs, which the vigil may have asked for.
+    fn observed(&mut self, turn: &mut Turn, closure: Option<Closure>) {
+        self.with_vigil(turn, |vigil, now, record, plan| vigil.observed(now, record, &plan.policy, closure));
+    }
+
+    /// Lets the vigil look at the time.
+    pub(super) fn tick_own(&mut self, turn: &mut Turn) {
+        let mut wants = (false, false);
+        self.with_vigil(turn, |vigil, now, record, plan| {
+            let vigilance = vigil.tick(now, record, &plan.policy);
+            wants = (vigilance.observe, vigilance.reset_probes);
+            vigilance.events
+        });
+        if wants.0 {
+            turn.outputs.push(Output::Order(HostOrder::Observe));
+        }
+        if wants.1 {
+            self.start_probes(turn);
+        }
+    }
+
+    fn with_vigil(
+        &mut self,
+        turn: &mut Turn,
+        ask: impl FnOnce(&mut Vigil, crate::time::Now, &host::Record, &Plan) -> Vec<HostEventKind>,
+    ) {
+        let Some((rollout, vigil)) = &mut self.own.vigil else { return };
+        let rollout = rollout.clone();
+        let (Some(mirrored), Some(plan)) =
+            (self.ledger.record(&self.settings.host, &rollout), self.ledger.plan(&rollout))
+        else {
+            return;
+        };
+        let ended = !mirrored.record.is_in_flight();
+        let events = ask(vigil, turn.now, &mirrored.record, plan);
+        if ended {
+            self.own.vigil = None;
+        }
+        self.emit_all(turn, &rollout, events);
+    }
+
+    fn emit_all(&mut self, turn: &mut Turn, rollout: &RolloutId, events: Vec<HostEventKind>) {
+        for kind in events {
+            self.emit(turn, rollout, kind);
+        }
+    }
+
+    /// When the vigil wants to look at the time.
+    pub(super) fn own_wakes_at(&self) -> Option<crate::time::Mono> {
+        let (rollout, vigil) = self.own.vigil.as_ref()?;
+        let record = &self.ledger.record(&self.settings.host, rollout)?.record;
+        vigil.wakes_at(record, &self.ledger.plan(rollout)?.policy)
+    }
+}
+
+/// The job that a record asks for: the switch to its target, or the way back.
+fn job_of(plan: &Plan, record: &host::Record, rollback: bool) -> Option<Job> {
+    let target = if rollback { record.rollback_target()?.clone() } else { record.target_closure.clone() };
+    Some(Job {
+        rollout: record.rollout_id.clone(),
+        log_index: record.log_index,
+        target,
+        previous: record.current_closure_at_dispatch.clone(),
+        timeout: Duration::from_secs(plan.policy.activation_timeout_secs),
+    })
+}

@@ -1,0 +1,243 @@
+//! The planner: what the elected coordinator proposes next, by its own evidence.
+//!
+//! It is a pure function from evidence to log entries, asked again whenever the evidence changed and whatever
+//! it proposed before has been applied; what was lost on the way it finds missing and proposes anew.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chrono::{DateTime, Utc};
+
+use crate::document::{Plan, Verb};
+use crate::gate::{self, WaveState};
+use crate::id::{ChannelId, HostId, RolloutId};
+use crate::rollout::{HostEntry, Record};
+use crate::view::{Failure, Standing, View};
+use crate::wire::{Cause, DecisionId, DocumentKind, HostState, LogStatement, RolloutEvent, RolloutState};
+
+/// The most events in one batch, so that an entry stays far below the log's limit.
+const EVENTS_MAX: usize = 256;
+
+/// Proposes what the log lacks.
+pub fn propose(view: &View<'_>, hold: &BTreeSet<HostId>, now: DateTime<Utc>) -> Vec<LogStatement> {
+    let mut statements = adoptions(view);
+    if !statements.is_empty() {
+        return statements;
+    }
+    statements.extend(withdrawals(view));
+    let mut events = openings(view, now);
+    events.extend(operators_orders(view, now));
+    for (id, record) in view.ledger.rollouts() {
+        let Some(plan) = view.ledger.plan(id) else { continue };
+        events.extend(mirrored(view, plan, record, now));
+    }
+    events.extend(advances(view, now));
+    events.extend(joins(view, hold, now));
+    for batch in events.chunks(EVENTS_MAX) {
+        statements.push(LogStatement::Rollout { events: batch.to_vec() });
+    }
+    statements
+}
+
+/// Documents that were accepted and do not count for the log yet: fleet documents first, since refs name them.
+fn adoptions(view: &View<'_>) -> Vec<LogStatement> {
+    let (documents, adopted) = (view.ledger.documents(), view.ledger.adopted());
+    let mut statements = Vec::new();
+    let mut adopt = |kind, channel: Option<&ChannelId>, serial, hash| {
+        statements.push(LogStatement::DocumentAdopted { kind, channel: channel.cloned(), serial, hash });
+    };
+    let fleet = documents.fleet().filter(|_| !documents.is_fleet_blocked());
+    if let Some(fleet) = fleet.filter(|fleet| adopted.fleet != Some(fleet.hash)) {
+        adopt(DocumentKind::Fleet, None, fleet.document.serial, fleet.hash);
+    }
+    for (channel, newest) in documents.channel_refs() {
+        let names_newest = fleet.is_some_and(|fleet| fleet.hash == newest.document.fleet_hash);
+        let known = adopted.refs.get(channel) == Some(&newest.hash);
+        if names_newest && !known && !documents.is_blocked(channel) {
+            adopt(DocumentKind::ChannelRef, Some(channel), newest.document.serial, newest.hash);
+        }
+    }
+    for command in documents.commands().filter(|command| !adopted.commands.contains(&command.hash)) {
+        adopt(DocumentKind::Command, None, command.document.serial, command.hash);
+    }
+    statements
+}
+
+/// Dispatches that came to nothing by evidence, so that the log may dispatch their hosts again.
+fn withdrawals(view: &View<'_>) -> Vec<LogStatement> {
+    let slots = view.ledger.slots();
+    let spent =
+        slots.hosts().flat_map(|host| slots.of(host).map(move |slot| (host, slot))).filter(|(host, slot)| {
+            let pending = view
+                .ledger
+                .record(host, &slot.rollout)
+                .is_none_or(|it| it.record.state == HostState::Pending);
+            !slot.withdrawn && pending && view.is_free(host, slot)
+        });
+    let decisions = spent.map(|(_, slot)| slot.decision);
+    decisions
+        .map(|DecisionId { log_index, ordinal }| LogStatement::Withdrawn { log_index, ordinal })
+        .collect()
+}
+
+/// Rollouts of newly adopted refs; only the newest ref of a channel opens, and only for the newest fleet document.
+fn openings(view: &View<'_>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
+    let (ledger, documents) = (view.ledger, view.ledger.documents());
+    let mut events = Vec::new();
+    for (channel, hash) in &ledger.adopted().refs {
+        let Some(held) = documents.ref_by_hash(hash) else { continue };
+        let id = held.document.rollout_id();
+        let current = ledger.adopted().fleet == Some(held.document.fleet_hash);
+        if !current || documents.is_blocked(channel) || ledger.rollouts().contains_key(&id) {
+            continue;
+        }
+        let open =
+            ledger.rollouts().values().filter(|record| record.channel == *channel && record.state.is_open());
+        events.extend(open.map(|record| RolloutEvent::SuccessorOpened {
+            superseded_rollout_id: record.rollout_id.clone(),
+            successor_rollout_id: id.clone(),
+            at,
+        }));
+        events.push(RolloutEvent::RolloutOpened {
+            rollout_id: id,
+            channel: channel.clone(),
+            target_ref: held.document.target_ref.clone(),
+            at,
+        });
+    }
+    events
+}
+
+/// Cancellations and clearances, each once, in the order of the commands.
+fn operators_orders(view: &View<'_>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
+    let mut events = Vec::new();
+    let mut touched = BTreeSet::new();
+    for command in
+        view.ledger.commands().filter(|command| !view.ledger.adopted().handled.contains(&command.hash))
+    {
+        let (Verb::Cancel { rollout } | Verb::ClearRollout { rollout }) = &command.document.verb else {
+            continue;
+        };
+        let Some(record) = view.ledger.rollouts().get(rollout) else { continue };
+        let Some(operator) = view.ledger.documents().signer_name(command.signers()) else { continue };
+        let (rollout_id, reason) = (rollout.clone(), command.document.reason.clone());
+        let event = match (&command.document.verb, record.state) {
+            (Verb::Cancel { .. }, state) if state.is_open() => {
+                RolloutEvent::RolloutCancelled { rollout_id, operator: operator.clone(), reason, at }
+            }
+            (Verb::ClearRollout { .. }, RolloutState::Failed | RolloutState::Reverted) => {
+                RolloutEvent::OperatorClearance { rollout_id, operator: operator.clone(), reason, at }
+            }
+            _ => continue,
+        };
+        if touched.insert(rollout.clone()) {
+            events.push(event);
+        }
+    }
+    events
+}
+
+/// Hosts of a rollout that moved since the log last heard of them.
+fn mirrored(view: &View<'_>, plan: &Plan, record: &Record, at: DateTime<Utc>) -> Vec<RolloutEvent> {
+    if matches!(record.state, RolloutState::Opening | RolloutState::Pruned) {
+        return Vec::new();
+    }
+    let dispatched = record.hosts.iter().filter(|(_, entry)| entry.dispatch.is_some());
+    let moved = dispatched.filter_map(|(host, entry)| {
+        let (to, cause) = claim(view, plan, host, entry, at)?;
+        Some(RolloutEvent::HostStateChanged {
+            rollout_id: plan.rollout_id.clone(),
+            host_id: host.clone(),
+            from: entry.state,
+            to,
+            cause,
+            at,
+        })
+    });
+    moved.collect()
+}
+
+fn claim(
+    view: &View<'_>,
+    plan: &Plan,
+    host: &HostId,
+    entry: &HostEntry,
+    at: DateTime<Utc>,
+) -> Option<(HostState, Cause)> {
+    if matches!(entry.state, HostState::Converged | HostState::Reverted) {
+        return None;
+    }
+    let mirrored = view.ledger.record(host, &plan.rollout_id)?;
+    let reported = mirrored.evidence.map(|envelope| (mirrored.record.state, Cause::Reported { envelope }));
+    let counted = match view.standing(plan, host, at) {
+        Standing::Failed(Failure::Lost) => Some((HostState::Failed, Cause::Lost)),
+        Standing::Failed(Failure::Rejected) => Some((HostState::Failed, Cause::Rejected)),
+        Standing::Failed(Failure::Expired) => Some((HostState::Failed, Cause::Expired)),
+        Standing::Failed(Failure::Overdue) => Some((HostState::Failed, Cause::Overdue)),
+        Standing::Failed(Failure::Reported | Failure::Reverted)
+        | Standing::Waiting
+        | Standing::InFlight(_)
+        | Standing::Deferred { .. }
+        | Standing::Converged => reported,
+    };
+    counted.filter(|(to, _)| *to != entry.state)
+}
+
+/// Waves that are done, and rollouts of which no wave is left.
+fn advances(view: &View<'_>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
+    let mut events = Vec::new();
+    for (id, record) in view.ledger.rollouts().iter().filter(|(_, record)| record.state.is_open()) {
+        let Some(plan) = view.ledger.plan(id) else { continue };
+        let last = u32::try_from(plan.waves.len()).unwrap_or(u32::MAX).saturating_sub(1);
+        let wave = record.current_wave;
+        let done = || gate::wave_state(view, plan, wave, at) == WaveState::Done;
+        if record.state == RolloutState::Converging {
+            if record.unfinished(plan, at).next().is_none() && done() {
+                events.push(RolloutEvent::RolloutTerminal { rollout_id: id.clone(), at });
+            }
+        } else if done() {
+            let to_wave = last.min(wave + 1);
+            events.push(RolloutEvent::WaveAdvanced { rollout_id: id.clone(), from_wave: wave, to_wave, at });
+        }
+    }
+    events
+}
+
+/// Hosts that every gate lets through, each counted as in flight for those after it.
+fn joins(view: &View<'_>, hold: &BTreeSet<HostId>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
+    let mut events = Vec::new();
+    let mut tentative = view.tentative.clone();
+    let mut newest: BTreeMap<&ChannelId, &RolloutId> = BTreeMap::new();
+    for id in view.ledger.rollouts().keys() {
+        let channel = view.ledger.newest_rollout(&id.channel());
+        if channel == Some(id)
+            && let Some(record) = view.ledger.rollouts().get(id)
+        {
+            newest.insert(&record.channel, id);
+        }
+    }
+    for id in newest.into_values() {
+        let (Some(plan), Some(record)) = (view.ledger.plan(id), view.ledger.rollouts().get(id)) else {
+            continue;
+        };
+        let takes = record.state.is_open() || record.state == RolloutState::Terminal;
+        for (wave, hosts) in (0..=record.current_wave).zip(&plan.waves).filter(|_| takes) {
+            for host in hosts.hosts.iter().filter(|host| !hold.contains(*host)) {
+                let view = View { tentative: &tentative, ..*view };
+                if may_join(&view, plan, record, host, at) {
+                    let (rollout_id, host_id) = (id.clone(), host.clone());
+                    events.push(RolloutEvent::HostJoined { rollout_id, host_id, wave, at });
+                    tentative.insert(host.clone());
+                }
+            }
+        }
+    }
+    events
+}
+
+fn may_join(view: &View<'_>, plan: &Plan, record: &Record, host: &HostId, at: DateTime<Utc>) -> bool {
+    let dispatchable = record.hosts.get(host).is_none_or(|entry| entry.is_dispatchable(at));
+    dispatchable
+        && view.standing(plan, host, at) == Standing::Waiting
+        && !view.excuse(plan, host, at).is_some_and(crate::view::Excuse::by_operator)
+        && gate::admit(view, plan, host, at).is_ok()
+}

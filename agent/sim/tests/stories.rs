@@ -1,0 +1,124 @@
+//! Stories of whole fleets in virtual time.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::time::Duration;
+
+use muster_core::wire::{HostState, RolloutState};
+use muster_sim::World;
+use serde_json::json;
+
+const MINUTES: Duration = Duration::from_secs(300);
+
+fn policy() -> serde_json::Value {
+    json!({
+        "waves": [
+            { "selector": { "hosts": ["h1"] }, "soakSeconds": 5 },
+            { "selector": { "hosts": ["h2", "h3"] }, "soakSeconds": 2 },
+            { "selector": { "all": true }, "soakSeconds": 0 },
+        ],
+        "sustainedFailureSeconds": 3,
+    })
+}
+
+/// A fleet whose first release is out.
+fn fleet(seed: u64, hosts: usize, coordinators: usize) -> World {
+    let mut world = World::new(seed, hosts);
+    let document = world.fleet.publish_fleet(world.utc(), coordinators, policy(), json!([]));
+    world.publish("h1", document);
+    world.run_until(Duration::from_secs(30), |_| false);
+    world
+}
+
+fn release(world: &mut World, name: &str) {
+    let document = world.fleet.publish_ref(world.utc(), name, &format!("dir:{name}"));
+    world.publish("h1", document);
+}
+
+fn everybody(world: &World, hosts: usize, check: impl Fn(&World, &str) -> bool) -> bool {
+    (1..=hosts).all(|n| check(world, &format!("h{n}")))
+}
+
+#[track_caller]
+fn reaches(world: &mut World, what: &str, done: impl FnMut(&World) -> bool) {
+    if !world.run_until(MINUTES, done) {
+        for (at, host, note) in &world.notes {
+            println!("{at} {host} {note:?}");
+        }
+        panic!("never: {what}");
+    }
+    world.check_views().unwrap();
+}
+
+#[test]
+fn a_release_reaches_every_host_in_waves() {
+    for (hosts, coordinators) in [(3, 1), (3, 2), (5, 3)] {
+        let mut world = fleet(1, hosts, coordinators);
+        release(&mut world, "v1");
+        reaches(&mut world, "v1 is Terminal", |world| {
+            everybody(world, hosts, |world, host| {
+                world.rollout_state(host, "stable@v1") == Some(RolloutState::Terminal)
+            })
+        });
+        for n in 1..=hosts {
+            let host = format!("h{n}");
+            assert_eq!(world.running(&host).unwrap().as_str(), "dir:v1");
+            assert_eq!(world.activations(&host).len(), 1);
+            assert_eq!(world.host_state(&host, "stable@v1"), Some(HostState::Converged));
+        }
+    }
+}
+
+#[test]
+fn a_bad_release_is_undone_and_quarantined() {
+    let mut world = fleet(2, 5, 3);
+    release(&mut world, "v1");
+    reaches(&mut world, "v1 is Terminal", |world| {
+        world.rollout_state("h5", "stable@v1") == Some(RolloutState::Terminal)
+    });
+    world.health.unhealthy.insert("dir:v2".parse().unwrap());
+    release(&mut world, "v2");
+    reaches(&mut world, "v2 is Reverted and quarantined everywhere", |world| {
+        everybody(world, 5, |world, host| {
+            world.rollout_state(host, "stable@v2") == Some(RolloutState::Reverted)
+                && world.node(host).unwrap().ledger().quarantines().count() == 1
+        })
+    });
+    assert!(everybody(&world, 5, |world, host| world.running(host).unwrap().as_str() == "dir:v1"));
+    assert_eq!(world.host_state("h1", "stable@v2"), Some(HostState::Reverted));
+    assert_eq!(world.host_state("h5", "stable@v2"), None);
+}
+
+#[test]
+fn another_coordinator_takes_over_when_the_elected_one_dies() {
+    let mut world = fleet(3, 5, 3);
+    release(&mut world, "v1");
+    reaches(&mut world, "the first host soaks", |world| {
+        world.host_state("h1", "stable@v1") == Some(HostState::Soaking)
+    });
+    let leader = world.leader().unwrap();
+    world.kill(&leader);
+    reaches(&mut world, "another leads", |world| world.leader().is_some());
+    world.start(&leader);
+    reaches(&mut world, "v1 is Terminal", |world| {
+        everybody(world, 5, |world, host| {
+            world.rollout_state(host, "stable@v1") == Some(RolloutState::Terminal)
+        })
+    });
+    assert!(everybody(&world, 5, |world, host| world.activations(host).len() == 1));
+}
+
+#[test]
+fn sync_alone_carries_a_rollout() {
+    let mut world = World::new(4, 3);
+    world.gossip_lost = true;
+    let document = world.fleet.publish_fleet(world.utc(), 1, policy(), json!([]));
+    world.publish("h1", document);
+    world.run_until(Duration::from_secs(60), |_| false);
+    release(&mut world, "v1");
+    reaches(&mut world, "v1 is Terminal", |world| {
+        everybody(world, 3, |world, host| {
+            world.rollout_state(host, "stable@v1") == Some(RolloutState::Terminal)
+        })
+    });
+}
