@@ -243,6 +243,8 @@ fn what_would_be_refused_later_is_not_signed() {
     check(desk.sign_ref("mallory", &["--serial", "1"]), 1, "no operator of the fleet has the key");
     check(desk.sign_ref("alice", &["--serial", "1", "--expires", "soon"]), 2, "is no time");
     check(desk.sign_ref("alice", &["--serial", "1", "--operator", "bob"]), 1, "bob's key is not");
+    let unknown = desk.sign_ref("mallory", &["--serial", "1", "--operator", "mallory"]);
+    check(unknown, 1, "the fleet has no operator mallory");
     desk.write("targets.json", &json!({ "web-02": "dir:v1" }));
     check(desk.sign_ref("alice", &["--serial", "1"]), 1, "web-02");
     desk.write("targets.json", &json!({ "web-01": "v1" }));
