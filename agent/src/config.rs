@@ -390,8 +390,11 @@ pub fn default_identity(variable: &impl Fn(&str) -> Option<String>) -> PathBuf {
 }
 
 /// The system's host name without its domain.
-fn system_host() -> Result<HostId, ConfigError> {
+pub fn system_host() -> Result<HostId, ConfigError> {
     let name = nix::unistd::gethostname().unwrap_or_default().to_string_lossy().into_owned();
     let first = name.split('.').next().unwrap_or_default().to_ascii_lowercase();
     first.parse().map_err(|_| ConfigError::HostName { name })
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,4 +11,5 @@ pub mod control;
 pub mod keys;
 pub mod probe;
 pub mod process;
+pub mod ssh_agent;
 pub mod text;

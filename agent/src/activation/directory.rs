@@ -70,7 +70,8 @@ impl Directory {
         let releases = fs::canonicalize(self.root.join("releases"))
             .map_err(|error| format!("{}: {error}", self.root.join("releases").display()))?;
         let folder = releases.join(name);
-        let found = fs::symlink_metadata(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let found =
+            fs::symlink_metadata(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         if !found.is_dir() {
             return Err(format!("{} is not a folder, or is a symlink", folder.display()));
         }
@@ -79,7 +80,11 @@ impl Directory {
             match fs::canonicalize(&path) {
                 Ok(real) if real.starts_with(&folder) => {}
                 Ok(real) => {
-                    return Err(format!("{} leads out of its release, to {}", path.display(), real.display()));
+                    return Err(format!(
+                        "{} leads out of its release, to {}",
+                        path.display(),
+                        real.display()
+                    ));
                 }
                 Err(_) if fs::symlink_metadata(&path).is_err() => {}
                 Err(error) => return Err(format!("{}: {error}", path.display())),
@@ -99,7 +104,8 @@ impl Directory {
     async fn try_switch(&self, job: &Job, timeout: Duration) -> Result<Outcome, String> {
         self.release(&job.target)?;
         let under_way = self.trace(job) == Trace::Running;
-        let lock = self.locked().await.map_err(|error| format!("the lock of {}: {error}", self.root.display()))?;
+        let lock =
+            self.locked().await.map_err(|error| format!("the lock of {}: {error}", self.root.display()))?;
         if under_way && let Trace::Ended(outcome) = self.concluded(job) {
             return Ok(outcome);
         }
@@ -199,13 +205,7 @@ impl Directory {
 
 /// The open file that switches lock.
 fn lock_file(root: &Path) -> io::Result<File> {
-    OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(lock_path(root))
+    OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(lock_path(root))
 }
 
 /// Where it lies.

@@ -172,9 +172,11 @@ fn seconds(keys: &mut Map<String, Value>, key: &str, default: u64) -> Result<Dur
     let Some(value) = keys.remove(key) else { return Ok(Duration::from_secs(default)) };
     match value.as_u64() {
         Some(secs) if SECONDS.contains(&secs) => Ok(Duration::from_secs(secs)),
-        Some(_) | None => {
-            Err(format!("`{key}`: {value} is not a whole number from {} to {}", SECONDS.start(), SECONDS.end()))
-        }
+        Some(_) | None => Err(format!(
+            "`{key}`: {value} is not a whole number from {} to {}",
+            SECONDS.start(),
+            SECONDS.end()
+        )),
     }
 }
 

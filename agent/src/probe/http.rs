@@ -94,7 +94,10 @@ impl Http {
                 return Ok(());
             }
             if read.len() == BODY_BYTES_MAX {
-                return Err(format!("{}: {wanted:?} is not in the body's first {BODY_BYTES_MAX} bytes", self.url));
+                return Err(format!(
+                    "{}: {wanted:?} is not in the body's first {BODY_BYTES_MAX} bytes",
+                    self.url
+                ));
             }
         }
         Err(format!("{}: {wanted:?} is not in the body", self.url))

@@ -134,9 +134,7 @@ async fn repeat(spec: ProbeSpec, generation: u64, results: mpsc::Sender<ProbeRun
         rhythm.tick().await;
         let (status, failure_reason) = match spec.run().await {
             Ok(()) => (ProbeStatus::Pass, None),
-            Err(reason) => {
-                (ProbeStatus::Fail, Some(head(&reason, FAILURE_REASON_BYTES_MAX).to_owned()))
-            }
+            Err(reason) => (ProbeStatus::Fail, Some(head(&reason, FAILURE_REASON_BYTES_MAX).to_owned())),
         };
         let run = ProbeRun { generation, probe: spec.name.clone(), mode: spec.mode, status, failure_reason };
         if results.send(run).await.is_err() {

@@ -1,10 +1,13 @@
 //! A rollout's plan: a pure function of its channel ref and the fleet document that the ref names.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use chrono::{DateTime, Utc};
 use muster_signing::Digest;
 
+use super::channel_ref::{ChannelRefDocument, ChannelRefError};
+use super::fleet::{Fleet, RolloutPolicy};
 use super::window::Window;
 use crate::id::{ChannelId, ChannelRef, Closure, FleetName, HostId, RolloutId};
 use crate::wire::HealthPolicy;
@@ -124,6 +127,12 @@ pub struct Policy {
     pub deferred_advances: bool,
 }
 
+impl fmt::Display for RefOrder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "({}, {})", self.fleet_serial, self.serial)
+    }
+}
+
 impl Plan {
     /// The wave that a host is in, from 0.
     pub fn wave_of(&self, host: &HostId) -> Option<u32> {
@@ -145,4 +154,117 @@ impl Plan {
     pub fn budgets_of<'a>(&'a self, host: &'a HostId) -> impl Iterator<Item = &'a Budget> {
         self.budgets.iter().filter(|budget| budget.hosts.contains(host))
     }
+}
+
+/// Why two documents make no plan.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The ref names another fleet document.
+    #[error("the ref names fleet document {named}, not {given}")]
+    OtherFleetDocument {
+        /// The one that it names.
+        named: Digest,
+        /// The one given.
+        given: Digest,
+    },
+    /// The ref breaks a rule.
+    #[error(transparent)]
+    ChannelRef(#[from] ChannelRefError),
+    /// The ref's channel has no policy.
+    #[error("channel {0} has no rollout policy")]
+    NoPolicy(ChannelId),
+    /// No wave selects a target.
+    #[error("no wave of channel {channel} selects {host}")]
+    NoWave {
+        /// The channel.
+        channel: ChannelId,
+        /// The host.
+        host: HostId,
+    },
+}
+
+/// Works out what a rollout will do; a pure function, so that everybody computes the same.
+pub fn resolve(
+    fleet: &Fleet,
+    fleet_hash: Digest,
+    channel_ref: &ChannelRefDocument,
+    ref_hash: Digest,
+) -> Result<Plan, PlanError> {
+    if channel_ref.fleet_hash != fleet_hash {
+        return Err(PlanError::OtherFleetDocument { named: channel_ref.fleet_hash, given: fleet_hash });
+    }
+    channel_ref.check(fleet)?;
+    let id = &channel_ref.channel;
+    let no_policy = || PlanError::NoPolicy(id.clone());
+    let channel = fleet.channels.get(id).ok_or_else(no_policy)?;
+    let rules = fleet.policies.get(&channel.policy).ok_or_else(no_policy)?;
+    Ok(Plan {
+        fleet: fleet.name.clone(),
+        rollout_id: channel_ref.rollout_id(),
+        channel: id.clone(),
+        target_ref: channel_ref.target_ref.clone(),
+        order: channel_ref.order(),
+        ref_hash,
+        fleet_hash,
+        signed_at: channel_ref.signed_at,
+        expires_at: channel_ref.expires_at,
+        freshness_window_minutes: channel.freshness_window_minutes,
+        windows: channel.windows.clone(),
+        waves: waves(fleet, rules, channel_ref)?,
+        targets: channel_ref.targets.clone(),
+        edges: edges(fleet, &channel_ref.targets),
+        waits_for: waits_for(fleet, id),
+        budgets: fleet.resolved_budgets().to_vec(),
+        policy: rules.policy.clone(),
+        urgent: channel_ref.urgent,
+    })
+}
+
+/// A fleet document's disruption budgets with their hosts resolved; those that select nobody are left out.
+pub(super) fn budgets(fleet: &Fleet) -> Vec<Budget> {
+    let budgets = fleet.budgets.iter().enumerate().map(|(index, rule)| {
+        let hosts = rule.selector.resolve(fleet);
+        Budget { index, limit: rule.limit(hosts.len()), hosts }
+    });
+    budgets.filter(|budget| !budget.hosts.is_empty()).collect()
+}
+
+fn waves(
+    fleet: &Fleet,
+    rules: &RolloutPolicy,
+    channel_ref: &ChannelRefDocument,
+) -> Result<Vec<Wave>, PlanError> {
+    let mut waves: Vec<Wave> = rules
+        .waves
+        .iter()
+        .map(|rule| Wave {
+            hosts: BTreeSet::new(),
+            soak_secs: rule.soak_secs,
+            manual_promotion: rule.manual_promotion,
+        })
+        .collect();
+    for host in channel_ref.targets.keys() {
+        let wave = fleet.wave_of(host).and_then(|wave| waves.get_mut(wave));
+        let no_wave = || PlanError::NoWave { channel: channel_ref.channel.clone(), host: host.clone() };
+        wave.ok_or_else(no_wave)?.hosts.insert(host.clone());
+    }
+    waves.retain(|wave| !wave.hosts.is_empty());
+    Ok(waves)
+}
+
+fn edges(fleet: &Fleet, targets: &BTreeMap<HostId, Closure>) -> Vec<HostEdge> {
+    let with_target = |hosts: BTreeSet<HostId>| -> BTreeSet<HostId> {
+        hosts.into_iter().filter(|host| targets.contains_key(host)).collect()
+    };
+    let edges = fleet.edges.iter().map(|rule| HostEdge {
+        gates: with_target(rule.gates.resolve(fleet)),
+        gated: with_target(rule.gated.resolve(fleet)),
+        reason: rule.reason.clone(),
+    });
+    edges.filter(|edge| !edge.gates.is_empty() && !edge.gated.is_empty()).collect()
+}
+
+fn waits_for(fleet: &Fleet, channel: &ChannelId) -> Vec<ChannelEdge> {
+    let edges = fleet.channel_edges.iter().filter(|edge| edge.gated == *channel);
+    edges.map(|edge| ChannelEdge { gates: edge.gates.clone(), reason: edge.reason.clone() }).collect()
 }

@@ -102,8 +102,8 @@ pub struct Presence {
     pub outbox: u64,
     /// Enforced probes that fail now.
     pub failing_enforce_probes: Vec<ProbeName>,
-    /// How often the host speaks, in milliseconds.
-    pub heartbeat_millis: u64,
+    /// How often the host speaks, in seconds.
+    pub heartbeat_secs: u64,
 }
 
 /// How a host's store is.
@@ -150,7 +150,7 @@ impl<T: serde::de::DeserializeOwned> Received<T> {
                 content: codec::decode(what, opened.payload())?,
                 bytes: opened.bytes().to_vec(),
                 hash: opened.digest(),
-                signer: opened.signer(),
+                signer: *opened.signer(),
             })
         })
     }

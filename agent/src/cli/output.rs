@@ -1,0 +1,117 @@
+//! The one place that writes to the terminal: data to stdout, everything else to stderr.
+
+use std::fmt::Display;
+use std::io::{self, Write};
+
+use comfy_table::{ContentArrangement, Table, presets};
+use owo_colors::{OwoColorize, Stream};
+use serde::Serialize;
+
+/// What a piece of text means, for those who see colours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    /// As it should be.
+    Good,
+    /// Look at it.
+    Warn,
+    /// Not as it should be.
+    Bad,
+    /// Less important than what stands around it.
+    Faint,
+    /// More important than what stands around it.
+    Strong,
+}
+
+/// Writes a line of data. A reader that has gone away has had enough: that is no error.
+pub fn line(text: impl Display) {
+    let _ = writeln!(io::stdout().lock(), "{text}");
+}
+
+/// Writes a line for people, beside the data.
+pub fn note(text: impl Display) {
+    let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Writes a value as JSON, readable and in one piece.
+pub fn json(value: &impl Serialize) {
+    match serde_json::to_string_pretty(value) {
+        Ok(text) => line(text),
+        Err(error) => note(format_args!("muster: the answer is no JSON: {error}")),
+    }
+}
+
+/// Writes a table that fits the terminal.
+pub fn table(headers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    table.set_header(headers.iter().map(|header| toned(Tone::Faint, header)));
+    for row in rows {
+        table.add_row(row);
+    }
+    for text in table.lines() {
+        line(text.trim_end());
+    }
+}
+
+/// The text in its tone, if stdout is a terminal that shows colours and its user wants them.
+pub fn toned(tone: Tone, text: impl Display) -> String {
+    painted(Stream::Stdout, tone, text)
+}
+
+/// The same for stderr.
+pub fn toned_note(tone: Tone, text: impl Display) -> String {
+    painted(Stream::Stderr, tone, text)
+}
+
+fn painted(stream: Stream, tone: Tone, text: impl Display) -> String {
+    let text = text.to_string();
+    match tone {
+        Tone::Good => text.if_supports_color(stream, |text| text.green()).to_string(),
+        Tone::Warn => text.if_supports_color(stream, |text| text.yellow()).to_string(),
+        Tone::Bad => text.if_supports_color(stream, |text| text.red()).to_string(),
+        Tone::Faint => text.if_supports_color(stream, |text| text.dimmed()).to_string(),
+        Tone::Strong => text.if_supports_color(stream, |text| text.bold()).to_string(),
+    }
+}
+
+/// Text that others wrote, with what would steer the terminal made visible.
+pub fn plain(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\t' => safe.push(c),
+            c if c.is_control() => safe.extend(c.escape_default()),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+/// "1 host", "2 hosts".
+pub fn count(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_others_wrote_cannot_steer_the_terminal() {
+        assert_eq!(plain("a\u{1b}[2Jb\rc\u{9b}d\né"), "a\\u{1b}[2Jb\\rc\\u{9b}d\né");
+    }
+
+    #[test]
+    fn colours_are_left_out_where_stdout_is_no_terminal() {
+        owo_colors::set_override(false);
+        for tone in [Tone::Good, Tone::Warn, Tone::Bad, Tone::Faint, Tone::Strong] {
+            assert_eq!(toned(tone, "x"), "x");
+        }
+        owo_colors::unset_override();
+    }
+
+    #[test]
+    fn numbers_agree_with_their_nouns() {
+        assert_eq!((count(1, "host"), count(0, "host")), ("1 host".to_owned(), "0 hosts".to_owned()));
+    }
+}
