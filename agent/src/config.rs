@@ -395,3 +395,6 @@ pub fn system_host() -> Result<HostId, ConfigError> {
     let first = name.split('.').next().unwrap_or_default().to_ascii_lowercase();
     first.parse().map_err(|_| ConfigError::HostName { name })
 }
+
+#[cfg(test)]
+mod tests;

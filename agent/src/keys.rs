@@ -194,9 +194,13 @@ fn create(path: &Path, mode: u32, text: &str) -> Result<(), KeyFileError> {
         file.write_all(text.as_bytes())?;
         file.sync_all()
     });
-    written.map_err(|source| match source.kind() {
-        io::ErrorKind::AlreadyExists => KeyFileError::Exists { path: path.to_owned() },
-        _ => KeyFileError::Io { path: path.to_owned(), source },
+    written.map_err(|source| {
+        let path = path.to_owned();
+        if source.kind() == io::ErrorKind::AlreadyExists {
+            KeyFileError::Exists { path }
+        } else {
+            KeyFileError::Io { path, source }
+        }
     })
 }
 

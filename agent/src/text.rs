@@ -38,14 +38,10 @@ impl Tail {
 
     /// The remembered bytes as text of at most as many bytes; what is not UTF-8 becomes the replacement character.
     pub fn text(&self) -> String {
-        let mut bytes = self.bytes.as_slice();
-        // A character that the cut split has lost its beginning; what is left of it says nothing.
-        while bytes.len() < self.bytes.len() + 4
-            && self.bytes.len() == self.bytes_max
-            && bytes.first().is_some_and(|b| b & 0xc0 == 0x80)
-        {
-            bytes = &bytes[1..];
-        }
+        // A character that the cut split has lost its beginning; its up to three other bytes say nothing.
+        let cut = if self.bytes.len() == self.bytes_max { 3 } else { 0 };
+        let split = self.bytes.iter().take(cut).take_while(|byte| **byte & 0xc0 == 0x80).count();
+        let bytes = &self.bytes[split..];
         tail(&String::from_utf8_lossy(bytes), self.bytes_max).to_owned()
     }
 }

@@ -11,6 +11,7 @@ use muster_signing::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::coordination::log;
 use crate::document::{self, Documents, Electorate};
 use crate::id::{FleetName, HostId};
 use crate::wire::codec::{self, DecodeError};
@@ -212,6 +213,19 @@ pub fn endorsement(
     }
     let endorsed = verify_signature(roster.fleet.as_str(), &message.decision, from, &message.signature)?;
     Ok(Endorsement { endorsed, decision })
+}
+
+/// Reads a coordinator's message about the log; a leader's entries have to carry its signature.
+pub fn consensus(roster: &Roster, from: &PublicKey, bytes: &[u8]) -> Result<log::Message, VerifyError> {
+    let message = log::Message::decode(bytes).map_err(|error| DecodeError::new("log message", error))?;
+    if let (Some(head), log::Body::Append(append)) = (message.head_bytes(), &message.body) {
+        let signature = append.signature.as_deref().unwrap_or_default();
+        let opened = Sealed::parse(signature)?.verify(Purpose::Append, roster.fleet.as_str(), from)?;
+        if opened.payload() != head {
+            return Err(DecodeError::new("log message", "its signature is of another head").into());
+        }
+    }
+    Ok(message)
 }
 
 fn read_decision(roster: &Roster, payload: &[u8]) -> Result<Decision, VerifyError> {

@@ -158,3 +158,23 @@ impl Backend {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backend_that_cannot_be_had_is_refused_with_the_reason() {
+        let nixos = Activation::default();
+        assert_eq!(Backend::new(&nixos).err(), Some(BackendError::NixosNotBuilt));
+        let rootless = Activation { backend: BackendKind::Directory, ..nixos };
+        assert_eq!(Backend::new(&rootless).err(), Some(BackendError::NoRoot));
+        let directory = Activation { root: Some("/nowhere".into()), ..rootless };
+        let backend = Backend::new(&directory);
+        assert_eq!(
+            backend.as_ref().map(|backend| (backend.method(), backend.prefetches())),
+            Ok(("directory", false))
+        );
+        assert_eq!(backend.map(|backend| backend.current()), Ok(None));
+    }
+}

@@ -37,12 +37,12 @@ pub enum SwitchError {
 
 /// Does the switch that the agent wrote down under `root`, holding the lock that came as stdin.
 pub fn perform(root: &Path) -> Result<(), SwitchError> {
-    nix::unistd::setsid()
-        .map_err(|error| SwitchError::Io { what: "a session of its own", source: error.into() })?;
     let lock = inherited_lock(root).map_err(|source| SwitchError::Io { what: "the lock", source })?;
     if lock.is_none() {
         return Err(SwitchError::NotLocked(lock_path(root).display().to_string()));
     }
+    nix::unistd::setsid()
+        .map_err(|error| SwitchError::Io { what: "a session of its own", source: error.into() })?;
     let status = Status::read(root).map_err(|source| SwitchError::Io { what: "the status file", source })?;
     let Some(mut status) = status.filter(|status| status.phase == Phase::Starting) else {
         return Err(SwitchError::NoJob(root.display().to_string()));
@@ -107,13 +107,13 @@ async fn activate(root: &Path, job: &Job, timeout: Duration) -> (i32, String) {
 
 fn judged(ended: Ended, program: &Path, timeout: Duration) -> (i32, String) {
     let Ended { ending, tail: said } = ended;
-    let program = program.display();
+    let (program, before) = (program.display(), said.trim_end());
     match ending {
         Ending::Exited(code) => (code, said),
         Ending::Signalled(signal) => {
-            (128 + signal, format!("{said}\n{program} was ended by signal {signal}"))
+            (128 + signal, format!("{before}\n{program} was ended by signal {signal}"))
         }
-        Ending::TimedOut => (-1, format!("{said}\n{program} was killed after {} s", timeout.as_secs_f64())),
+        Ending::TimedOut => (-1, format!("{before}\n{program} was killed after {} s", timeout.as_secs_f64())),
         Ending::Lost(reason) => (-1, format!("{program}: {reason}")),
     }
 }

@@ -189,6 +189,7 @@ impl SignatureArgs {
         if let Some(name) = &self.operator {
             return match operators.get(name) {
                 Some(known) if *known != key => Err(Failure::new(format_args!("{name}'s key is not {key}"))),
+                None if must_count => Err(Failure::new(format_args!("the fleet has no operator {name}"))),
                 Some(_) | None => Ok(name.clone()),
             };
         }

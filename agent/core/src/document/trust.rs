@@ -75,4 +75,11 @@ impl Trust {
         }
         Ok(Self { fleet, operators, threshold })
     }
+
+    /// The trust file that says the same.
+    pub fn to_json(&self) -> String {
+        let operators: BTreeMap<&OperatorName, String> =
+            self.operators.iter().map(|(name, key)| (name, key.to_openssh())).collect();
+        serde_json::json!({ "fleet": self.fleet, "operators": operators, "threshold": self.threshold }).to_string()
+    }
 }

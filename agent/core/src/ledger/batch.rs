@@ -128,14 +128,18 @@ pub mod key {
         name.as_bytes().to_vec()
     }
 
-    /// `documents`: (kind, channel, serial, hash).
-    pub fn document(kind: DocumentKind, channel: Option<&ChannelId>, serial: u64, hash: &Digest) -> Vec<u8> {
-        let kind = match kind {
+    /// The byte that keys of one kind of documents begin with.
+    pub fn document_kind(kind: DocumentKind) -> u8 {
+        match kind {
             DocumentKind::Fleet => 0,
             DocumentKind::ChannelRef => 1,
             DocumentKind::Command => 2,
-        };
-        let mut key = vec![kind];
+        }
+    }
+
+    /// `documents`: (kind, channel, serial, hash).
+    pub fn document(kind: DocumentKind, channel: Option<&ChannelId>, serial: u64, hash: &Digest) -> Vec<u8> {
+        let mut key = vec![document_kind(kind)];
         text(&mut key, channel.map_or("", ChannelId::as_str));
         key.extend(serial.to_be_bytes());
         key.extend(hash.as_bytes());

@@ -1,0 +1,84 @@
+//! Server-sent events: what this host learns, as it learns it.
+
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::time::Duration;
+
+use axum::response::sse::{Event as Frame, KeepAlive, Sse};
+use futures::Stream;
+use futures::stream::unfold;
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::wire::Event;
+use super::{Answer, Ask, Code, Door, EVENTS_MAX, EventFilter, PeerCredentials, Problem, Query};
+
+/// The name of the frame that ends a stream early; all others have none.
+pub(super) const PROBLEM_FRAME: &str = "problem";
+/// How often a comment says that the line is not dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Sends the events that fit the filter, each with its position as id, then whatever follows.
+pub(super) fn follow(
+    door: Door,
+    filter: EventFilter,
+    peer: Option<PeerCredentials>,
+    place: OwnedSemaphorePermit,
+) -> Sse<impl Stream<Item = Result<Frame, Infallible>>> {
+    let follower =
+        Follower { door, filter, peer, ready: VecDeque::new(), behind: true, over: false, _place: place };
+    let frames = unfold(follower, async |mut follower| {
+        let frame = follower.next().await?;
+        Some((Ok(frame), follower))
+    });
+    Sse::new(frames).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
+}
+
+struct Follower {
+    door: Door,
+    filter: EventFilter,
+    peer: Option<PeerCredentials>,
+    ready: VecDeque<Event>,
+    /// Whether there may be more to ask for than has been.
+    behind: bool,
+    over: bool,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Follower {
+    async fn next(&mut self) -> Option<Frame> {
+        loop {
+            if self.over {
+                return None;
+            }
+            if let Some(event) = self.ready.pop_front() {
+                let frame = Frame::default().id(event.position.to_string());
+                return frame.json_data(&event).ok();
+            }
+            if !self.behind && self.door.position.changed().await.is_err() {
+                return None;
+            }
+            if let Err(problem) = self.ask().await {
+                self.over = true;
+                return Frame::default().event(PROBLEM_FRAME).json_data(&problem).ok();
+            }
+        }
+    }
+
+    async fn ask(&mut self) -> Result<(), Problem> {
+        // Looked at before asking: what comes in between is asked for once more, and none is missed.
+        let known = *self.door.position.borrow_and_update();
+        let query = Query::Events(self.filter.clone());
+        let Answer::Events(page) = self.door.ask(Ask::Query(query), self.peer).await? else {
+            return Err(Problem::new(Code::Internal, "the agent answered something else"));
+        };
+        let newest_only = self.filter.after.is_none();
+        let full = page.events.len() >= self.filter.limit as usize;
+        let last = page.events.last().map_or(0, |event| event.position);
+        self.behind = full && !newest_only;
+        let reached = if self.behind { last } else { last.max(known) };
+        self.filter.after = Some(reached.max(self.filter.after.unwrap_or(0)));
+        self.filter.limit = EVENTS_MAX;
+        self.ready = page.events.into();
+        Ok(())
+    }
+}

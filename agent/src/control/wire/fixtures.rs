@@ -1,0 +1,273 @@
+//! One fleet in the middle of a rollout, as tests of the socket and of the text output see it.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::*;
+
+/// Seconds after a fixed moment.
+pub(crate) fn at(secs: i64) -> DateTime<Utc> {
+    DateTime::from_timestamp(1_795_000_000, 0).unwrap_or_default() + TimeDelta::seconds(secs)
+}
+
+fn host(host: &str, state: Option<HostState>, current: &str, target: &str) -> HostStatus {
+    let text = |value: &str| (!value.is_empty()).then(|| value.to_owned());
+    let (current, target) = (text(current), text(target));
+    HostStatus { host: host.to_owned(), state, current, target, online: true, waits_for: None }
+}
+
+pub(crate) fn status() -> Status {
+    let old = "/nix/store/5rkbw3i8xgkhn1c3bvkv4vcy9cpb3yvz-nixos-system-db-01-26.05";
+    let new = "/nix/store/0c0kbw3i8xgkhn1c3bvkv4vcy9cpb3yv-nixos-system-db-01-26.11";
+    let mut hosts = vec![
+        host("db-01", Some(HostState::Pending), old, new),
+        host("edge-01", None, "", "dir:v2"),
+        host("web-01", Some(HostState::Converged), "dir:v2", "dir:v2"),
+        host("web-02", Some(HostState::Soaking), "dir:v2", "dir:v2"),
+    ];
+    hosts[0].waits_for = Some("web-02 to converge (wave 2 of 3)".to_owned());
+    hosts[1].online = false;
+    Status {
+        schema: SCHEMA,
+        fleet: "home".to_owned(),
+        host: "web-01".to_owned(),
+        fleet_serial: Some(4),
+        quorum: Quorum { reachable: 3, needed: 2, of: 3, missing: Vec::new() },
+        coordinator: Some("web-02".to_owned()),
+        alarms: Vec::new(),
+        held: None,
+        channels: vec![
+            ChannelStatus {
+                channel: "edge".to_owned(),
+                r#ref: None,
+                rollout: None,
+                state: None,
+                wave: None,
+                waves: None,
+            },
+            ChannelStatus {
+                channel: "stable".to_owned(),
+                r#ref: Some("v2".to_owned()),
+                rollout: Some("stable@v2".to_owned()),
+                state: Some(RolloutState::Active),
+                wave: Some(1),
+                waves: Some(3),
+            },
+        ],
+        hosts,
+    }
+}
+
+pub(crate) fn peers() -> Peers {
+    let silent = Peer {
+        host: "edge-01".to_owned(),
+        peer_id: "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo".to_owned(),
+        connected: false,
+        transport: None,
+        address: None,
+        round_trip_ms: None,
+        clock_offset_ms: None,
+        agent_version: None,
+        last_heard: None,
+        feed_incarnation: None,
+        feed_seq: None,
+        feed_behind: None,
+        fleet_serial: None,
+        outbox: None,
+    };
+    let lively = Peer {
+        host: "web-02".to_owned(),
+        peer_id: "12D3KooWLJtG8fd2hkQzTn96MrLvThmnNQjTUFZwGEsLRz5EmSzc".to_owned(),
+        connected: true,
+        transport: Some("quic".to_owned()),
+        address: Some("/ip4/192.0.2.7/udp/7946/quic-v1".to_owned()),
+        round_trip_ms: Some(1.25),
+        clock_offset_ms: Some(-40),
+        agent_version: Some("0.1.0".to_owned()),
+        last_heard: Some(at(-4)),
+        feed_incarnation: Some(1_794_000_000),
+        feed_seq: Some(812),
+        feed_behind: Some(0),
+        fleet_serial: Some(4),
+        outbox: Some(2),
+    };
+    Peers { schema: SCHEMA, peers: vec![silent, lively] }
+}
+
+pub(crate) fn rollout() -> Rollout {
+    Rollout {
+        id: "stable@v2".to_owned(),
+        channel: "stable".to_owned(),
+        r#ref: "v2".to_owned(),
+        state: RolloutState::Active,
+        wave: 1,
+        waves: 3,
+        opened_at: at(-300),
+        ended_at: None,
+        hosts_total: 3,
+        hosts_converged: 1,
+        hosts_failed: 0,
+    }
+}
+
+pub(crate) fn rollouts() -> Rollouts {
+    let before = Rollout {
+        id: "stable@v1".to_owned(),
+        r#ref: "v1".to_owned(),
+        state: RolloutState::Terminal,
+        wave: 2,
+        opened_at: at(-90_000),
+        ended_at: Some(at(-89_000)),
+        hosts_converged: 3,
+        ..rollout()
+    };
+    Rollouts { schema: SCHEMA, rollouts: vec![rollout(), before] }
+}
+
+pub(crate) fn rollout_show() -> RolloutShow {
+    let waiting = RolloutHost {
+        host: "db-01".to_owned(),
+        wave: 2,
+        state: None,
+        excused: None,
+        target: "dir:v2".to_owned(),
+        dispatched_at: None,
+        acknowledged_at: None,
+        activated_at: None,
+        converged_at: None,
+        failed_at: None,
+        reverted_at: None,
+    };
+    let soaking = RolloutHost {
+        host: "web-02".to_owned(),
+        wave: 1,
+        state: Some(HostState::Soaking),
+        dispatched_at: Some(at(-60)),
+        acknowledged_at: Some(at(-59)),
+        activated_at: Some(at(-40)),
+        ..waiting.clone()
+    };
+    let converged = RolloutHost {
+        host: "web-01".to_owned(),
+        wave: 0,
+        state: Some(HostState::Converged),
+        dispatched_at: Some(at(-290)),
+        acknowledged_at: Some(at(-289)),
+        activated_at: Some(at(-280)),
+        converged_at: Some(at(-70)),
+        ..waiting.clone()
+    };
+    let wave = |wave, host: &str| Wave { wave, soak_secs: 60, hosts: vec![host.to_owned()] };
+    let moment = |secs, what: &str, cause: Option<&str>| Moment {
+        at: at(secs),
+        what: what.to_owned(),
+        cause: cause.map(str::to_owned),
+    };
+    RolloutShow {
+        schema: SCHEMA,
+        rollout: rollout(),
+        waves: vec![wave(0, "web-01"), wave(1, "web-02"), wave(2, "db-01")],
+        hosts: vec![converged, soaking, waiting],
+        timeline: vec![
+            moment(-300, "opened", Some("channel ref stable 7 signed by alice")),
+            moment(-290, "web-01 dispatched in wave 1", None),
+            moment(-70, "wave 2 begins", Some("web-01 converged")),
+        ],
+    }
+}
+
+pub(crate) fn event(position: u64) -> Event {
+    Event {
+        position,
+        at: at(i64::try_from(position).unwrap_or(0)),
+        kind: EventKind::Event,
+        host: Some("web-01".to_owned()),
+        rollout: Some("stable@v2".to_owned()),
+        name: "Converged".to_owned(),
+        detail: "runs dir:v2".to_owned(),
+        verified: true,
+    }
+}
+
+pub(crate) fn quarantines() -> Quarantines {
+    let quarantine = Quarantine {
+        channel: "stable".to_owned(),
+        closure: "dir:v3-broken".to_owned(),
+        since: at(-7200),
+        rollout: Some("stable@v3".to_owned()),
+        host: Some("web-02".to_owned()),
+        decision: DecisionId { log_index: 41, ordinal: 0 },
+    };
+    Quarantines { schema: SCHEMA, quarantines: vec![quarantine] }
+}
+
+pub(crate) fn explain() -> Explain {
+    Explain {
+        schema: SCHEMA,
+        subject: "db-01".to_owned(),
+        host: Some("db-01".to_owned()),
+        rollout: Some("stable@v2".to_owned()),
+        summary: "db-01 waits for web-02 to converge".to_owned(),
+        gates: vec![
+            BlockedGate {
+                gate: "window".to_owned(),
+                host: Some("db-01".to_owned()),
+                reason: "no maintenance window of stable is open".to_owned(),
+                waits_for: None,
+                opens_at: Some(at(5400)),
+            },
+            BlockedGate {
+                gate: "wave".to_owned(),
+                host: Some("db-01".to_owned()),
+                reason: "wave 2 is not done".to_owned(),
+                waits_for: Some("web-02".to_owned()),
+                opens_at: None,
+            },
+        ],
+        last_report: Some(LastReport {
+            name: "Converged".to_owned(),
+            at: at(-80_000),
+            detail: "stable@v1, runs dir:v1".to_owned(),
+        }),
+    }
+}
+
+pub(crate) fn id() -> Id {
+    Id {
+        schema: SCHEMA,
+        fleet: "home".to_owned(),
+        host: "web-01".to_owned(),
+        peer_id: "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo".to_owned(),
+        public_key: "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINYwMmR+z7YBvZ0hyyVQ6EUyEJSa1vVYmyUcFEVD2s9K"
+            .to_owned(),
+        incarnation: 1_794_000_000,
+    }
+}
+
+pub(crate) fn store() -> StoreInfo {
+    let table = |table: &str, rows, bytes, class: &str| StoreTable {
+        table: table.to_owned(),
+        rows,
+        bytes,
+        class: class.to_owned(),
+    };
+    StoreInfo {
+        schema: SCHEMA,
+        path: "/var/lib/muster/muster.redb".to_owned(),
+        bytes: 1_589_248,
+        tables: vec![table("feeds", 812, 402_100, "canonical"), table("host_records", 4, 960, "derived")],
+        outbox: 2,
+        health: "ok".to_owned(),
+    }
+}
+
+pub(crate) fn document() -> DocumentInfo {
+    DocumentInfo {
+        schema: SCHEMA,
+        hash: "ab".repeat(32),
+        kind: "channel-ref".to_owned(),
+        serial: Some(8),
+        accepted: true,
+        stored_by: vec!["db-01".to_owned(), "web-01".to_owned()],
+        quorum: true,
+    }
+}

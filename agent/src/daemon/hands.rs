@@ -1,0 +1,143 @@
+//! Carries out what the node asks for: one match arm per output.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use muster_core::document::Refusal;
+use muster_core::drive::Shell;
+use muster_core::ledger::Batch;
+use muster_core::node::{HostOrder, Note, Output, Receipt, RequestId, Topic};
+use muster_core::wire::codec;
+use muster_gossip::Network;
+use muster_store::{CommitError, Store};
+use tokio::sync::{mpsc, oneshot};
+
+use super::figures::Figures;
+use super::ingress::Pending;
+use super::library::Shelf;
+use crate::storage;
+
+/// Who published a document, and waits.
+pub(super) type Waiter = oneshot::Sender<Result<Receipt, Box<Refusal>>>;
+
+/// What the loop's orders are carried out with.
+#[derive(Debug)]
+pub(super) struct Hands {
+    pub(super) network: Network,
+    pub(super) store: Arc<Store>,
+    pub(super) shelf: Arc<Shelf>,
+    pub(super) pending: Pending,
+    pub(super) waiters: BTreeMap<u64, Waiter>,
+    pub(super) figures: Figures,
+    /// Orders for this host's workers, taken by the loop.
+    pub(super) orders: Vec<HostOrder>,
+    /// Whether the roster changed since the loop last looked.
+    pub(super) enrolled: bool,
+    written: mpsc::UnboundedSender<(u64, Result<(), CommitError>)>,
+    writing: VecDeque<(u64, Batch)>,
+}
+
+impl Hands {
+    pub(super) fn new(
+        network: Network,
+        store: Arc<Store>,
+        shelf: Arc<Shelf>,
+        written: mpsc::UnboundedSender<(u64, Result<(), CommitError>)>,
+    ) -> Self {
+        Self {
+            network,
+            store,
+            shelf,
+            pending: Pending::default(),
+            waiters: BTreeMap::new(),
+            figures: Figures::default(),
+            orders: Vec::new(),
+            enrolled: false,
+            written,
+            writing: VecDeque::new(),
+        }
+    }
+
+    /// How many batches are being written.
+    pub(super) fn writing(&self) -> usize {
+        self.writing.len()
+    }
+
+    /// A batch is durable: others may ask for what it holds.
+    pub(super) fn durable(&mut self, batch: u64) {
+        while self.writing.front().is_some_and(|(of, _)| *of <= batch) {
+            if let Some((_, rows)) = self.writing.pop_front() {
+                self.shelf.stored(&rows);
+            }
+        }
+    }
+
+    fn reply(&mut self, request: RequestId, result: Result<Receipt, Box<Refusal>>) {
+        if let Some(waiter) = self.waiters.remove(&request.0) {
+            // Who asked may have hung up; the document is accepted or refused all the same.
+            drop(waiter.send(result));
+        }
+    }
+}
+
+impl Shell for Hands {
+    fn store(&mut self, batch: u64, rows: Batch) {
+        let changes = storage::changes(rows.clone());
+        self.writing.push_back((batch, rows));
+        let written = self.written.clone();
+        // The loop that reads this is gone only when the agent stops.
+        self.store.commit(changes, move |result| drop(written.send((batch, result))));
+    }
+
+    fn perform(&mut self, output: Output) {
+        match output {
+            Output::Publish { topic, bytes } => {
+                if topic == Topic::Presence {
+                    self.shelf.own_notice(&bytes);
+                }
+                self.network.publish(translate(topic), bytes);
+            }
+            Output::Send { to, message } => self.network.send_log(*to.as_bytes(), codec::encode(&message)),
+            Output::Verdict { message, verdict } => self.pending.answer(&self.network, message, verdict),
+            Output::Order(order) => self.orders.push(order),
+            Output::Fetch { from } => self.network.sync_now(from.map(|key| *key.as_bytes())),
+            Output::Enrol(roster) => {
+                self.shelf.enrol(&roster);
+                self.enrolled = true;
+            }
+            Output::Reply { request, result } => self.reply(request, result),
+            Output::Tell(note) => tell(&note, &mut self.figures),
+            Output::Persist { .. } => debug_assert!(false, "writes go to Shell::store"),
+        }
+    }
+}
+
+fn translate(topic: Topic) -> muster_gossip::Topic {
+    match topic {
+        Topic::Documents => muster_gossip::Topic::Documents,
+        Topic::Decisions => muster_gossip::Topic::Decisions,
+        Topic::Events => muster_gossip::Topic::Events,
+        Topic::Presence => muster_gossip::Topic::Presence,
+    }
+}
+
+fn tell(note: &Note, figures: &mut Figures) {
+    match note {
+        Note::HostMoved { rollout, host, from, to } => {
+            tracing::info!(%host, %rollout, from = from.name(), to = to.name(), "host moved");
+        }
+        Note::RolloutMoved { rollout, from, to } => {
+            let from = from.map_or("none", muster_core::wire::RolloutState::name);
+            tracing::info!(%rollout, from, to = to.name(), "rollout moved");
+        }
+        Note::DocumentAccepted { kind, serial } => tracing::info!(?kind, serial, "document accepted"),
+        Note::DispatchRejected { rollout, reason } => {
+            figures.rejected(reason.name());
+            tracing::warn!(%rollout, reason = reason.name(), "this host refuses a dispatch");
+        }
+        Note::Leading { leads, term } => tracing::info!(leads, term, "the coordinators' election"),
+        Note::Alarm { message } => tracing::error!("{message}"),
+        Note::Warning { message } => tracing::warn!("{message}"),
+        Note::DecisionLatency { took } => figures.certified(*took),
+    }
+}

@@ -1,0 +1,165 @@
+//! What the network brings: every byte is verified here before the node hears of it.
+
+use std::collections::BTreeMap;
+
+use muster_core::coordination::log::Message;
+use muster_core::node::{CoordinatorMessage, Input, MessageRef, Origin, Verdict};
+use muster_core::verify::{self, Roster, VerifyError};
+use muster_core::wire::{NoticeBody, codec};
+use muster_gossip::{Event, HostKey, Item, Network, Topic};
+use muster_signing::PublicKey;
+
+use super::library::Shelf;
+
+/// Gossip messages that wait for the node's verdict.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    next: u64,
+    messages: BTreeMap<u64, muster_gossip::MessageRef>,
+}
+
+impl Pending {
+    fn wait(&mut self, message: muster_gossip::MessageRef) -> MessageRef {
+        self.next += 1;
+        self.messages.insert(self.next, message);
+        MessageRef(self.next)
+    }
+
+    /// Tells the network what the node said.
+    pub(super) fn answer(&mut self, network: &Network, message: MessageRef, verdict: Verdict) {
+        if let Some(message) = self.messages.remove(&message.0) {
+            network.verdict(message, translate(verdict));
+        }
+    }
+}
+
+fn translate(verdict: Verdict) -> muster_gossip::Verdict {
+    match verdict {
+        Verdict::Accept => muster_gossip::Verdict::Accept,
+        Verdict::Ignore => muster_gossip::Verdict::Ignore,
+        Verdict::Reject => muster_gossip::Verdict::Reject,
+    }
+}
+
+/// What to do about bytes that are not let in: nobody is blamed for a roster that is older or newer than ours.
+fn blame(error: &VerifyError) -> muster_gossip::Verdict {
+    match error {
+        VerifyError::UnknownHost(_) | VerifyError::UnknownKey(_) | VerifyError::UnknownFleetSerial(_) => {
+            muster_gossip::Verdict::Ignore
+        }
+        VerifyError::Version(_) => muster_gossip::Verdict::Ignore,
+        // Its key may have changed in a fleet document that is not here yet.
+        VerifyError::Envelope(_) | VerifyError::NoQuorum { .. } => muster_gossip::Verdict::Ignore,
+        VerifyError::Decision(_)
+        | VerifyError::Document(_)
+        | VerifyError::Content(_)
+        | VerifyError::OtherFleet(_) => muster_gossip::Verdict::Reject,
+    }
+}
+
+/// Turns an event of the network into facts for the node.
+pub(super) fn inputs(
+    event: Event,
+    roster: &Roster,
+    shelf: &Shelf,
+    pending: &mut Pending,
+    network: &Network,
+) -> Vec<Input> {
+    match event {
+        Event::Message { topic, reference, bytes, .. } => match gossiped(topic, &bytes, roster) {
+            Ok(read) => {
+                let message = pending.wait(reference);
+                vec![read.into_input(Some(message), shelf)]
+            }
+            Err(error) => {
+                tracing::debug!(topic = topic.name(), %error, "a gossip message is not let in");
+                network.verdict(reference, blame(&error));
+                Vec::new()
+            }
+        },
+        Event::Synced { items, .. } => {
+            let read = items.into_iter().filter_map(|item| synced(&item, roster));
+            read.map(|read| read.into_input(None, shelf)).collect()
+        }
+        Event::Log { from, bytes } => direct(from, &bytes, roster).into_iter().collect(),
+        Event::PeerUp { key, address } => {
+            tracing::debug!(address, "a peer is connected");
+            public(&key).map(Input::PeerUp).into_iter().collect()
+        }
+        Event::PeerDown { key } => public(&key).map(Input::PeerDown).into_iter().collect(),
+        Event::Listening { address } => {
+            tracing::info!(address, "listening");
+            Vec::new()
+        }
+        Event::ListenFailed { reason } => {
+            tracing::error!(reason, "cannot listen");
+            Vec::new()
+        }
+    }
+}
+
+/// Something that was let in.
+enum Read {
+    Document(muster_signing::Verified<muster_signing::SignedDocument>),
+    Envelope(muster_signing::Verified<muster_core::wire::Received<muster_core::wire::Envelope>>),
+    Notice(muster_signing::Verified<muster_core::wire::Received<muster_core::wire::Notice>>),
+    Decision(verify::Certified),
+}
+
+impl Read {
+    fn into_input(self, message: Option<MessageRef>, shelf: &Shelf) -> Input {
+        match self {
+            Self::Document(document) => {
+                Input::Document { document, origin: message.map_or(Origin::Sync, Origin::Gossip) }
+            }
+            Self::Envelope(envelope) => Input::Envelope { envelope, message },
+            Self::Notice(notice) => {
+                if let NoticeBody::Presence(_) = &notice.content.body {
+                    shelf.notice(&notice);
+                }
+                Input::Notice { notice, message }
+            }
+            Self::Decision(certified) => Input::Decision { certified, message },
+        }
+    }
+}
+
+fn gossiped(topic: Topic, bytes: &[u8], roster: &Roster) -> Result<Read, VerifyError> {
+    Ok(match topic {
+        Topic::Documents => Read::Document(verify::document(bytes)?),
+        Topic::Decisions => Read::Decision(verify::certificate(roster, bytes)?),
+        Topic::Events => Read::Envelope(verify::envelope(roster, bytes)?),
+        Topic::Presence => Read::Notice(verify::notice(roster, bytes)?),
+    })
+}
+
+fn synced(item: &Item, roster: &Roster) -> Option<Read> {
+    let read = match item {
+        // A proof of equivocation is the other document; holding the one, this node finds out by itself.
+        Item::Document(bytes) | Item::Proof(bytes) => verify::document(bytes).map(Read::Document),
+        Item::Decision(bytes) => verify::certificate(roster, bytes).map(Read::Decision),
+        Item::Envelope(bytes) => verify::envelope(roster, bytes).map(Read::Envelope),
+        Item::Notice(bytes) => verify::notice(roster, bytes).map(Read::Notice),
+    };
+    read.inspect_err(|error| tracing::debug!(%error, "an item of a sync is not let in")).ok()
+}
+
+fn direct(from: HostKey, bytes: &[u8], roster: &Roster) -> Option<Input> {
+    let from = public(&from)?;
+    let message = codec::decode::<CoordinatorMessage>("coordinator's message", bytes);
+    let input = message.map_err(VerifyError::from).and_then(|message| match message {
+        CoordinatorMessage::Log(bytes) => verify::consensus(roster, &from, &bytes)
+            .map(|message: Message| Input::Consensus { from, message: Box::new(message) }),
+        CoordinatorMessage::Endorsement(message) => {
+            verify::endorsement(roster, &from, &message).map(Input::Endorsement)
+        }
+        CoordinatorMessage::Objection(bytes) => {
+            verify::notice(roster, &bytes).map(|notice| Input::Notice { notice, message: None })
+        }
+    });
+    input.inspect_err(|error| tracing::debug!(%from, %error, "a coordinator's message is not let in")).ok()
+}
+
+fn public(key: &HostKey) -> Option<PublicKey> {
+    PublicKey::from_bytes(key).ok()
+}

@@ -1,0 +1,278 @@
+//! The daemon: one task owns the node, and everything else sends it facts.
+//!
+//! The loop below takes one fact at a time, local work before the network's, steps the node, and carries out
+//! what comes out ([`hands`]). It decides nothing. What is slow runs elsewhere and answers with a fact: writes
+//! on the store's own thread, switches and probes in tasks ([`workers`]), the swarm in its own task, requests of
+//! the control socket in theirs.
+
+mod answers;
+mod figures;
+mod hands;
+mod ingress;
+mod library;
+mod workers;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail};
+use chrono::{SubsecRound, Utc};
+use muster_core::document::Trust;
+use muster_core::drive::Drive;
+use muster_core::node::{self, Input, Node, Origin, Output, RequestId, Settings};
+use muster_core::time::{Mono, Now};
+use muster_store::{CommitError, Identity, Store};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+
+use crate::activation::Backend;
+use crate::config::{BackendKind, Config};
+use crate::control::{self, Ask, Problem, Request};
+use crate::{keys, storage};
+use hands::Hands;
+use library::Shelf;
+use workers::{Said, Workers};
+
+/// Batches that may be on their way to the disk before the network has to wait.
+const WRITING_MAX: usize = 128;
+/// How long a leader's hand-over may take when the agent stops.
+const PARTING_TIME: Duration = Duration::from_millis(500);
+/// The longest the loop sleeps: the watchdog of systemd wants to hear of it.
+const SLEEP_MAX: Duration = Duration::from_secs(5);
+
+/// Runs the agent until it is told to stop.
+pub fn run(config: Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("the asynchronous runtime cannot be set up")?;
+    runtime.block_on(async {
+        let mut daemon = Daemon::start(config).await?;
+        daemon.serve().await
+    })
+}
+
+struct Daemon {
+    node: Node,
+    drive: Drive,
+    hands: Hands,
+    workers: Workers,
+    reports: mpsc::Receiver<Said>,
+    written: mpsc::UnboundedReceiver<(u64, Result<(), CommitError>)>,
+    inbox: control::Inbox,
+    events: muster_gossip::Events,
+    clock: Instant,
+    store_path: PathBuf,
+    requests: u64,
+    _server: control::server::Server,
+}
+
+impl Daemon {
+    async fn start(config: Config) -> anyhow::Result<Self> {
+        let backend = Backend::new(&config.activation)?;
+        let key = keys::read_private(&config.identity).context("this host's key cannot be read")?;
+        let pins = vec![read_trust(&config.trust)?];
+        if pins.iter().any(|pin| pin.fleet != config.fleet) {
+            bail!("{} pins another fleet than {}", config.trust.display(), config.fleet);
+        }
+        std::fs::create_dir_all(&config.state_dir)
+            .with_context(|| format!("{} cannot be made", config.state_dir.display()))?;
+        let store_path = config.state_dir.join(storage::STORE_FILE);
+        let identity = Identity { fleet: config.fleet.to_string(), host: config.host.to_string() };
+        let store = Arc::new(Store::open(&store_path, identity)?);
+        store.commit_wait(vec![storage::pins_row(&pins)]).context("the store takes no writes")?;
+        let shelf = Arc::new(Shelf::open(Arc::clone(&store))?);
+
+        let boot_id = boot_id();
+        let (workers, reports) = Workers::new(backend, config.health_checks.clone(), boot_id.clone());
+        let seed = u64::from_le_bytes(keys::random::<8>().context("the system gives no randomness")?);
+        let settings = Settings {
+            fleet: config.fleet.clone(),
+            host: config.host.clone(),
+            heartbeat: config.heartbeat,
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            boot_id,
+            backend: match config.activation.backend {
+                BackendKind::Nixos => node::BackendKind::Nixos,
+                BackendKind::Directory => node::BackendKind::Directory,
+            },
+            seed,
+        };
+        let clock = Instant::now();
+        let started = {
+            let snapshot = store.read()?;
+            Node::start(settings, key.clone(), pins, &storage::SnapshotRows(&snapshot), now(clock))
+        };
+        let (node, outputs) =
+            started.with_context(|| format!("{} is not what was written", store_path.display()))?;
+
+        let mut network = muster_gossip::Config::new(config.fleet.as_str(), *key.seed());
+        network.listen = config.listen.clone();
+        network.bootstrap = config.bootstrap.clone();
+        network.publish = config.gossip.publish;
+        let (network, events) = muster_gossip::start(network, Arc::clone(&shelf) as _)?;
+        let (door, inbox) = control::door();
+        let server = control::server::Server::start(&config.socket, door)?;
+        let (sender, written) = mpsc::unbounded_channel();
+        let hands = Hands::new(network, store, shelf, sender);
+        let mut daemon = Self {
+            node,
+            drive: Drive::new(),
+            hands,
+            workers,
+            reports,
+            written,
+            inbox,
+            events,
+            clock,
+            store_path,
+            requests: 0,
+            _server: server,
+        };
+        daemon.carry_out(outputs);
+        tracing::info!(host = %config.host, fleet = %config.fleet, "the agent runs");
+        Ok(daemon)
+    }
+
+    async fn serve(&mut self) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        // Without a service manager there is nobody to tell.
+        drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
+        loop {
+            let sleep = self.sleep();
+            let room = self.hands.writing() < WRITING_MAX;
+            tokio::select! {
+                biased;
+                _ = terminate.recv() => return self.stop().await,
+                _ = interrupt.recv() => return self.stop().await,
+                Some((batch, result)) = self.written.recv() => self.stored(batch, result)?,
+                Some(said) = self.reports.recv() => self.said(said),
+                report = self.workers.probe_ran() => self.step(Input::Host(report)),
+                Some(request) = self.inbox.requests.recv() => self.request(request),
+                Some(event) = self.events.recv(), if room => self.event(event),
+                () = tokio::time::sleep(sleep) => self.step(Input::Tick),
+            }
+            drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog]));
+        }
+    }
+
+    /// Hands over, lets what was written become durable, and closes.
+    async fn stop(&mut self) -> anyhow::Result<()> {
+        drop(sd_notify::notify(&[sd_notify::NotifyState::Stopping]));
+        tracing::info!("the agent stops");
+        self.step(Input::Stopping);
+        let parting = tokio::time::sleep(PARTING_TIME);
+        tokio::pin!(parting);
+        while self.node.leads() || self.hands.writing() > 0 {
+            tokio::select! {
+                biased;
+                Some((batch, result)) = self.written.recv() => self.stored(batch, result)?,
+                Some(event) = self.events.recv() => self.event(event),
+                () = &mut parting => break,
+            }
+        }
+        self.hands.network.shutdown();
+        self.hands.store.close();
+        Ok(())
+    }
+
+    fn sleep(&self) -> Duration {
+        let now = now(self.clock).mono;
+        self.node.wakes_at().map_or(SLEEP_MAX, |at| at.since(now)).min(SLEEP_MAX)
+    }
+
+    fn step(&mut self, input: Input) {
+        let outputs = self.node.step(now(self.clock), input);
+        self.carry_out(outputs);
+    }
+
+    fn carry_out(&mut self, outputs: Vec<Output>) {
+        self.drive.carry_out(outputs, &mut self.hands);
+        self.after_orders();
+    }
+
+    /// What the node's orders left for the loop itself.
+    fn after_orders(&mut self) {
+        for order in std::mem::take(&mut self.hands.orders) {
+            self.workers.obey(order);
+        }
+        if std::mem::take(&mut self.hands.enrolled) {
+            self.hands.network.set_roster(answers::roster(&self.node));
+        }
+        let position = self.node.ledger().position();
+        self.inbox.position.send_if_modified(|known| std::mem::replace(known, position) != position);
+    }
+
+    /// A write has ended. One that failed ends the agent: the store knows what is durable, and the next start asks it.
+    fn stored(&mut self, batch: u64, result: Result<(), CommitError>) -> anyhow::Result<()> {
+        result.with_context(|| format!("{} takes no more writes", self.store_path.display()))?;
+        self.hands.durable(batch);
+        self.drive.stored(batch, &mut self.hands);
+        self.after_orders();
+        self.step(Input::Stored { batch });
+        Ok(())
+    }
+
+    fn said(&mut self, said: Said) {
+        match said {
+            Said::Report(report) => self.step(Input::Host(report)),
+            Said::Probes(generation, specs) => self.workers.run_probes(generation, &specs),
+        }
+    }
+
+    fn event(&mut self, event: muster_gossip::Event) {
+        let roster = self.node.ledger().roster().clone();
+        let Hands { shelf, pending, network, .. } = &mut self.hands;
+        for input in ingress::inputs(event, &roster, shelf, pending, network) {
+            self.step(input);
+        }
+    }
+
+    fn request(&mut self, request: Request) {
+        let Request { ask, peer, reply } = request;
+        match ask {
+            Ask::Query(query) => {
+                let asked = answers::Asked {
+                    node: &self.node,
+                    hands: &self.hands,
+                    store_path: &self.store_path,
+                    now: now(self.clock),
+                };
+                // Who asked may have hung up.
+                drop(reply.send(answers::answer(&asked, query)));
+            }
+            Ask::Publish(parts) => {
+                tracing::info!(?peer, bytes = parts.bytes.len(), "a document is published");
+                self.requests += 1;
+                let request = self.requests;
+                let (waiter, answer) = tokio::sync::oneshot::channel();
+                self.hands.waiters.insert(request, waiter);
+                tokio::spawn(async move {
+                    let stopping = || Problem::new(control::Code::Unavailable, "the agent is stopping");
+                    let result = answer.await.map_err(|_| stopping()).and_then(answers::receipt);
+                    drop(reply.send(result));
+                });
+                let document = muster_core::verify::document_parts(parts);
+                let origin = Origin::Operator(RequestId(request));
+                self.step(Input::Document { document, origin });
+            }
+        }
+    }
+}
+
+fn now(clock: Instant) -> Now {
+    let mono = u64::try_from(clock.elapsed().as_micros()).unwrap_or(u64::MAX);
+    Now { utc: Utc::now().trunc_subsecs(3), mono: Mono(mono) }
+}
+
+fn read_trust(path: &Path) -> anyhow::Result<Trust> {
+    let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    Trust::parse(&bytes).with_context(|| format!("{} is not a trust file", path.display()))
+}
+
+/// The machine's boot id; without one every restart counts as in another boot, which only makes a host soak again.
+fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}

@@ -1,0 +1,191 @@
+//! This host's workers: switches, rollbacks and probes, each a task that answers with a report.
+
+use std::path::Path;
+use std::time::Duration;
+
+use muster_core::host::{Boot, Found, Job as JobTrace, ProbeRun};
+use muster_core::node::{HostOrder, HostReport, Job};
+use tokio::sync::mpsc;
+
+use crate::activation::{self, Backend, Outcome, Task, Trace};
+use crate::probe::health_checks::HealthChecks;
+use crate::probe::{ProbeSpec, Runners};
+
+/// Reports that wait for the loop; workers wait when it is full.
+const REPORTS_MAX: usize = 256;
+/// The exit code of a switch whose release cannot be judged: its health checks cannot be read.
+const NO_HEALTH: i32 = -1;
+
+/// What a worker has to say.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// For the node.
+    Report(HostReport),
+    /// The probes of a release are known: start them under this number.
+    Probes(u64, Vec<ProbeSpec>),
+}
+
+/// The workers of one host.
+#[derive(Debug)]
+pub(super) struct Workers {
+    backend: Backend,
+    default_checks: std::path::PathBuf,
+    boot_id: String,
+    said: mpsc::Sender<Said>,
+    runners: Runners,
+    runs: mpsc::Receiver<crate::probe::ProbeRun>,
+    /// The number that the node gave to the runners' own start.
+    generation: u64,
+}
+
+impl Workers {
+    pub(super) fn new(
+        backend: Backend,
+        default_checks: std::path::PathBuf,
+        boot_id: String,
+    ) -> (Self, mpsc::Receiver<Said>) {
+        let (said, reports) = mpsc::channel(REPORTS_MAX);
+        let (sender, runs) = mpsc::channel(REPORTS_MAX);
+        let runners = Runners::new(sender);
+        (Self { backend, default_checks, boot_id, said, runners, runs, generation: 0 }, reports)
+    }
+
+    /// The next result of a probe.
+    pub(super) async fn probe_ran(&mut self) -> HostReport {
+        loop {
+            let Some(run) = self.runs.recv().await else { std::future::pending().await };
+            if run.generation == self.runners.generation() {
+                let run = ProbeRun {
+                    probe_name: run.probe,
+                    mode: run.mode,
+                    status: run.status,
+                    failure_reason: run.failure_reason,
+                    sub_results: None,
+                };
+                return HostReport::ProbeRan { generation: self.generation, run };
+            }
+        }
+    }
+
+    /// Starts the probes that a release declares.
+    pub(super) fn run_probes(&mut self, generation: u64, specs: &[ProbeSpec]) {
+        if generation == self.generation {
+            self.runners.start(specs);
+        }
+    }
+
+    /// Carries out an order; its answer comes later.
+    pub(super) fn obey(&mut self, order: HostOrder) {
+        let backend = self.backend.clone();
+        let checks = self.default_checks.clone();
+        match order {
+            HostOrder::Switch(job) => {
+                self.spawn(async move { vec![switched(&backend, &checks, job).await] });
+            }
+            HostOrder::RollBack(job) => self.spawn(async move { vec![rolled_back(&backend, job).await] }),
+            HostOrder::Await { job, rollback } => self.spawn(async move {
+                let outcome = backend.wait(&translate(&job, rollback)).await;
+                vec![report(&backend, &checks, job, rollback, outcome)]
+            }),
+            HostOrder::Inspect { job, rollback, boot_id } => {
+                let same_boot = boot_id.is_none_or(|boot_id| boot_id == self.boot_id);
+                self.spawn(async move { vec![inspected(&backend, &job, rollback, same_boot)] });
+            }
+            HostOrder::StartProbes { generation } => {
+                self.runners.stop();
+                self.generation = generation;
+                self.spawn(async move { declared(&backend, &checks, generation) });
+            }
+            HostOrder::StopProbes => self.runners.stop(),
+            HostOrder::Observe => {
+                self.spawn(async move { vec![Said::Report(HostReport::Running(backend.current()))] });
+            }
+        }
+    }
+
+    fn spawn(&self, work: impl Future<Output = Vec<Said>> + Send + 'static) {
+        let said = self.said.clone();
+        tokio::spawn(async move {
+            for word in work.await {
+                // The loop is gone only when the agent stops; the next start asks what became of the job.
+                if said.send(word).await.is_err() {
+                    return;
+                }
+            }
+        });
+    }
+}
+
+fn translate(job: &Job, rollback: bool) -> activation::Job {
+    activation::Job {
+        rollout: job.rollout.clone(),
+        task: if rollback { Task::RollBack } else { Task::Switch },
+        target: job.target.clone(),
+        previous: job.previous.clone(),
+        log_index: job.log_index,
+    }
+}
+
+async fn switched(backend: &Backend, checks: &Path, job: Job) -> Said {
+    if let Err(reason) = backend.accepts(&job.target) {
+        let outcome = Outcome { exit_code: NO_HEALTH, stderr_tail: reason, observed: backend.current() };
+        return report(backend, checks, job, false, outcome);
+    }
+    let outcome = backend.switch(translate(&job, false), job.timeout).await;
+    report(backend, checks, job, false, outcome)
+}
+
+async fn rolled_back(backend: &Backend, job: Job) -> Said {
+    let outcome = backend.switch(translate(&job, true), job.timeout.max(Duration::from_secs(1))).await;
+    let Outcome { exit_code, observed, .. } = outcome;
+    Said::Report(HostReport::RollbackEnded { rollout: job.rollout, exit_code, observed })
+}
+
+/// A release whose health cannot be known has not been switched to.
+fn report(backend: &Backend, checks: &Path, job: Job, rollback: bool, outcome: Outcome) -> Said {
+    let Outcome { mut exit_code, mut stderr_tail, observed } = outcome;
+    if rollback {
+        return Said::Report(HostReport::RollbackEnded { rollout: job.rollout, exit_code, observed });
+    }
+    if exit_code == 0
+        && let Err(error) = health_checks(backend, checks)
+    {
+        exit_code = NO_HEALTH;
+        stderr_tail = error;
+    }
+    Said::Report(HostReport::SwitchEnded { rollout: job.rollout, exit_code, stderr_tail, observed })
+}
+
+fn inspected(backend: &Backend, job: &Job, rollback: bool, same_boot: bool) -> Said {
+    let trace = backend.trace(&translate(job, rollback));
+    let found = Found {
+        boot: if same_boot { Boot::Same } else { Boot::Other },
+        job: match trace {
+            Trace::None => JobTrace::None,
+            Trace::Running => JobTrace::Running,
+            Trace::Ended(outcome) => {
+                JobTrace::Ended { exit_code: outcome.exit_code, stderr_tail: outcome.stderr_tail }
+            }
+        },
+        observed: backend.current(),
+    };
+    Said::Report(HostReport::Inspected { rollout: job.rollout.clone(), found })
+}
+
+fn declared(backend: &Backend, checks: &Path, generation: u64) -> Vec<Said> {
+    match health_checks(backend, checks) {
+        Ok(specs) => {
+            let probes = specs.iter().map(ProbeSpec::declared).collect();
+            let declared = HostReport::ProbesDeclared { generation, probes: Ok(probes) };
+            vec![Said::Report(declared), Said::Probes(generation, specs)]
+        }
+        Err(error) => vec![Said::Report(HostReport::ProbesDeclared { generation, probes: Err(error) })],
+    }
+}
+
+/// The checks of the release that runs, else those of the host's own configuration.
+fn health_checks(backend: &Backend, default: &Path) -> Result<Vec<ProbeSpec>, String> {
+    let of_release = backend.current().and_then(|closure| backend.health_checks(&closure));
+    let path = of_release.filter(|path| path.exists()).unwrap_or_else(|| default.to_owned());
+    HealthChecks::load(&path).map_err(|error| error.to_string())
+}

@@ -1,0 +1,190 @@
+//! The store as the core sees it: the same tables and rows, and what `muster store` does with a stopped agent's.
+
+use std::path::{Path, PathBuf};
+
+use muster_core::document::{Documents, Trust};
+use muster_core::id::{FleetName, HostId};
+use muster_core::ledger::{self, Batch, Ledger, RebuildError, Rows, Table, Views};
+use muster_core::wire::codec;
+use muster_store::{Change, Snapshot, Store, StoreError};
+
+/// The store's file in the state directory.
+pub const STORE_FILE: &str = "muster.redb";
+/// The row of `meta` that keeps what the agent pinned, so that its store can be verified without its configuration.
+const PINS: &[u8] = b"pins";
+
+/// Why a stopped agent's store cannot be looked at, or is not what it should be.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The store itself.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A record is not what was written.
+    #[error(transparent)]
+    Rebuild(#[from] RebuildError),
+    /// The store lacks what says whose it is.
+    #[error("{path}: the store does not say whose it is: {detail}")]
+    NoOwner {
+        /// The store.
+        path: PathBuf,
+        /// What is missing.
+        detail: String,
+    },
+    /// A view is not what the log derives.
+    #[error("{table} {key}: the view is not what the log derives; `muster store rebuild` mends it")]
+    View {
+        /// The view's table.
+        table: &'static str,
+        /// The row's key.
+        key: String,
+    },
+}
+
+/// The store's table of a core's.
+pub fn table(table: Table) -> muster_store::Table {
+    match table {
+        Table::Meta => muster_store::Table::Meta,
+        Table::Documents => muster_store::Table::Documents,
+        Table::Feeds => muster_store::Table::Feeds,
+        Table::FeedHeads => muster_store::Table::FeedHeads,
+        Table::Log => muster_store::Table::Log,
+        Table::HardState => muster_store::Table::HardState,
+        Table::Snapshot => muster_store::Table::Snapshot,
+        Table::Decisions => muster_store::Table::Decisions,
+        Table::Endorsed => muster_store::Table::Endorsed,
+        Table::Proofs => muster_store::Table::Proofs,
+        Table::Arrivals => muster_store::Table::Arrivals,
+        Table::Outbox => muster_store::Table::Outbox,
+        Table::Marks => muster_store::Table::Marks,
+        Table::HostRecords => muster_store::Table::HostRecords,
+        Table::Rollouts => muster_store::Table::Rollouts,
+        Table::Quarantines => muster_store::Table::Quarantines,
+        Table::ProbeFailures => muster_store::Table::ProbeFailures,
+    }
+}
+
+/// The store's changes of a core's batch.
+pub fn changes(batch: Batch) -> Vec<Change> {
+    let changes = batch.0.into_iter();
+    changes.map(|change| Change { table: table(change.table), key: change.key, value: change.value }).collect()
+}
+
+/// A snapshot as the core reads it.
+#[derive(Debug)]
+pub struct SnapshotRows<'a>(pub &'a Snapshot);
+
+impl Rows for SnapshotRows<'_> {
+    fn get(&self, of: Table, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        self.0.get(table(of), key).map_err(|error| error.to_string())
+    }
+
+    fn table(&self, of: Table) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), String>> {
+        let rows = self.0.range(table(of), ..).map_err(|error| error.to_string());
+        let (rows, error) = match rows {
+            Ok(rows) => (Some(rows), None),
+            Err(error) => (None, Some(Err(error))),
+        };
+        rows.into_iter().flatten().map(|row| row.map_err(|error| error.to_string())).chain(error)
+    }
+}
+
+/// The rows that keep what the agent pinned.
+pub fn pins_row(pins: &[Trust]) -> Change {
+    let texts: Vec<String> = pins.iter().map(Trust::to_json).collect();
+    Change::put(muster_store::Table::Meta, PINS, codec::encode(&texts))
+}
+
+/// What a verified store holds.
+#[derive(Debug)]
+pub struct Verified {
+    /// Things that the node learnt, every signature checked.
+    pub arrivals: u64,
+    /// Rows of views, each equal to what the log derives.
+    pub views: usize,
+}
+
+/// Rebuilds every view of a stopped agent's store from its log and compares.
+pub fn verify(path: &Path) -> Result<Verified, StorageError> {
+    let store = Store::open_offline(path)?;
+    let snapshot = store.read()?;
+    let (ledger, views) = replay(path, &snapshot)?;
+    compare(&snapshot, &views)?;
+    Ok(Verified { arrivals: ledger.position(), views: views.len() })
+}
+
+/// Replaces every view of a stopped agent's store by what its log derives; how many rows there are now.
+pub fn rebuild(path: &Path) -> Result<usize, StorageError> {
+    let store = Store::open_offline(path)?;
+    let (_, views) = replay(path, &store.read()?)?;
+    let count = views.len();
+    store.replace_derived(views.into_iter().map(|((of, key), value)| Change::put(table(of), key, value)))?;
+    store.close();
+    Ok(count)
+}
+
+/// Writes the canonical records of a stopped agent's store: one CBOR item `[table, key, value]` each.
+pub fn export(path: &Path, out: &mut impl std::io::Write) -> Result<u64, StorageError> {
+    let store = Store::open_offline(path)?;
+    let snapshot = store.read()?;
+    let mut count = 0;
+    for of in [Table::Documents, Table::Decisions, Table::Feeds] {
+        for row in snapshot.range(table(of), ..)? {
+            let (key, value) = row?;
+            let record = (of, ByteString(key), ByteString(value));
+            out.write_all(&codec::encode(&record)).map_err(|source| StoreError::Io { path: path.into(), doing: "export", source })?;
+            count += 1;
+        }
+    }
+    Ok(count)
+}
+
+/// How large the tables of a stopped agent's store are.
+pub fn stats(path: &Path) -> Result<muster_store::Stats, StorageError> {
+    Ok(Store::open_offline(path)?.stats()?)
+}
+
+#[derive(serde::Serialize)]
+struct ByteString(#[serde(serialize_with = "as_bytes")] Vec<u8>);
+
+fn as_bytes<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bytes(bytes)
+}
+
+fn replay(path: &Path, snapshot: &Snapshot) -> Result<(Ledger, Views), StorageError> {
+    let text = |name: &str| -> Result<String, StorageError> {
+        let value = snapshot.get(muster_store::Table::Meta, name.as_bytes())?;
+        value
+            .and_then(|value| String::from_utf8(value).ok())
+            .ok_or_else(|| StorageError::NoOwner { path: path.into(), detail: format!("meta has no {name}") })
+    };
+    let no_owner = |detail: String| StorageError::NoOwner { path: path.into(), detail };
+    let fleet: FleetName = text("fleet")?.parse().map_err(|error| no_owner(format!("{error}")))?;
+    let host: HostId = text("host")?.parse().map_err(|error| no_owner(format!("{error}")))?;
+    let pins = snapshot.get(muster_store::Table::Meta, PINS)?;
+    let pins = pins.ok_or_else(|| no_owner("meta has no pins".to_owned()))?;
+    let texts: Vec<String> = codec::decode("pins", &pins).map_err(|error| no_owner(error.to_string()))?;
+    let pins = texts.iter().map(|text| Trust::parse(text.as_bytes())).collect::<Result<Vec<_>, _>>();
+    let documents = pins.and_then(Documents::new).map_err(|error| no_owner(error.to_string()))?;
+    Ok(ledger::rebuild(Ledger::new(fleet, host, documents), &SnapshotRows(snapshot))?)
+}
+
+fn compare(snapshot: &Snapshot, views: &Views) -> Result<(), StorageError> {
+    let wrong = |of: Table, key: &[u8]| StorageError::View {
+        table: table(of).name(),
+        key: key.iter().map(|byte| if byte.is_ascii_graphic() { char::from(*byte) } else { '/' }).collect(),
+    };
+    for of in Table::DERIVED {
+        for row in snapshot.range(table(of), ..)? {
+            let (key, value) = row?;
+            if views.get(&(of, key.clone())) != Some(&value) {
+                return Err(wrong(of, &key));
+            }
+        }
+    }
+    for ((of, key), value) in views {
+        if snapshot.get(table(*of), key)?.as_ref() != Some(value) {
+            return Err(wrong(*of, key));
+        }
+    }
+    Ok(())
+}
