@@ -259,8 +259,9 @@ impl Fleet {
 
     /// Signs the fleet document, publishes it at the first host, and waits until all hold it and have a coordinator.
     pub fn found(&self) {
-        for operator in &self.operators {
-            self.sign(&["fleet"], &self.document_file(), operator).ok();
+        for (index, operator) in self.operators.iter().enumerate() {
+            let add: &[&str] = if index == 0 { &[] } else { &["--add"] };
+            self.sign(&[&["fleet"], add].concat(), &self.document_file(), operator).ok();
         }
         self.agents[0].muster(["publish"]).arg(self.document_file()).run().ok();
         self.wait_for_all("holds the fleet document and knows a coordinator", |agent| {
@@ -303,7 +304,11 @@ impl Fleet {
             .run()
             .ok();
         for operator in &self.operators[1..] {
-            self.sign(&["channel-ref", "--add"], &out, operator).ok();
+            Muster::new(["sign", "channel-ref", "--add", "--channel", CHANNEL, "--fleet"])
+                .arg(self.document_file())
+                .args(["--key".as_ref(), operator.file.as_os_str(), "--out".as_ref(), out.as_os_str()])
+                .run()
+                .ok();
         }
         out
     }
