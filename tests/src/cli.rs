@@ -13,7 +13,7 @@ use crate::muster_binary;
 use crate::wait::poll;
 
 /// The longest that any command may take.
-const PATIENCE: Duration = Duration::from_secs(90);
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// A command line that is being put together.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Muster {
     ///
     /// # Panics
     ///
-    /// If it does not end within a minute and a half.
+    /// If it does not end within three minutes.
     pub fn run(self) -> Ran {
         run(self.0)
     }
@@ -85,7 +85,7 @@ impl Muster {
 ///
 /// # Panics
 ///
-/// If it cannot be started or does not end within a minute and a half.
+/// If it cannot be started or does not end within three minutes.
 pub(crate) fn run(mut command: Command) -> Ran {
     let line = format!("{command:?}");
     let (mut out, mut err) = (scratch(), scratch());

@@ -23,6 +23,7 @@ pub use cli::{Muster, Ran};
 pub use control::{Answer, request};
 pub use fleet::{Builder, Fleet};
 pub use keys::{Operator, fresh_key, write_key};
+pub use permit::Permit;
 pub use release::{Activation, Health, Release, Run};
 pub use wait::{poll, wait_for};
 

@@ -10,11 +10,11 @@ static FREED: Condvar = Condvar::new();
 
 /// The right to run some agents; given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Permit(usize);
+pub struct Permit(usize);
 
 impl Permit {
     /// Waits until there is room for so many agents. More than the machine carries have it for themselves.
-    pub(crate) fn acquire(agents: usize) -> Self {
+    pub fn acquire(agents: usize) -> Self {
         let capacity = AGENTS_PER_CPU * std::thread::available_parallelism().map_or(1, usize::from);
         let running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
         let full = |running: &mut usize| *running > 0 && *running + agents > capacity;
