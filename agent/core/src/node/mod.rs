@@ -7,6 +7,7 @@
 mod beacon;
 mod coordinator;
 mod door;
+mod inspect;
 mod own;
 mod random;
 mod restore;
@@ -21,6 +22,7 @@ pub use door::{
     BackendKind, CoordinatorMessage, HostOrder, HostReport, Input, Job, MessageRef, Note, Origin, Output,
     Receipt, RequestId, Settings, Topic, Verdict,
 };
+pub use inspect::{Census, Quorum, WaitingDecision};
 pub use restore::StartError;
 
 use crate::document::{Acceptance, ChannelRefDocument, Refusal};
@@ -90,21 +92,6 @@ impl Node {
         }
         self.follow_up(&mut turn);
         self.finish(turn)
-    }
-
-    /// What the node knows for good.
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
-    }
-
-    /// Whether this node leads the coordinators' log.
-    pub fn leads(&self) -> bool {
-        self.coordinator.as_ref().is_some_and(Coordinator::leads)
-    }
-
-    /// The newest heartbeat of every host, its own among them, for others who ask.
-    pub fn notices(&self) -> impl Iterator<Item = &[u8]> {
-        self.own_presence.iter().chain(self.notices_held.values()).map(Vec::as_slice)
     }
 
     /// When the next [`Input::Tick`] is wanted.
