@@ -8,6 +8,7 @@ pub mod activation;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod demo;
 pub mod keys;
 pub mod probe;
 pub mod process;

@@ -1,5 +1,6 @@
 //! The command line: what people type, and the only part that prints.
 
+pub mod demo;
 pub mod document_files;
 pub mod documents;
 pub mod failure;
@@ -27,6 +28,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::DemoCommand),
     Keygen(keygen::Keygen),
     Id(id::Id),
     Fleet(fleet::FleetCommand),
@@ -55,6 +57,7 @@ pub fn run() -> ExitCode {
 impl Command {
     fn run(self) -> Result<Exit, Failure> {
         match self {
+            Self::Demo(command) => command.run(),
             Self::Keygen(command) => command.run(),
             Self::Id(command) => command.run(),
             Self::Fleet(command) => command.run(),
