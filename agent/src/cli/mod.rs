@@ -1,5 +1,6 @@
 //! The command line: what people type, and the only part that prints.
 
+pub mod agent;
 pub mod demo;
 pub mod document_files;
 pub mod documents;
@@ -29,6 +30,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Demo(demo::DemoCommand),
+    Agent(agent::Agent),
     Keygen(keygen::Keygen),
     Id(id::Id),
     Fleet(fleet::FleetCommand),
@@ -58,6 +60,7 @@ impl Command {
     fn run(self) -> Result<Exit, Failure> {
         match self {
             Self::Demo(command) => command.run(),
+            Self::Agent(command) => command.run(),
             Self::Keygen(command) => command.run(),
             Self::Id(command) => command.run(),
             Self::Fleet(command) => command.run(),

@@ -88,7 +88,7 @@ impl Agents {
         command.arg("agent").arg("--config").arg(host.config());
         command.stdin(Stdio::null()).stdout(out).stderr(err).current_dir(&host.dir).env("NO_COLOR", "1");
         for (name, _) in std::env::vars_os() {
-            let own = name.to_string_lossy().starts_with("MUSTER_");
+            let own = name.to_string_lossy().starts_with("MUSTER_") && name != "MUSTER_LOG";
             if own || FOREIGN.iter().any(|foreign| name == *foreign) {
                 command.env_remove(name);
             }

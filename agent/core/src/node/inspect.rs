@@ -6,7 +6,7 @@ use muster_signing::{Digest, PublicKey};
 
 use super::coordinator::{Coordinator, describe};
 use super::{Node, Settings};
-use crate::id::{ChannelId, HostId};
+use crate::id::{ChannelId, Closure, HostId};
 use crate::ledger::Ledger;
 use crate::presence::{Presences, Reach};
 use crate::time::{Mono, Now};
@@ -75,6 +75,11 @@ impl Node {
     /// This host's key.
     pub fn key(&self) -> PublicKey {
         self.signer.public()
+    }
+
+    /// What this host runs, if its backend has said.
+    pub fn running(&self) -> Option<&Closure> {
+        self.own.running.as_ref()?.as_ref()
     }
 
     /// This host's incarnation.
