@@ -2,6 +2,7 @@
 
 pub mod agent;
 mod asking;
+pub mod demo;
 pub mod document_files;
 pub mod documents;
 mod events;
@@ -39,6 +40,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::DemoCommand),
     Agent(agent::Agent),
     Status(status::Status),
     Rollout(rollout::RolloutCommand),
@@ -76,6 +78,7 @@ pub fn run() -> ExitCode {
 impl Command {
     fn run(self) -> Result<Exit, Failure> {
         match self {
+            Self::Demo(command) => command.run(),
             Self::Agent(command) => command.run(),
             Self::Status(command) => command.run(),
             Self::Rollout(command) => command.run(),
