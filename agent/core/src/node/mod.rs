@@ -63,6 +63,8 @@ pub struct Node {
     presence_wanted: bool,
     own_presence: Option<Vec<u8>>,
     jitter: f64,
+    /// When the next host may come to count as offline, which changes what the gates say.
+    reach_change: Option<Mono>,
     coordinator: Option<Coordinator>,
     stored_log: Option<restore::StoredLog>,
     notices_held: BTreeMap<HostId, Vec<u8>>,
@@ -97,11 +99,18 @@ impl Node {
     /// When the next [`Input::Tick`] is wanted.
     pub fn wakes_at(&self) -> Option<Mono> {
         let coordinator = self.coordinator.as_ref().and_then(Coordinator::wakes_at);
-        [coordinator, self.own_wakes_at(), self.beacon_wakes_at()].into_iter().flatten().min()
+        [coordinator, self.own_wakes_at(), self.beacon_wakes_at(), self.reach_change]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// What follows from whatever came in: dispatches to answer, decisions to judge, plans to make.
     fn follow_up(&mut self, turn: &mut Turn) {
+        if self.reach_change.is_some_and(|at| at <= turn.now.mono) {
+            self.reach_change = None;
+            turn.changed = true;
+        }
         self.consider_dispatches(turn);
         self.tick_own(turn);
         if turn.changed {
@@ -112,6 +121,9 @@ impl Node {
         }
         self.tick_coordinator(turn);
         self.tick_beacon(turn);
+        if self.coordinator.is_some() && self.reach_change.is_none() {
+            self.reach_change = self.presences.next_change(turn.now.mono);
+        }
     }
 
     fn document(&mut self, turn: &mut Turn, document: &Verified<SignedDocument>, origin: Origin) {
@@ -168,7 +180,8 @@ impl Node {
             self.follow_fleet(turn);
         }
         let wire = document.to_wire();
-        if wire.len() <= GOSSIPED_DOCUMENT_BYTES_MAX {
+        // Gossip passes on by itself what it brought.
+        if published && wire.len() <= GOSSIPED_DOCUMENT_BYTES_MAX {
             turn.outputs.push(Output::Publish { topic: Topic::Documents, bytes: wire });
         }
         turn.changed = true;
