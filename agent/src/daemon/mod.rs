@@ -208,8 +208,11 @@ impl Daemon {
         if std::mem::take(&mut self.hands.enrolled) {
             self.hands.network.set_roster(answers::roster(&self.node));
         }
-        let position = self.node.ledger().position();
-        self.inbox.position.send_if_modified(|known| std::mem::replace(known, position) != position);
+        // Whoever follows the events reads them from the store: what is on its way there is not announced yet.
+        if self.hands.writing() == 0 {
+            let newest = self.node.ledger().position().saturating_sub(1);
+            self.inbox.position.send_if_modified(|known| std::mem::replace(known, newest) != newest);
+        }
     }
 
     /// A write has ended. One that failed ends the agent: the store knows what is durable, and the next start asks it.
