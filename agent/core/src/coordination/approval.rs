@@ -38,7 +38,7 @@ pub fn judge(view: &View<'_>, derived: &Derived, now: DateTime<Utc>) -> Judgemen
         (DecisionBody::Dispatch { .. }, _) => judge_dispatch(view, derived, now),
         (DecisionBody::Quarantine { .. }, _) => judge_quarantine(view, &derived.decision.body),
         (DecisionBody::RolloutTransition { .. }, Because::Event(event)) => judge_transition(view, event, now),
-        (DecisionBody::Withdrawn { decision }, _) => judge_withdrawal(view, *decision),
+        (DecisionBody::Withdrawn { decision }, _) => judge_withdrawal(view, *decision, now),
         (DecisionBody::RolloutTransition { .. }, Because::Withdrawn(_)) => {
             Judgement::Object("no withdrawal moves a rollout".to_owned())
         }
@@ -61,7 +61,7 @@ fn judge_dispatch(view: &View<'_>, derived: &Derived, now: DateTime<Utc>) -> Jud
     }
     let log_index = derived.decision.log_index;
     let older = view.ledger.slots().of(host).find(|slot| {
-        slot.rollout == *rollout_id && slot.decision.log_index != log_index && !view.is_free(host, slot)
+        slot.rollout == *rollout_id && slot.decision.log_index != log_index && !view.is_free(host, slot, now)
     });
     if let Some(slot) = older {
         return Judgement::Wait(format!(
@@ -153,11 +153,11 @@ fn by_command(view: &View<'_>, does: &str, is_it: impl Fn(&Verb) -> bool) -> Jud
     }
 }
 
-fn judge_withdrawal(view: &View<'_>, decision: DecisionId) -> Judgement {
+fn judge_withdrawal(view: &View<'_>, decision: DecisionId, now: DateTime<Utc>) -> Judgement {
     let slots = view.ledger.slots();
     let held = slots.hosts().flat_map(|host| slots.of(host).map(move |slot| (host, slot)));
     match held.into_iter().find(|(_, slot)| slot.decision == decision) {
-        Some((host, slot)) if !view.is_free(host, slot) => {
+        Some((host, slot)) if !view.is_free(host, slot, now) => {
             Judgement::Wait(format!("{host} may still act on the dispatch"))
         }
         Some(_) | None => Judgement::Endorse,

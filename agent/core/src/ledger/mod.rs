@@ -286,8 +286,15 @@ impl Ledger {
     /// Certified dispatches to this host that it has not answered yet.
     pub fn owed_dispatches(&self) -> impl Iterator<Item = (DecisionId, &DecisionBody)> {
         let feed = self.feeds.get(&self.me);
-        let answered = move |id: &DecisionId| feed.is_some_and(|feed| feed.answer(id.log_index).is_some());
-        self.mine.iter().filter(move |(id, _)| !answered(id)).map(|(id, body)| (*id, body))
+        let answered = move |id: &DecisionId, body: &DecisionBody| match body {
+            DecisionBody::Dispatch { rollout_id, .. } => {
+                feed.is_some_and(|feed| feed.answer(id.log_index, rollout_id).is_some())
+            }
+            DecisionBody::Quarantine { .. }
+            | DecisionBody::RolloutTransition { .. }
+            | DecisionBody::Withdrawn { .. } => true,
+        };
+        self.mine.iter().filter(move |(id, body)| !answered(id, body)).map(|(id, body)| (*id, body))
     }
 
     /// The epoch of the log: which history it is.
@@ -323,6 +330,13 @@ impl Ledger {
     pub fn commands(&self) -> impl Iterator<Item = &Arc<Held<Command>>> {
         self.documents
             .commands()
+            .filter(|command| !self.follows_log || self.adopted.commands.contains(&command.hash))
+    }
+
+    /// The commands that count here and now: not expired, and signed by enough of the newest operators.
+    pub fn commands_in_force(&self, now: DateTime<Utc>) -> impl Iterator<Item = &Arc<Held<Command>>> {
+        self.documents
+            .commands_in_force(now)
             .filter(|command| !self.follows_log || self.adopted.commands.contains(&command.hash))
     }
 
