@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use muster_signing::{Counted, Digest, Verified};
+use muster_signing::{Counted, Digest, PublicKey, Verified};
 use serde::{Deserialize, Serialize};
 
 pub use batch::{Batch, Change, ROW_VERSION, Reference, Table, ViewRow, key};
@@ -111,6 +111,7 @@ pub enum Happening {
 pub struct Ledger {
     fleet: FleetName,
     me: HostId,
+    own_key: Option<PublicKey>,
     documents: Documents,
     budgets: Vec<Budget>,
     roster: Arc<Roster>,
@@ -142,6 +143,7 @@ impl Ledger {
             roster: Arc::new(Roster::of(fleet.clone(), &documents)),
             fleet,
             me,
+            own_key: None,
             documents,
             budgets: Vec::new(),
             plans: BTreeMap::new(),
@@ -407,9 +409,18 @@ impl Ledger {
             }
             DecisionBody::RolloutTransition { rollout_id, to, wave, at, .. } => {
                 if !self.follows_log {
+                    let from = self.rollouts.get(rollout_id).map(|record| record.state);
                     rollout::Record::observe(&mut self.rollouts, rollout_id, *to, *wave, *at, id.log_index);
                     self.note_newest(rollout_id);
                     self.write_rollout(rollout_id, position);
+                    let state = self.rollouts.get(rollout_id).map(|record| record.state);
+                    if let Some(to) = state.filter(|to| Some(*to) != from) {
+                        self.happenings.push(Happening::RolloutMoved {
+                            rollout: rollout_id.clone(),
+                            from,
+                            to,
+                        });
+                    }
                 }
             }
             DecisionBody::Withdrawn { decision } => {

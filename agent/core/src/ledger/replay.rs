@@ -93,6 +93,8 @@ pub type Views = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
 /// Learns everything again that a store holds, in the order in which it was learnt the first time.
 pub fn rebuild(mut ledger: Ledger, rows: &impl Rows) -> Result<(Ledger, Views), RebuildError> {
+    let own_key = rows.get(Table::Meta, &super::key::meta("key")).map_err(RebuildError::Store)?;
+    ledger.own_key = own_key.and_then(|key| codec::decode("own key", &key).ok());
     let mut views = Views::new();
     for row in rows.table(Table::Arrivals) {
         let (key, value) = row.map_err(RebuildError::Store)?;
@@ -140,7 +142,11 @@ impl Ledger {
                 self.document(accepted);
             }
             Table::Feeds => {
-                let envelope = verify::envelope(&Arc::clone(self.roster()), value)?;
+                let own = self.own_key.and_then(|key| verify::own_envelope(&self.fleet, &key, value).ok());
+                let envelope = match own.filter(|envelope| envelope.content.host == self.me) {
+                    Some(envelope) => envelope,
+                    None => verify::envelope(&Arc::clone(self.roster()), value)?,
+                };
                 self.envelope(&envelope)?;
             }
             Table::Decisions => {

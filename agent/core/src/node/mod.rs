@@ -111,6 +111,7 @@ impl Node {
             self.reach_change = None;
             turn.changed = true;
         }
+        self.begin_incarnation(turn);
         self.consider_dispatches(turn);
         self.tick_own(turn);
         if turn.changed {

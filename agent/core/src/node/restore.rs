@@ -92,6 +92,7 @@ impl Node {
         let mut turn = Turn::new(now);
         turn.rows.put(Table::Meta, key::meta("incarnation"), codec::encode(&incarnation));
         turn.rows.put(Table::Meta, key::meta("boot"), codec::encode(&boot));
+        turn.rows.put(Table::Meta, key::meta("key"), codec::encode(&node.signer.public()));
         turn.outputs.push(Output::Enrol(node.ledger.roster().clone()));
         node.begin_coordinating(now);
         node.begin_own(&mut turn);
