@@ -59,7 +59,7 @@ impl Node {
             .ledger
             .records_of(&me)
             .map(|it| it.record.clone())
-            .filter(host::Record::is_in_flight)
+            .filter(|record| record.is_in_flight() || record.rollback_owed)
             .collect();
         for record in open {
             let Some(plan) = self.ledger.plan(&record.rollout_id).cloned() else { continue };
