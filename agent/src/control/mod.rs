@@ -171,4 +171,4 @@ impl Door {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

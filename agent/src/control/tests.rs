@@ -19,14 +19,14 @@ use super::wire::{self, SCHEMA, SignedDocument, fixtures};
 use super::*;
 
 /// A socket with a server on it, and the loop's end.
-struct Bench {
-    path: PathBuf,
-    client: Client,
+pub(crate) struct Bench {
+    pub(crate) path: PathBuf,
+    pub(crate) client: Client,
     position: watch::Sender<u64>,
 }
 
 /// Runs a test against a server whose loop answers as `answer` says.
-fn check(
+pub(crate) fn check(
     limits: Limits,
     answer: impl Fn(&Request) -> Option<Result<Answer, Problem>> + 'static,
     test: impl AsyncFnOnce(&Bench),
