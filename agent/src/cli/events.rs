@@ -3,7 +3,7 @@
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Args;
 
-use super::agent::{Agent, raw};
+use super::asking::{Agent, raw};
 use super::output::{Tone, line};
 use super::render::{Look, NONE, flat, moment};
 use super::{Exit, Failure, when};
@@ -71,7 +71,7 @@ impl Events {
                     Ok(()) | Err(ClientError::Unreachable { .. } | ClientError::Protocol(_))
                         if last.is_some() =>
                     {
-                        tokio::time::sleep(super::agent::REFRESH).await;
+                        tokio::time::sleep(super::asking::REFRESH).await;
                     }
                     Ok(()) => return Ok(Exit::Done),
                     Err(error) => return Err(error.into()),

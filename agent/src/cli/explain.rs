@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use clap::Args;
 
-use super::agent::Agent;
+use super::asking::Agent;
 use super::output::Tone;
 use super::render::{Look, flat, moment, relative};
 use super::{Exit, Failure};

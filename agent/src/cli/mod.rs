@@ -1,6 +1,8 @@
 //! The command line: what people type, and the only part that prints.
 
-mod agent;
+pub mod agent;
+mod asking;
+pub mod demo;
 pub mod document_files;
 pub mod documents;
 mod events;
@@ -38,6 +40,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::DemoCommand),
+    Agent(agent::Agent),
     Status(status::Status),
     Rollout(rollout::RolloutCommand),
     Explain(explain::Explain),
@@ -74,6 +78,8 @@ pub fn run() -> ExitCode {
 impl Command {
     fn run(self) -> Result<Exit, Failure> {
         match self {
+            Self::Demo(command) => command.run(),
+            Self::Agent(command) => command.run(),
             Self::Status(command) => command.run(),
             Self::Rollout(command) => command.run(),
             Self::Explain(command) => command.run(),

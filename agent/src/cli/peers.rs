@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::agent::Agent;
+use super::asking::Agent;
 use super::output::Tone;
 use super::render::{Field, Look, NONE, field, field_or_none, flat, relative, tinted};
 use super::{Exit, Failure};

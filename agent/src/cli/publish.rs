@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget};
 use muster_signing::armor;
 use tokio::time::{Instant, sleep};
 
-use super::agent::{Agent, raw};
+use super::asking::{Agent, raw};
 use super::document_files::DocumentFiles;
 use super::output::{count, line};
 use super::render::flat;

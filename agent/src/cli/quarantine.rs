@@ -2,7 +2,7 @@
 
 use clap::{Args, Subcommand};
 
-use super::agent::Agent;
+use super::asking::Agent;
 use super::output::Tone;
 use super::render::{Look, field, field_or_none, relative, tinted};
 use super::{Exit, Failure};

@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, sleep};
 
-use super::agent::{Agent, REFRESH, raw};
+use super::asking::{Agent, REFRESH, raw};
 use super::output::{Tone, line};
 use super::render::{
     Field, Look, closure, field, field_or_none, flat, host_tone, moment, relative, rollout_tone, span, tinted,

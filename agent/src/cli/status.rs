@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use clap::Args;
 
-use super::agent::Agent;
+use super::asking::Agent;
 use super::output::Tone;
 use super::render::{Look, bar, closure, field, field_or_none, flat, host_tone, rollout_tone, tinted};
 use super::{Exit, Failure};

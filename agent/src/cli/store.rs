@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 use muster_store::{Class, Table};
 
-use super::agent::Agent;
+use super::asking::Agent;
 use super::output::{self, Tone, count, line};
 use super::render::{Look, bytes, field, flat, tinted};
 use super::{Exit, Failure};

@@ -7,6 +7,7 @@ use muster_core::document::Refusal;
 use muster_core::drive::Shell;
 use muster_core::ledger::Batch;
 use muster_core::node::{HostOrder, Note, Output, Receipt, RequestId, Topic};
+use muster_core::verify::Roster;
 use muster_core::wire::codec;
 use muster_gossip::Network;
 use muster_store::{CommitError, Store};
@@ -31,6 +32,7 @@ pub(super) struct Hands {
     pub(super) figures: Figures,
     /// Orders for this host's workers, taken by the loop.
     pub(super) orders: Vec<HostOrder>,
+    roster: Option<Arc<Roster>>,
     /// Whether the roster changed since the loop last looked.
     pub(super) enrolled: bool,
     written: mpsc::UnboundedSender<(u64, Result<(), CommitError>)>,
@@ -52,6 +54,7 @@ impl Hands {
             waiters: BTreeMap::new(),
             figures: Figures::default(),
             orders: Vec::new(),
+            roster: None,
             enrolled: false,
             written,
             writing: VecDeque::new(),
@@ -93,7 +96,9 @@ impl Shell for Hands {
         match output {
             Output::Publish { topic, bytes } => {
                 if topic == Topic::Presence {
-                    self.shelf.own_notice(&bytes);
+                    if let Some(roster) = &self.roster {
+                        self.shelf.own_notice(&bytes, roster);
+                    }
                 }
                 self.network.publish(translate(topic), bytes);
             }
@@ -103,6 +108,7 @@ impl Shell for Hands {
             Output::Fetch { from } => self.network.sync_now(from.map(|key| *key.as_bytes())),
             Output::Enrol(roster) => {
                 self.shelf.enrol(&roster);
+                self.roster = Some(roster);
                 self.enrolled = true;
             }
             Output::Reply { request, result } => self.reply(request, result),

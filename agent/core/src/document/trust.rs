@@ -80,6 +80,7 @@ impl Trust {
     pub fn to_json(&self) -> String {
         let operators: BTreeMap<&OperatorName, String> =
             self.operators.iter().map(|(name, key)| (name, key.to_openssh())).collect();
-        serde_json::json!({ "fleet": self.fleet, "operators": operators, "threshold": self.threshold }).to_string()
+        serde_json::json!({ "fleet": self.fleet, "operators": operators, "threshold": self.threshold })
+            .to_string()
     }
 }
