@@ -509,6 +509,10 @@ impl Story {
 
     pub(crate) fn rejects(&mut self, name: &str, id: &RolloutId) -> EnvelopeRef {
         let log_index = self.ledger.record(&host(name), id).unwrap().record.log_index;
+        self.rejects_index(name, id, log_index)
+    }
+
+    pub(crate) fn rejects_index(&mut self, name: &str, id: &RolloutId, log_index: u64) -> EnvelopeRef {
         let rejected_at = self.now;
         let reason = muster_core::wire::RejectReason::Busy;
         self.reports(name, id, HostEventKind::DispatchRejected { reason, rejected_at, log_index })
