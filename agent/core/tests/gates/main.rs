@@ -5,5 +5,7 @@
 mod admission;
 mod approving;
 mod budgets;
+mod history;
 mod kit;
+mod planning;
 mod waves;
