@@ -185,6 +185,7 @@ fn claim(
     if matches!(entry.state, HostState::Converged | HostState::Reverted) {
         return None;
     }
+    let unexplained = !matches!(entry.cause, Some(Cause::Reported { .. }));
     let mirrored = view.ledger.record(host, &plan.rollout_id)?;
     let reported = mirrored.evidence.map(|envelope| (mirrored.record.state, Cause::Reported { envelope }));
     let counted = match view.standing(plan, host, at) {
@@ -198,7 +199,10 @@ fn claim(
         | Standing::Deferred { .. }
         | Standing::Converged => reported,
     };
-    counted.filter(|(to, _)| *to != entry.state)
+    counted.filter(|(to, cause)| {
+        let explains = *to == HostState::Failed && unexplained && matches!(cause, Cause::Reported { .. });
+        *to != entry.state || explains
+    })
 }
 
 /// Waves that are done, and rollouts of which no wave is left.

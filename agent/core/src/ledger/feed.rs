@@ -203,8 +203,20 @@ impl Feed {
         });
     }
 
-    /// Stops the feed for good: two histories were signed.
+    /// Stops the feed until its host gets another key: two histories were signed.
     pub(super) fn mark_forked(&mut self) {
         self.forked = true;
+    }
+
+    /// Whether an envelope that once proved a fork is of this feed: of its present incarnation, at a place that is held
+    /// or the next.
+    pub(super) fn contradicts(&self, envelope: &Envelope) -> bool {
+        let head = self.head.map_or(0, |head| head.seq);
+        envelope.incarnation == self.incarnation && envelope.seq <= head + 1
+    }
+
+    /// The host has another key: what the old one signed speaks against it no more.
+    pub(super) fn begin_anew(&mut self) {
+        self.forked = false;
     }
 }

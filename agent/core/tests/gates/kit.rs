@@ -9,7 +9,8 @@ use muster_core::coordination::log::Entry;
 use muster_core::document::{Acceptance, Documents, Refusal, Trust};
 use muster_core::gate::{self, Blocked, Gate, Reason};
 use muster_core::id::{Closure, HostId, RolloutId};
-use muster_core::ledger::{Applied, Derived, FeedError, Ledger, NO_HASH};
+use muster_core::ledger::{Applied, Derived, FeedError, Ledger, NO_HASH, Rows};
+use muster_core::node::{BackendKind, Node, Output, Settings};
 use muster_core::planner;
 use muster_core::presence::Presences;
 use muster_core::time::{Mono, Now};
@@ -138,6 +139,7 @@ pub(crate) struct Story {
     pub(crate) mono: Mono,
     pub(crate) fleet: Value,
     pub(crate) derived: Vec<Derived>,
+    pub(crate) entries: Vec<Entry>,
     serial: u64,
     feeds: BTreeMap<HostId, FeedEnd>,
     events: BTreeMap<(HostId, RolloutId), u64>,
@@ -168,6 +170,7 @@ impl Story {
             mono: Mono(1_000_000),
             fleet,
             derived: Vec::new(),
+            entries: Vec::new(),
             serial: 1,
             feeds: BTreeMap::new(),
             events: BTreeMap::new(),
@@ -309,6 +312,7 @@ impl Story {
         let payload = codec::encode(&LogPayload { rules: RULES, what });
         let entry = Entry { at: self.now, id: None, term: 1, payload, chain_hash: [0; 32] };
         let applied = self.ledger.entry(self.ledger.applied() + 1, &entry).unwrap();
+        self.entries.push(entry);
         self.derived.extend(applied.decisions.iter().cloned());
         applied
     }
@@ -509,6 +513,10 @@ impl Story {
 
     pub(crate) fn rejects(&mut self, name: &str, id: &RolloutId) -> EnvelopeRef {
         let log_index = self.ledger.record(&host(name), id).unwrap().record.log_index;
+        self.rejects_index(name, id, log_index)
+    }
+
+    pub(crate) fn rejects_index(&mut self, name: &str, id: &RolloutId, log_index: u64) -> EnvelopeRef {
         let rejected_at = self.now;
         let reason = muster_core::wire::RejectReason::Busy;
         self.reports(name, id, HostEventKind::DispatchRejected { reason, rejected_at, log_index })
@@ -616,4 +624,18 @@ pub(crate) fn admitted(answer: Result<(), Reason>) {
 #[track_caller]
 pub(crate) fn blocked(answer: Result<(), Reason>, reason: Reason) {
     assert_eq!(answer, Err(reason));
+}
+
+/// A node that starts from what a store holds.
+pub(crate) fn node(name: &str, rows: &impl Rows, utc: DateTime<Utc>) -> (Node, Vec<Output>) {
+    let settings = Settings {
+        fleet: FLEET.parse().unwrap(),
+        host: host(name),
+        heartbeat: HEARTBEAT,
+        agent_version: "1".to_owned(),
+        boot_id: "boot".to_owned(),
+        backend: BackendKind::Directory,
+        seed: 1,
+    };
+    Node::start(settings, key_of(name), vec![trust()], rows, Now { utc, mono: Mono(0) }).unwrap()
 }

@@ -3,6 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod admission;
+mod approving;
 mod budgets;
+mod history;
 mod kit;
+mod planning;
 mod waves;
