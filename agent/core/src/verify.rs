@@ -105,6 +105,13 @@ impl Roster {
         &self.keys
     }
 
+    /// The same roster, but for the key of one host.
+    pub(crate) fn with(&self, host: &HostId, key: PublicKey) -> Self {
+        let mut other = self.clone();
+        other.keys.insert(host.clone(), key);
+        other
+    }
+
     /// The electorate of a fleet document.
     pub fn electorate(&self, fleet_serial: u64) -> Option<&Electorate> {
         self.electorates.get(&fleet_serial)

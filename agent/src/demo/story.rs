@@ -210,17 +210,18 @@ impl<'a> Story<'a> {
         told: &mut BTreeSet<String>,
     ) -> Result<(u64, String), DemoError> {
         let survivors = self.fleet.names(|host| host.coordinator && host.name != leader);
-        let ears = self.watch.listen(&survivors).await?;
         sleep(KILL_AFTER).await;
         let show = self.follow(observer, V2, told, |_| true).await?;
         let waiting = show.hosts.iter().filter(|host| host.dispatched_at.is_none()).count();
         self.tell.bad(&format!(
             "{leader} leads, and has {waiting} hosts still to dispatch: its agent gets SIGKILL, now."
         ));
+        let positions = self.watch.positions(&survivors).await?;
         let since = Utc::now().trunc_subsecs(3);
         let killed = self.agents.kill(leader).await?;
-        let (_, event, seen) = tokio::select! {
-            decision = ears.decision(since, RECOVERY_MAX) => decision?,
+        let watch = self.watch.clone();
+        let (event, seen) = tokio::select! {
+            decision = watch.decision(positions, since, RECOVERY_MAX) => decision?,
             // It never has enough, so it ends only with an error.
             failed = self.follow(observer, V2, told, |_| false) => {
                 return Err(failed.err().unwrap_or_else(|| DemoError::Unexpected("the rollout ended".to_owned())));

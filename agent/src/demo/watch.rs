@@ -4,32 +4,29 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use futures::future::{BoxFuture, FutureExt, select_all};
 use serde::de::DeserializeOwned;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
 use super::DemoError;
 use super::agents::Agents;
 use super::fleet::Fleet;
-use crate::control::client::{Client, ClientError, EventStream, encoded};
+use crate::control::client::{Client, ClientError, encoded};
 use crate::control::wire::{
     Event, EventKind, Events, Explain, Id, Quarantine, Quarantines, RolloutShow, SignedDocument, Status,
 };
 
 /// How often the agents are asked.
 const LOOK: Duration = Duration::from_millis(80);
+/// The same while a time is taken.
+const CLOSE_LOOK: Duration = Duration::from_millis(15);
 /// How long an agent may take until it answers.
 const STARTING_MAX: Duration = Duration::from_secs(10);
 
 /// Asks the agents of one fleet.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) struct Watch {
     clients: BTreeMap<String, Client>,
 }
-
-/// Streams of what agents learn, opened before something happens to the fleet.
-#[derive(Debug)]
-pub(super) struct Ears(Vec<(String, EventStream)>);
 
 impl Watch {
     /// The agents of a fleet.
@@ -124,18 +121,38 @@ impl Watch {
         .await
     }
 
-    /// Starts to listen to some agents, from now on.
-    pub(super) async fn listen(&self, hosts: &[&str]) -> Result<Ears, DemoError> {
-        let mut ears = Vec::new();
+    /// The newest position in what each of these agents has learnt.
+    pub(super) async fn positions(&self, hosts: &[&str]) -> Result<BTreeMap<String, u64>, DemoError> {
+        let mut positions = BTreeMap::new();
         for host in hosts {
             let newest: Events = self.read(host, "/v1/events?limit=1").await?;
-            let after = newest.events.last().map_or(0, |event| event.position);
-            let route = format!("/v1/events?follow=1&after={after}");
-            let stream = self.client(host)?.follow(&route).await;
-            let stream = stream.map_err(|source| DemoError::Agent { host: (*host).to_owned(), source })?;
-            ears.push(((*host).to_owned(), stream));
+            positions.insert((*host).to_owned(), newest.events.last().map_or(0, |event| event.position));
         }
-        Ok(Ears(ears))
+        Ok(positions)
+    }
+
+    /// The first certified decision, made at `since` or later, that any of the agents shows behind those positions, and when
+    /// it did.
+    pub(super) async fn decision(
+        &self,
+        mut positions: BTreeMap<String, u64>,
+        since: DateTime<Utc>,
+        limit: Duration,
+    ) -> Result<(Event, Instant), DemoError> {
+        let started = Instant::now();
+        while started.elapsed() < limit {
+            for (host, position) in &mut positions {
+                let learnt: Events = self.read(host, &format!("/v1/events?after={position}")).await?;
+                for event in learnt.events {
+                    *position = event.position;
+                    if event.kind == EventKind::Decision && event.at >= since {
+                        return Ok((event, Instant::now()));
+                    }
+                }
+            }
+            sleep(CLOSE_LOOK).await;
+        }
+        Err(DemoError::Late { what: "the next certified decision".to_owned(), secs: limit.as_secs() })
     }
 
     async fn read<T: DeserializeOwned>(&self, host: &str, route: &str) -> Result<T, DemoError> {
@@ -145,39 +162,5 @@ impl Watch {
 
     fn client(&self, host: &str) -> Result<&Client, DemoError> {
         self.clients.get(host).ok_or_else(|| DemoError::Unexpected(format!("there is no host {host}")))
-    }
-}
-
-impl Ears {
-    /// The first certified decision, made after `since`, that any of the agents shows: who showed it, and when it did.
-    pub(super) async fn decision(
-        self,
-        since: DateTime<Utc>,
-        limit: Duration,
-    ) -> Result<(String, Event, Instant), DemoError> {
-        let late =
-            || DemoError::Late { what: "the next certified decision".to_owned(), secs: limit.as_secs() };
-        let heard = self.0.into_iter().map(|(host, mut stream)| -> BoxFuture<'_, Result<_, DemoError>> {
-            async move {
-                loop {
-                    let next = stream.next().await;
-                    match next.map_err(|source| DemoError::Agent { host: host.clone(), source })? {
-                        Some(event) if event.kind == EventKind::Decision && event.at >= since => {
-                            return Ok((host, event, Instant::now()));
-                        }
-                        Some(_) => {}
-                        None => {
-                            return Err(DemoError::Unexpected(format!("{host} stopped to tell its events")));
-                        }
-                    }
-                }
-            }
-            .boxed()
-        });
-        let heard: Vec<_> = heard.collect();
-        if heard.is_empty() {
-            return Err(late());
-        }
-        timeout(limit, select_all(heard)).await.map_err(|_| late())?.0
     }
 }

@@ -8,6 +8,8 @@ use crate::coordination::log::Entry;
 use crate::document::Accepted;
 use crate::verify::{self, VerifyError};
 use crate::wire::codec::{self, DecodeError};
+use crate::wire::{Envelope, Received};
+use muster_signing::Verified;
 
 /// A record of the store that cannot be what was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -93,8 +95,6 @@ pub type Views = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
 /// Learns everything again that a store holds, in the order in which it was learnt the first time.
 pub fn rebuild(mut ledger: Ledger, rows: &impl Rows) -> Result<(Ledger, Views), RebuildError> {
-    let own_key = rows.get(Table::Meta, &super::key::meta("key")).map_err(RebuildError::Store)?;
-    ledger.own_key = own_key.and_then(|key| codec::decode("own key", &key).ok());
     let mut views = Views::new();
     for row in rows.table(Table::Arrivals) {
         let (key, value) = row.map_err(RebuildError::Store)?;
@@ -131,6 +131,18 @@ impl Ledger {
         result.map_err(|fault| ReplayError { position, table, key, fault })
     }
 
+    /// An envelope of the store. This host itself may have gone on under a key that is enrolled no more.
+    fn stored_envelope(&self, bytes: &[u8]) -> Result<Verified<Received<Envelope>>, VerifyError> {
+        let error = match verify::envelope(self.roster(), bytes) {
+            Ok(envelope) => return Ok(envelope),
+            Err(error) => error,
+        };
+        let mine = self.documents.fleets().rev().filter_map(|fleet| fleet.hosts.get(&self.me));
+        let mut opened =
+            mine.filter_map(|entry| verify::envelope(&self.roster().with(&self.me, entry.key), bytes).ok());
+        opened.find(|envelope| envelope.content.host == self.me).ok_or(error)
+    }
+
     fn relearn_value(&mut self, table: Table, row: &[u8], value: &[u8]) -> Result<(), Fault> {
         match table {
             Table::Documents => {
@@ -142,11 +154,7 @@ impl Ledger {
                 self.document(accepted);
             }
             Table::Feeds => {
-                let own = self.own_key.and_then(|key| verify::own_envelope(&self.fleet, &key, value).ok());
-                let envelope = match own.filter(|envelope| envelope.content.host == self.me) {
-                    Some(envelope) => envelope,
-                    None => verify::envelope(&Arc::clone(self.roster()), value)?,
-                };
+                let envelope = self.stored_envelope(value)?;
                 self.envelope(&envelope)?;
             }
             Table::Decisions => {
