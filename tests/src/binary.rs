@@ -10,28 +10,28 @@ use serde_json::Value;
 ///
 /// `MUSTER_TEST_BINARY` names another one instead, such as a release build.
 pub fn muster_binary() -> &'static Path {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| std::env::var_os("MUSTER_TEST_BINARY").map_or_else(build, PathBuf::from))
+    static BINARY: OnceLock<Result<PathBuf, String>> = OnceLock::new();
+    let built = BINARY
+        .get_or_init(|| std::env::var_os("MUSTER_TEST_BINARY").map_or_else(build, |path| Ok(path.into())));
+    built.as_ref().unwrap_or_else(|failure| panic!("{failure}"))
 }
 
-fn build() -> PathBuf {
+fn build() -> Result<PathBuf, String> {
     let output = Command::new(env!("CARGO"))
         .args(["build", "-p", "muster", "--bin", "muster", "--message-format=json"])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo runs");
-    assert!(
-        output.status.success(),
-        "muster does not build:\n{}\n{}",
-        String::from_utf8_lossy(&output.stderr),
-        rendered(&output.stdout)
-    );
+    if !output.status.success() {
+        let (said, errors) = (String::from_utf8_lossy(&output.stderr), rendered(&output.stdout));
+        return Err(format!("muster does not build:\n{said}\n{errors}"));
+    }
     let messages = String::from_utf8_lossy(&output.stdout);
     let mut executables = messages.lines().filter_map(|line| {
         let message: Value = serde_json::from_str(line).ok()?;
         (message["target"]["name"] == "muster").then(|| message["executable"].as_str().map(PathBuf::from))?
     });
-    executables.next_back().expect("cargo names the program that it built")
+    executables.next_back().ok_or_else(|| "cargo does not name the program that it built".to_owned())
 }
 
 /// What the compiler said, out of cargo's messages.
