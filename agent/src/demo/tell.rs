@@ -103,7 +103,7 @@ impl Teller {
         if shown.text == text {
             return;
         }
-        let plain = shown.bar.is_none() && host.dispatched_at.is_some();
+        let plain = shown.bar.is_none() && (host.dispatched_at.is_some() || host.excused.is_some());
         shown.text.clone_from(&text);
         if plain {
             let time = format!("{:6.2} s", self.began.elapsed().as_secs_f64());
