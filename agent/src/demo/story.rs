@@ -250,8 +250,13 @@ impl<'a> Story<'a> {
         };
         let show = self.follow(observer, V3, &mut BTreeSet::new(), reverted).await?;
         self.close(&show, V3, RolloutState::Reverted, at, None).await?;
-        self.tell
-            .bad(&format!("{canary}'s health check failed for {SUSTAINED_FAILURE_SECS} s without a pass."));
+        let events = self.watch.own_events(canary, &id).await?;
+        let failed =
+            events.iter().rfind(|event| event.name == "ProbeResult" && event.detail.contains("fail"));
+        self.tell.bad(&format!(
+            "{canary}: {}, for {SUSTAINED_FAILURE_SECS} s without a pass.",
+            failed.map_or("its health check fails", |event| event.detail.as_str())
+        ));
         self.tell.good(&format!(
             "{canary} went back to {} by itself, as the signed policy says: for that it needs nobody's leave.",
             self.fleet.canary().current().unwrap_or_default()
