@@ -108,6 +108,7 @@ impl Builder {
             agents,
             operators,
             document,
+            coordinators: self.coordinators,
             serial: AtomicU64::new(0),
             patience: self.patience,
             folder: Some(folder),
@@ -191,6 +192,7 @@ pub struct Fleet {
     pub operators: Vec<Operator>,
     /// The fleet document.
     pub document: Value,
+    coordinators: usize,
     serial: AtomicU64,
     patience: Duration,
     folder: Option<TempDir>,
@@ -264,10 +266,8 @@ impl Fleet {
             self.sign(&[&["fleet"], add].concat(), &self.document_file(), operator).ok();
         }
         self.agents[0].muster(["publish"]).arg(self.document_file()).run().ok();
-        self.wait_for_all("holds the fleet document and knows a coordinator", |agent| {
-            let status = agent.look("/v1/status");
-            status["fleet_serial"] == 1 && status["coordinator"].is_string()
-        });
+        self.wait_for_all("holds the fleet document", |agent| agent.look("/v1/status")["fleet_serial"] == 1);
+        self.coordinator();
     }
 
     /// Starts every agent and gives them the fleet document.
@@ -349,14 +349,16 @@ impl Fleet {
         self.wait_for_all(&format!("shows {id} {state}"), |agent| agent.rollout_state(id) == state);
     }
 
-    /// The elected coordinator, as the first running agent that knows one says.
+    /// The elected coordinator, once all running coordinators agree on one that runs.
     pub fn coordinator(&self) -> &Agent {
-        let name = wait_for("somebody knows a coordinator", self.patience, || {
-            let running = self.agents.iter().filter(|agent| agent.is_running());
-            let named = running.map(|agent| agent.look("/v1/status")["coordinator"].take());
-            named.into_iter().find_map(|name| name.as_str().map(str::to_owned))
-        });
-        self.agents.iter().find(|agent| agent.name == name).expect("a coordinator is a host of the fleet")
+        wait_for("the coordinators agree on one of them", self.patience, || {
+            let running: Vec<_> =
+                self.agents[..self.coordinators].iter().filter(|agent| agent.is_running()).collect();
+            let named = |agent: &Agent| agent.look("/v1/status")["coordinator"].take();
+            let name = named(running.first()?);
+            let agreed = running.iter().all(|agent| named(agent) == name);
+            running.into_iter().find(|agent| agreed && name == agent.name.as_str())
+        })
     }
 }
 

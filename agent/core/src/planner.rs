@@ -20,14 +20,14 @@ const EVENTS_MAX: usize = 256;
 
 /// Proposes what the log lacks.
 pub fn propose(view: &View<'_>, hold: &BTreeSet<HostId>, now: DateTime<Utc>) -> Vec<LogStatement> {
-    let mut statements = adoptions(view);
+    let mut statements = adoptions(view, now);
     let mut events = openings(view, &adopting(&statements), now);
     if !statements.is_empty() {
         // What a newly adopted document means for the hosts is asked once it counts.
         statements.extend(batches(events));
         return statements;
     }
-    statements.extend(withdrawals(view));
+    statements.extend(withdrawals(view, now));
     events.extend(operators_orders(view, now));
     for (id, record) in view.ledger.rollouts() {
         let Some(plan) = view.ledger.plan(id) else { continue };
@@ -53,7 +53,7 @@ fn adopting(statements: &[LogStatement]) -> BTreeSet<Digest> {
 }
 
 /// Documents that were accepted and do not count for the log yet: fleet documents first, since refs name them.
-fn adoptions(view: &View<'_>) -> Vec<LogStatement> {
+fn adoptions(view: &View<'_>, now: DateTime<Utc>) -> Vec<LogStatement> {
     let (documents, adopted) = (view.ledger.documents(), view.ledger.adopted());
     let mut statements = Vec::new();
     let mut adopt = |kind, channel: Option<&ChannelId>, serial, hash| {
@@ -70,14 +70,15 @@ fn adoptions(view: &View<'_>) -> Vec<LogStatement> {
             adopt(DocumentKind::ChannelRef, Some(channel), newest.document.serial, newest.hash);
         }
     }
-    for command in documents.commands().filter(|command| !adopted.commands.contains(&command.hash)) {
+    let commands = documents.commands_in_force(now);
+    for command in commands.filter(|command| !adopted.commands.contains(&command.hash)) {
         adopt(DocumentKind::Command, None, command.document.serial, command.hash);
     }
     statements
 }
 
 /// Dispatches that came to nothing by evidence, so that the log may dispatch their hosts again.
-fn withdrawals(view: &View<'_>) -> Vec<LogStatement> {
+fn withdrawals(view: &View<'_>, now: DateTime<Utc>) -> Vec<LogStatement> {
     let slots = view.ledger.slots();
     let spent =
         slots.hosts().flat_map(|host| slots.of(host).map(move |slot| (host, slot))).filter(|(host, slot)| {
@@ -85,7 +86,7 @@ fn withdrawals(view: &View<'_>) -> Vec<LogStatement> {
                 .ledger
                 .record(host, &slot.rollout)
                 .is_none_or(|it| it.record.state == HostState::Pending);
-            !slot.withdrawn && pending && view.is_free(host, slot)
+            !slot.withdrawn && pending && view.is_free(host, slot, now)
         });
     let decisions = spent.map(|(_, slot)| slot.decision);
     decisions
@@ -130,9 +131,8 @@ fn openings(view: &View<'_>, adopting: &BTreeSet<Digest>, at: DateTime<Utc>) -> 
 fn operators_orders(view: &View<'_>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
     let mut events = Vec::new();
     let mut touched = BTreeSet::new();
-    for command in
-        view.ledger.commands().filter(|command| !view.ledger.adopted().handled.contains(&command.hash))
-    {
+    let commands = view.ledger.commands_in_force(at);
+    for command in commands.filter(|command| !view.ledger.adopted().handled.contains(&command.hash)) {
         let (Verb::Cancel { rollout } | Verb::ClearRollout { rollout }) = &command.document.verb else {
             continue;
         };
@@ -185,6 +185,7 @@ fn claim(
     if matches!(entry.state, HostState::Converged | HostState::Reverted) {
         return None;
     }
+    let unexplained = !matches!(entry.cause, Some(Cause::Reported { .. }));
     let mirrored = view.ledger.record(host, &plan.rollout_id)?;
     let reported = mirrored.evidence.map(|envelope| (mirrored.record.state, Cause::Reported { envelope }));
     let counted = match view.standing(plan, host, at) {
@@ -198,7 +199,10 @@ fn claim(
         | Standing::Deferred { .. }
         | Standing::Converged => reported,
     };
-    counted.filter(|(to, _)| *to != entry.state)
+    counted.filter(|(to, cause)| {
+        let explains = *to == HostState::Failed && unexplained && matches!(cause, Cause::Reported { .. });
+        *to != entry.state || explains
+    })
 }
 
 /// Waves that are done, and rollouts of which no wave is left.

@@ -105,6 +105,13 @@ impl Roster {
         &self.keys
     }
 
+    /// The same roster, but for the key of one host.
+    pub(crate) fn with(&self, host: &HostId, key: PublicKey) -> Self {
+        let mut other = self.clone();
+        other.keys.insert(host.clone(), key);
+        other
+    }
+
     /// The electorate of a fleet document.
     pub fn electorate(&self, fleet_serial: u64) -> Option<&Electorate> {
         self.electorates.get(&fleet_serial)
@@ -152,6 +159,17 @@ fn opened<T: serde::de::DeserializeOwned>(
     }
     let key = roster.key_of(host).ok_or_else(|| VerifyError::UnknownHost(host.clone()))?;
     Ok(Received::read("signed content", sealed.verify(purpose, roster.fleet.as_str(), key)?)?)
+}
+
+/// Verifies an envelope of this host's own feed under its own key: what it signed before it was enrolled, or after it
+/// was dropped, is its history all the same.
+pub fn own_envelope(
+    fleet: &FleetName,
+    key: &PublicKey,
+    bytes: &[u8],
+) -> Result<Verified<Received<Envelope>>, VerifyError> {
+    let opened = Sealed::parse(bytes)?.verify(Purpose::Envelope, fleet.as_str(), key)?;
+    Ok(Received::read("own envelope", opened)?)
 }
 
 /// A decision that a quorum of its electorate signed.

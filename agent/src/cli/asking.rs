@@ -85,13 +85,10 @@ impl From<ClientError> for Failure {
         let failure = Self::new(&error);
         match error {
             ClientError::Unreachable { source, .. } => {
-                let hint = match source.kind() {
-                    std::io::ErrorKind::PermissionDenied => {
-                        "only root and members of the group muster may ask: sudo usermod -aG muster $USER, then log in again"
-                    }
-                    _ => {
-                        "is it running? systemctl status muster; --socket or MUSTER_SOCKET names another agent"
-                    }
+                let hint = if source.kind() == std::io::ErrorKind::PermissionDenied {
+                    "only root and the group muster may ask: sudo usermod -aG muster $USER, then log in again"
+                } else {
+                    "is it running? systemctl status muster; --socket or MUSTER_SOCKET names another agent"
                 };
                 Self { exit: Exit::NoAgent, ..failure.hint(hint) }
             }
@@ -138,4 +135,31 @@ fn hint(code: Code) -> Option<&'static str> {
         | Code::RequestTimeout
         | Code::Unknown => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::control::Problem;
+
+    #[test]
+    fn an_agent_that_is_not_there_is_told_apart_by_the_exit_code() {
+        let folder = tempfile::tempdir().unwrap();
+        let agent = Agent { socket: folder.path().join("muster.sock"), json: false };
+        let failure = agent.show::<serde_json::Value>("/v1/status", |_| String::new()).unwrap_err();
+        assert_eq!(failure.exit, Exit::NoAgent);
+        assert!(failure.message.starts_with("no agent answers at "), "{failure}");
+        assert!(failure.hint.unwrap().contains("MUSTER_SOCKET"));
+    }
+
+    #[test]
+    fn a_refusal_says_what_is_wrong_and_what_to_do() {
+        let problem = Problem::new(Code::Threshold, "1 of 2 operators signed");
+        let failure = Failure::from(ClientError::Refused(Box::new(problem)));
+        assert_eq!(failure.exit, Exit::Refused);
+        assert_eq!(failure.message, "Too few operators signed the document: 1 of 2 operators signed");
+        assert!(failure.hint.unwrap().contains("muster sign --add"));
+    }
 }

@@ -123,8 +123,58 @@ fn stored_by(info: &DocumentInfo, of: u32) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
     use super::*;
     use crate::control::wire::fixtures;
+    use crate::control::{self, Answer, Ask, Query};
+
+    #[test]
+    fn waiting_ends_with_the_quorum_or_with_the_time() {
+        for (asked_until_quorum, timeout, exit) in [(2, 600, Exit::Done), (u32::MAX, 0, Exit::TimedOut)] {
+            let asked = std::cell::Cell::new(0);
+            let answer = move |request: &control::Request| match &request.ask {
+                Ask::Query(Query::Status) => Some(Ok(Answer::Status(fixtures::status()))),
+                Ask::Query(_) | Ask::Publish(_) => {
+                    asked.set(asked.get() + 1);
+                    let quorum = asked.get() >= asked_until_quorum;
+                    Some(Ok(Answer::Document(DocumentInfo { quorum, ..fixtures::document() })))
+                }
+            };
+            control::tests::check(control::server::Limits::default(), answer, async |bench| {
+                let publish = Publish {
+                    agent: Agent { socket: bench.path.clone(), json: false },
+                    file: PathBuf::new(),
+                    wait: true,
+                    timeout: Duration::from_secs(timeout),
+                };
+                let receipt = DocumentReceipt { schema: 1, hash: "ab".repeat(32), duplicate: false };
+                let end = publish.until_stored(&bench.client, &receipt).await;
+                assert_eq!(end.unwrap_or_else(|failure| failure.exit), exit);
+            });
+        }
+    }
+
+    #[test]
+    fn a_document_goes_with_all_signatures_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("stable.json");
+        std::fs::write(&file, "{}").unwrap();
+        let agent = Agent { socket: PathBuf::new(), json: false };
+        let publish = Publish { agent, file: file.clone(), wait: false, timeout: Duration::ZERO };
+        let failure = publish.document().unwrap_err();
+        assert!(failure.hint.unwrap().contains("muster sign"));
+        let key = muster_signing::SigningKey::from_seed([7; 32]);
+        let signature =
+            armor(&muster_signing::sign_document(&key, muster_signing::Namespace::ChannelRef, b"{}"));
+        for name in ["stable.json.sig", "stable.json.alice.sig"] {
+            std::fs::write(folder.path().join(name), &signature).unwrap();
+        }
+        let document = publish.document().unwrap();
+        assert_eq!(document, SignedDocument { document: "e30=".to_owned(), signatures: vec![signature; 2] });
+        std::fs::write(folder.path().join("stable.json.bob.sig"), "not a signature").unwrap();
+        assert!(publish.document().unwrap_err().message.contains("stable.json.bob.sig"));
+    }
 
     #[test]
     fn who_has_it_is_said_in_a_sentence() {

@@ -68,7 +68,7 @@ impl RolloutCommand {
             Verb::List { agent } => agent.show("/v1/rollouts", |rollouts| list(rollouts, &Look::of_stdout())),
             Verb::Show { agent, id } => agent.show(&route(&id), |show| text(show, &Look::of_stdout())),
             Verb::Watch { agent, id, timeout } => {
-                agent.ask(async |client| Watch::new(client, &id, agent.json).to_the_end(timeout).await)
+                agent.ask(async |client| Watch::new(client, &id, agent.json).run(timeout).await)
             }
         }
     }
@@ -186,7 +186,7 @@ impl<'a> Watch<'a> {
         Self { client, id, json, bar, told: 0, body: Vec::new() }
     }
 
-    async fn to_the_end(mut self, patience: Option<Duration>) -> Result<Exit, Failure> {
+    async fn run(mut self, patience: Option<Duration>) -> Result<Exit, Failure> {
         let begun = Instant::now();
         let ended = loop {
             let left = patience.map(|patience| patience.saturating_sub(begun.elapsed()));
@@ -270,6 +270,7 @@ mod tests {
     use super::super::render::tests::{check, look};
     use super::*;
     use crate::control::wire::fixtures;
+    use crate::control::{self, Answer, Problem, Request};
 
     #[test]
     fn the_list_shows_how_far_each_one_came() {
@@ -318,5 +319,40 @@ mod tests {
                 "2026-11-18T11:05:30Z  wave 2 begins (web-01 converged)",
             ],
         );
+    }
+
+    /// Watches a rollout of which the agent says one thing after the other, then the last for ever.
+    fn watch(said: Vec<Option<RolloutState>>, patience: Option<Duration>) -> Result<Exit, Failure> {
+        let said = std::cell::RefCell::new(std::collections::VecDeque::from(said));
+        let answer = move |_: &Request| {
+            let mut said = said.borrow_mut();
+            let state = if said.len() > 1 { said.pop_front() } else { said.front().copied() };
+            Some(match state.flatten() {
+                None => Err(Problem::new(Code::NotFound, "no such rollout")),
+                Some(state) => {
+                    let mut show = fixtures::rollout_show();
+                    show.rollout.state = state;
+                    show.timeline.clear();
+                    Ok(Answer::Rollout(show))
+                }
+            })
+        };
+        let end = std::cell::RefCell::new(None);
+        control::tests::check(control::server::Limits::default(), answer, async |bench| {
+            let watched = Watch::new(&bench.client, "stable@v2", false).run(patience).await;
+            end.replace(Some(watched));
+        });
+        end.into_inner().unwrap_or(Ok(Exit::Usage))
+    }
+
+    #[test]
+    fn watching_ends_as_the_rollout_does() {
+        use RolloutState::{Active, Failed, Reverted, Superseded, Terminal};
+        let code = |end: Result<Exit, Failure>| end.unwrap_or_else(|failure| failure.exit);
+        assert_eq!(code(watch(vec![None, Some(Active), Some(Terminal)], None)), Exit::Done);
+        for state in [Failed, Reverted, Superseded] {
+            assert_eq!(code(watch(vec![Some(state)], None)), Exit::RolloutFailed, "{state}");
+        }
+        assert_eq!(code(watch(vec![Some(Active)], Some(Duration::from_millis(1)))), Exit::TimedOut);
     }
 }

@@ -35,6 +35,7 @@ fn bad_refs(fleet: &Fleet, good: &Value) -> Vec<Case> {
         bytes[at] = b'2';
         bytes
     };
+    let nobodys = json!(muster_signing::sha256(b"never signed").to_string());
     let mut unlucky = sign(alice, &text);
     unlucky[0] = unlucky[0].replacen("U1NIU0lH", "U1NIU0lI", 1);
     vec![
@@ -71,7 +72,7 @@ fn bad_refs(fleet: &Fleet, good: &Value) -> Vec<Case> {
         signed("older than the freshness window", with(good.clone(), "signedAt", from_now(-61)), "stale"),
         signed(
             "a fleet document that nobody has",
-            with(good.clone(), "fleetSerial", json!(7)),
+            with(good.clone(), "fleetHash", nobodys),
             "unknown_fleet_document",
         ),
         signed(

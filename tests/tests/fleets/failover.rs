@@ -62,6 +62,10 @@ fn without_a_quorum_nothing_is_dispatched_and_status_says_who_is_missing() {
     let fleet = Fleet::of(3).build();
     fleet.install("v1", Release::GOOD);
     fleet.launch();
+    fleet.wait_for_all("has heard of everybody", |agent| {
+        let hosts = agent.look("/v1/status")["hosts"].take();
+        hosts.as_array().is_some_and(|hosts| hosts.iter().all(|host| host["online"] == true))
+    });
     fleet.agents[1].kill();
     fleet.agents[2].kill();
     let left = &fleet.agents[0];

@@ -2,11 +2,11 @@
 
 use std::process::Command;
 
-use muster_tests::{Fleet, Release, has_program};
+use muster_tests::{Fleet, Muster, Release, has_program};
 use serde_json::{Value, json};
 
 /// A command, the route whose body `--json` repeats, and what its text must speak of.
-const COMMANDS: [(&[&str], &str, &[&str]); 9] = [
+const COMMANDS: [(&[&str], &str, &[&str]); 8] = [
     (&["status"], "/v1/status", &["stable", "host-0", "host-1", "host-2"]),
     (&["peers"], "/v1/peers", &["host-1", "host-2", "quic"]),
     (&["rollout", "list"], "/v1/rollouts", &["stable@r1", "Terminal"]),
@@ -14,7 +14,6 @@ const COMMANDS: [(&[&str], &str, &[&str]); 9] = [
     (&["explain", "host-1"], "/v1/explain/host-1", &["host-1"]),
     (&["explain", "stable@r1"], "/v1/explain/stable@r1", &["stable@r1"]),
     (&["events"], "/v1/events", &["Converged", "host-2"]),
-    (&["id"], "/v1/id", &["ssh-ed25519 "]),
     (&["quarantine", "list"], "/v1/quarantines", &[]),
 ];
 
@@ -57,6 +56,18 @@ fn every_reading_command_answers_in_text_and_in_json() {
     assert!(tables.contains(&&json!("feeds")), "{tables:?}");
     assert!(agent.muster(["store", "stats"]).run().ok().contains("feeds"));
     the_socket_is_plain_http(&fleet);
+    a_host_knows_who_it_is(&fleet);
+}
+
+fn a_host_knows_who_it_is(fleet: &Fleet) {
+    let agent = &fleet.agents[0];
+    let key = agent.folder.join("key");
+    let id = || Muster::new(["id", "--host", "host-0", "--identity"]).arg(&key);
+    assert!(id().run().ok().contains(&agent.key.public().to_openssh()));
+    let (read, told) = (id().arg("--json").run().json(), agent.look("/v1/id"));
+    assert_eq!(read["schema"], 1);
+    assert_eq!((&read["key"], &read["peer_id"]), (&told["public_key"], &told["peer_id"]), "{told}");
+    assert_eq!(told["peer_id"], agent.key.public().peer_id().to_string());
 }
 
 fn the_socket_is_plain_http(fleet: &Fleet) {
@@ -91,7 +102,7 @@ fn usage_errors_and_absent_agents_have_their_own_exit_codes() {
         (&["--help"], 0),
         (&["--version"], 0),
     ] {
-        let ran = muster_tests::Muster::new(arguments).run().expect_code(code);
+        let ran = Muster::new(arguments).run().expect_code(code);
         assert!(code == 0 || !ran.stderr.is_empty(), "{arguments:?} says what is wrong");
     }
 }

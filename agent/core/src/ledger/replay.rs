@@ -8,6 +8,8 @@ use crate::coordination::log::Entry;
 use crate::document::Accepted;
 use crate::verify::{self, VerifyError};
 use crate::wire::codec::{self, DecodeError};
+use crate::wire::{Envelope, Received};
+use muster_signing::Verified;
 
 /// A record of the store that cannot be what was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -129,6 +131,18 @@ impl Ledger {
         result.map_err(|fault| ReplayError { position, table, key, fault })
     }
 
+    /// An envelope of the store. This host itself may have gone on under a key that is enrolled no more.
+    fn stored_envelope(&self, bytes: &[u8]) -> Result<Verified<Received<Envelope>>, VerifyError> {
+        let error = match verify::envelope(self.roster(), bytes) {
+            Ok(envelope) => return Ok(envelope),
+            Err(error) => error,
+        };
+        let mine = self.documents.fleets().rev().filter_map(|fleet| fleet.hosts.get(&self.me));
+        let mut opened =
+            mine.filter_map(|entry| verify::envelope(&self.roster().with(&self.me, entry.key), bytes).ok());
+        opened.find(|envelope| envelope.content.host == self.me).ok_or(error)
+    }
+
     fn relearn_value(&mut self, table: Table, row: &[u8], value: &[u8]) -> Result<(), Fault> {
         match table {
             Table::Documents => {
@@ -140,7 +154,7 @@ impl Ledger {
                 self.document(accepted);
             }
             Table::Feeds => {
-                let envelope = verify::envelope(&Arc::clone(self.roster()), value)?;
+                let envelope = self.stored_envelope(value)?;
                 self.envelope(&envelope)?;
             }
             Table::Decisions => {

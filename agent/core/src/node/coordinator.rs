@@ -244,6 +244,8 @@ impl Node {
     /// Does what a step of the log asks for.
     fn absorb(&mut self, turn: &mut Turn, ready: Ready) {
         let Some(coordinator) = &mut self.coordinator else { return };
+        // What the log says of itself waits for its own writes, and for no others.
+        let at_once = ready.write.is_none() && turn.log_writes.is_empty() && coordinator.writes.is_empty();
         if let Some(write) = ready.write {
             for operation in write.operations {
                 coordinator.store(&mut turn.rows, operation);
@@ -254,7 +256,7 @@ impl Node {
             sign_append(&self.signer, &self.settings.fleet, &mut message);
             if let Ok(to) = PublicKey::from_bytes(&to.0) {
                 let message = CoordinatorMessage::Log(message.encode());
-                turn.outputs.push(Output::Send { to, message });
+                turn.outputs.push(Output::Send { to, message, at_once });
             }
         }
         for alarm in ready.alarms {
@@ -435,7 +437,7 @@ impl Node {
             None => return,
         };
         for to in others {
-            turn.outputs.push(Output::Send { to: *to, message: message.clone() });
+            turn.outputs.push(Output::Send { to: *to, message: message.clone(), at_once: false });
         }
         if fresh && matches!(message, CoordinatorMessage::Objection(_)) {
             let me = self.signer.public();

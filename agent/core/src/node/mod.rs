@@ -15,7 +15,7 @@ mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use muster_signing::{SignedDocument, SigningKey, Verified};
 
 pub use door::{
@@ -25,7 +25,7 @@ pub use door::{
 pub use inspect::{Census, Quorum, WaitingDecision};
 pub use restore::StartError;
 
-use crate::document::{Acceptance, ChannelRefDocument, Refusal};
+use crate::document::{Acceptance, ChannelRefDocument, Document, Refusal, check};
 use crate::id::HostId;
 use crate::ledger::{FeedError, Ledger};
 use crate::presence::Presences;
@@ -38,6 +38,8 @@ use own::Own;
 use random::Random;
 use turn::Turn;
 
+/// How far ahead of this host's clock another host's incarnation may have begun.
+const INCARNATION_AHEAD_MAX: TimeDelta = TimeDelta::minutes(5);
 /// The largest document that is gossiped whole; sync brings larger ones.
 const GOSSIPED_DOCUMENT_BYTES_MAX: usize = 60 * 1024;
 /// Alarms that are kept to be shown.
@@ -111,6 +113,7 @@ impl Node {
             self.reach_change = None;
             turn.changed = true;
         }
+        self.begin_incarnation(turn);
         self.consider_dispatches(turn);
         self.tick_own(turn);
         if turn.changed {
@@ -135,6 +138,7 @@ impl Node {
             Origin::Gossip(message) => {
                 let verdict = match &result {
                     Ok(_) => Verdict::Accept,
+                    Err(refusal) if refusal.blames_sender() => Verdict::Reject,
                     // A document may be late, early or of an operator whom this node does not know yet.
                     Err(_) => Verdict::Ignore,
                 };
@@ -172,6 +176,9 @@ impl Node {
                 return Err(refusal);
             }
         };
+        if let (Document::Fleet(new), Some(old)) = (accepted.document(), documents.fleet()) {
+            check::same_voters(old, new)?;
+        }
         let (kind, _, serial, _) = accepted.identity();
         turn.tell(Note::DocumentAccepted { kind, serial });
         self.ledger.document(accepted);
@@ -245,7 +252,14 @@ impl Node {
     ) {
         let host = envelope.content.host.clone();
         let current = self.ledger.roster().key_of(&host) == Some(&envelope.signer);
-        let result = if current { self.ledger.envelope(envelope) } else { Err(FeedError::Forked) };
+        let incarnation = envelope.content.incarnation;
+        let result = if !current {
+            Err(FeedError::Forked)
+        } else if begins_after(incarnation, turn.now.utc) {
+            Err(FeedError::FromTheFuture { incarnation })
+        } else {
+            self.ledger.envelope(envelope)
+        };
         let verdict = match &result {
             Ok(()) => {
                 self.presences.heard_envelope(turn.now, &host, envelope.content.at);
@@ -308,9 +322,13 @@ impl Node {
             turn.changed = true;
             self.forget_certified();
         }
+        let known = self.ledger.certified().get(&id) == Some(&certified.certificate.digest());
         if let Some(message) = message {
-            self.was_published(id);
-            turn.outputs.push(Output::Verdict { message, verdict: Verdict::Accept });
+            if known {
+                self.was_published(id);
+            }
+            let verdict = if known { Verdict::Accept } else { Verdict::Ignore };
+            turn.outputs.push(Output::Verdict { message, verdict });
         }
     }
 
@@ -322,4 +340,11 @@ impl Node {
             self.alarms.push(message.to_owned());
         }
     }
+}
+
+/// Whether an incarnation, the milliseconds at which it began, lies in the future: one far ahead would shut out every
+/// later one.
+fn begins_after(incarnation: u64, now: DateTime<Utc>) -> bool {
+    let latest = now.checked_add_signed(INCARNATION_AHEAD_MAX).unwrap_or(now).timestamp_millis();
+    incarnation > u64::try_from(latest).unwrap_or_default()
 }
