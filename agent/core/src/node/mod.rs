@@ -117,7 +117,9 @@ impl Node {
 
     /// What follows from whatever came in: dispatches to answer, decisions to judge, plans to make.
     fn follow_up(&mut self, turn: &mut Turn) {
+        self.begin_incarnation(turn);
         self.consider_dispatches(turn);
+        self.take_back_deferred(turn);
         self.tick_own(turn);
         if turn.changed {
             if let Some(coordinator) = &mut self.coordinator {

@@ -7,5 +7,6 @@ mod approving;
 mod budgets;
 mod history;
 mod kit;
+mod own_host;
 mod planning;
 mod waves;
