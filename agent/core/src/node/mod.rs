@@ -231,11 +231,12 @@ impl Node {
         if self.coordinator.is_some() || !electorate.members.contains_key(&self.signer.public()) {
             return;
         }
+        let Some(epoch) = self.ledger.epoch() else { return };
         let stored = self.stored_log.take().unwrap_or_default();
         let seed = self.random.next();
         self.coordinator = Some(Coordinator::new(
             self.signer.public(),
-            &self.settings.fleet,
+            epoch,
             electorate,
             stored.durable,
             stored.said,

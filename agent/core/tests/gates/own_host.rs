@@ -652,3 +652,46 @@ fn what_was_not_durable_before_a_crash_is_not_owed_twice_after_it() {
     own.silent();
     assert!(own.disk.0.keys().filter(|(table, _)| *table == Table::Decisions).count() == 0);
 }
+
+#[test]
+fn a_coordinator_stops_for_good_when_a_recovery_document_ends_its_epoch() {
+    let story = Story::as_host("h1", fleet_of(&["h1"], all_at_once()));
+    let mut disk = Disk(std::collections::BTreeMap::new());
+    let now = |story: &Story| Now { utc: story.now, mono: story.mono };
+    let (mut node, outputs) = node("h1", &disk, story.now);
+    let run = |node: &mut Node, disk: &mut Disk, mut outputs: Vec<Output>| {
+        let mut alarms = Vec::new();
+        while !outputs.is_empty() {
+            let mut next = Vec::new();
+            for output in outputs {
+                match output {
+                    Output::Persist { batch, rows } => {
+                        disk.write(rows);
+                        next.extend(node.step(now(&story), Input::Stored { batch }));
+                    }
+                    Output::Tell(Note::Alarm { message }) => alarms.push(message),
+                    _ => {}
+                }
+            }
+            outputs = next;
+        }
+        alarms
+    };
+    run(&mut node, &mut disk, outputs);
+    let document =
+        |fleet: &Value| Input::Document { document: signed(Namespace::Fleet, fleet), origin: Origin::Sync };
+    let outputs = node.step(now(&story), document(&story.fleet));
+    run(&mut node, &mut disk, outputs);
+    assert!(node.leads());
+    let recovery =
+        [("/recovery", true.into()), ("/replaces", story.fleet["serial"].clone()), ("/serial", 9.into())];
+    let outputs = node.step(now(&story), document(&with(story.fleet.clone(), &recovery)));
+    let alarms = run(&mut node, &mut disk, outputs);
+    assert!(alarms.iter().any(|alarm| alarm.contains("recovery document has ended")), "{alarms:?}");
+    assert!(!node.leads());
+    let (mut node, outputs) = crate::kit::node("h1", &disk, story.now);
+    run(&mut node, &mut disk, outputs);
+    let outputs = node.step(now(&story), Input::Tick);
+    run(&mut node, &mut disk, outputs);
+    assert!(!node.leads());
+}
