@@ -24,8 +24,12 @@ pub fn propose(view: &View<'_>, hold: &BTreeSet<HostId>, now: DateTime<Utc>) -> 
         return statements;
     }
     statements.extend(withdrawals(view, now));
-    let mut events = openings(view, now);
-    events.extend(operators_orders(view, now));
+    // In a batch of their own, however many there are: a predecessor closes where its successor opens.
+    let opened = openings(view, now);
+    if !opened.is_empty() {
+        statements.push(LogStatement::Rollout { events: opened });
+    }
+    let mut events = operators_orders(view, now);
     for (id, record) in view.ledger.rollouts() {
         let Some(plan) = view.ledger.plan(id) else { continue };
         events.extend(mirrored(view, plan, record, now));

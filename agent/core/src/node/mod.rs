@@ -28,7 +28,7 @@ use crate::id::HostId;
 use crate::ledger::{FeedError, Ledger};
 use crate::presence::Presences;
 use crate::time::{Mono, Now};
-use crate::verify::Certified;
+use crate::verify::{self, Certified};
 use crate::wire::{DecisionId, DocumentKind, Envelope, Notice, NoticeBody, Received};
 use beacon::Marks;
 use coordinator::Coordinator;
@@ -287,7 +287,10 @@ impl Node {
 
     fn notice(&mut self, turn: &mut Turn, notice: &Verified<Received<Notice>>, message: Option<MessageRef>) {
         let content = &notice.content;
+        let current = self.ledger.roster().key_of(&content.host) == Some(&notice.signer);
         let verdict = match &content.body {
+            // The key was changed since the notice was verified.
+            _ if !current => Verdict::Ignore,
             // What this host said itself comes back by sync.
             NoticeBody::Presence(_) if content.host == self.settings.host => Verdict::Ignore,
             NoticeBody::Presence(presence) => {
@@ -320,7 +323,8 @@ impl Node {
     /// Takes in a certified decision.
     fn take_decision(&mut self, turn: &mut Turn, certified: &Certified, message: Option<MessageRef>) {
         let id: DecisionId = certified.decision.id();
-        if self.ledger.decision(&certified.certificate, &certified.decision) {
+        let counts = verify::recount(self.ledger.roster(), certified).is_ok();
+        if counts && self.ledger.decision(&certified.certificate, &certified.decision) {
             turn.changed = true;
             self.forget_certified();
         }

@@ -1,4 +1,5 @@
 //! A host's own last word: every check before it acts, and what it owes after a restart.
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test looks for what it asks about")]
 
 use chrono::TimeDelta;
 use muster_core::document::Refusal;
@@ -694,4 +695,36 @@ fn a_coordinator_stops_for_good_when_a_recovery_document_ends_its_epoch() {
     let outputs = node.step(now(&story), Input::Tick);
     run(&mut node, &mut disk, outputs);
     assert!(!node.leads());
+}
+
+#[test]
+fn a_notice_of_a_key_that_was_changed_meanwhile_is_not_heard() {
+    for changed in [false, true] {
+        let mut own = Own::new();
+        let notice = Notice {
+            fleet: FLEET.parse().unwrap(),
+            host: host("h5"),
+            incarnation: 9,
+            boot: 1,
+            n: 1,
+            at: own.story.now,
+            body: NoticeBody::Marks { feeds: Vec::new(), documents: Vec::new() },
+        };
+        let entry = |key: &str| json!({ "key": key_of(key).public().to_openssh(), "channel": "stable" });
+        let hash = own.story.changed_fleet(&[("/hosts/h5", entry("h5"))]);
+        own.hears(hash);
+        let bytes = seal(&key_of("h5"), Purpose::Notice, FLEET, &muster_core::wire::codec::encode(&notice));
+        let notice = verify::notice(own.node.ledger().roster(), &bytes).unwrap();
+        if changed {
+            let hash = own.story.changed_fleet(&[("/hosts/h5", entry("another h5"))]);
+            own.hears(hash);
+        }
+        own.step(Input::Notice { notice, message: Some(MessageRef(1)) });
+        let verdict = if changed { Verdict::Ignore } else { Verdict::Accept };
+        assert!(
+            own.outputs
+                .iter()
+                .any(|it| matches!(it, Output::Verdict { verdict: said, .. } if *said == verdict))
+        );
+    }
 }
