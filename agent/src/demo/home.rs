@@ -73,10 +73,13 @@ impl Home {
 
     /// Removes it with all that is in it, unless it is kept.
     pub(super) async fn remove(&self) -> io::Result<()> {
+        if self.kept {
+            return Ok(());
+        }
         let mut tries = 0;
-        while !self.kept {
+        loop {
             match fs::remove_dir_all(&self.path) {
-                Err(error) if error.kind() == ErrorKind::NotFound => break,
+                Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
                 Err(_) if tries < REMOVAL_TRIES => {
                     tries += 1;
                     tokio::time::sleep(REMOVAL_WAIT).await;
@@ -84,7 +87,6 @@ impl Home {
                 done => return done,
             }
         }
-        Ok(())
     }
 }
 

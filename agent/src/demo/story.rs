@@ -13,7 +13,7 @@ use super::home::Home;
 use super::json::{QuarantineReport, Report, RolloutReport, median, tenths};
 use super::tell::{Teller, list};
 use super::watch::Watch;
-use crate::control::wire::{Explain, HostState, RolloutShow, RolloutState};
+use crate::control::wire::{Event, Explain, HostState, RolloutShow, RolloutState};
 
 /// How long the agents may take to find each other and elect a coordinator.
 const GATHERING_MAX: Duration = Duration::from_secs(20);
@@ -173,12 +173,13 @@ impl<'a> Story<'a> {
         let mut told = BTreeSet::new();
         let soaks = |show: &RolloutShow| state_of(show, canary) >= Some(HostRank::Soaking);
         self.follow(observer, V2, &mut told, soaks).await?;
-        let (recovered_ms, who) = self.kill(&leader, observer, &mut told).await?;
+        let (recovered_ms, what) = self.kill(&leader, observer, &mut told).await?;
         self.agents.restart(self.fleet.host(&leader).ok_or_else(|| no_host(&leader))?)?;
         let now_leads = self.leader(Some(&leader)).await.ok();
         self.tell.good(&format!(
-            "{recovered_ms} ms later the other two have certified the next decision: {who}.{} Each has the whole log and \
-             everybody's signed reports, so nothing is lost and nothing is done twice.",
+            "{recovered_ms} ms later {} have certified the next decision: {what}.{} Both have the whole log and everybody's \
+             signed reports, so nothing is lost and nothing is done twice.",
+            list(&self.fleet.names(|host| host.coordinator && host.name != leader)),
             now_leads.map(|name| format!(" {name} leads now.")).unwrap_or_default()
         ));
         self.tell.say(&format!(
@@ -214,7 +215,8 @@ impl<'a> Story<'a> {
         let show = self.follow(observer, V2, told, |_| true).await?;
         let waiting = show.hosts.iter().filter(|host| host.dispatched_at.is_none()).count();
         self.tell.bad(&format!(
-            "{leader} leads, and has {waiting} hosts still to dispatch: its agent gets SIGKILL, now."
+            "{leader} leads, and {} still to be dispatched: its agent is killed now (SIGKILL).",
+            if waiting == 1 { "1 host is".to_owned() } else { format!("{waiting} hosts are") }
         ));
         let positions = self.watch.positions(&survivors).await?;
         let since = Utc::now().trunc_subsecs(3);
@@ -227,11 +229,7 @@ impl<'a> Story<'a> {
                 return Err(failed.err().unwrap_or_else(|| DemoError::Unexpected("the rollout ended".to_owned())));
             }
         };
-        let what = match &event.host {
-            Some(host) => format!("{} of {host}", event.name),
-            None => event.name.clone(),
-        };
-        Ok((u64::try_from((seen - killed).as_millis()).unwrap_or(u64::MAX), what))
+        Ok((u64::try_from((seen - killed).as_millis()).unwrap_or(u64::MAX), in_words(&event)))
     }
 
     async fn broken_release(&mut self) -> Result<Vec<QuarantineReport>, DemoError> {
@@ -252,8 +250,13 @@ impl<'a> Story<'a> {
         };
         let show = self.follow(observer, V3, &mut BTreeSet::new(), reverted).await?;
         self.close(&show, V3, RolloutState::Reverted, at, None).await?;
-        self.tell
-            .bad(&format!("{canary}'s health check failed for {SUSTAINED_FAILURE_SECS} s without a pass."));
+        let events = self.watch.own_events(canary, &id).await?;
+        let failed =
+            events.iter().rfind(|event| event.name == "ProbeResult" && event.detail.contains("fail"));
+        self.tell.bad(&format!(
+            "{canary}: {}, for {SUSTAINED_FAILURE_SECS} s without a pass.",
+            failed.map_or("its health check fails", |event| event.detail.as_str())
+        ));
         self.tell.good(&format!(
             "{canary} went back to {} by itself, as the signed policy says: for that it needs nobody's leave.",
             self.fleet.canary().current().unwrap_or_default()
@@ -314,9 +317,9 @@ impl<'a> Story<'a> {
         told: &mut BTreeSet<String>,
         enough: impl Fn(&RolloutShow) -> bool,
     ) -> Result<RolloutShow, DemoError> {
-        let tell = &mut *self.tell;
+        let (tell, all) = (&mut *self.tell, self.fleet.names(|_| true));
         let change = |show: &RolloutShow, why: &Explain| {
-            tell_held(tell, told, why);
+            tell_held(tell, told, &all, why);
             for host in &show.hosts {
                 let held = why.gates.iter().find(|gate| gate.host.as_deref() == Some(&host.host));
                 tell.host(host, held.map(|gate| format!("{} gate", gate.gate)).as_deref());
@@ -401,15 +404,24 @@ impl<'a> Story<'a> {
 }
 
 /// Says which gate holds whom, each gate once.
-fn tell_held(tell: &Teller, told: &mut BTreeSet<String>, why: &Explain) {
+fn tell_held(tell: &Teller, told: &mut BTreeSet<String>, all: &[&str], why: &Explain) {
     for gate in &why.gates {
         if !told.insert(gate.gate.clone()) {
             continue;
         }
-        let held = why.gates.iter().filter(|other| other.gate == gate.gate);
-        let held: BTreeSet<&str> = held.filter_map(|other| other.host.as_deref()).collect();
-        let held: Vec<&str> = held.into_iter().collect();
+        let holds = |host: &&str| {
+            why.gates.iter().any(|other| other.gate == gate.gate && other.host.as_deref() == Some(*host))
+        };
+        let held: Vec<&str> = all.iter().copied().filter(holds).collect();
         tell.say(&format!("The {} gate holds {}: {}.", gate.gate, list(&held), gate.reason));
+    }
+}
+
+/// A certified decision, as it stands in a sentence.
+fn in_words(event: &Event) -> String {
+    match &event.host {
+        Some(host) if event.name == "Dispatch" => format!("{host} is dispatched"),
+        Some(_) | None => event.detail.split(';').next().unwrap_or(&event.name).to_owned(),
     }
 }
 

@@ -81,6 +81,7 @@ impl Teller {
                 if let Ok(style) = ProgressStyle::with_template(form) {
                     bar.set_style(style.progress_chars("━━─"));
                 }
+                bar.set_message("waits");
                 bar.set_prefix(format!("{host:name_chars$}"));
                 bar.enable_steady_tick(TICK);
                 bar
@@ -95,15 +96,16 @@ impl Teller {
         let Some(shown) = self.hosts.get_mut(&host.host) else { return };
         if let Some(bar) = &shown.bar {
             bar.set_position(step);
+            let wave = host.wave + 1;
             bar.set_message(match held {
-                Some(held) if step == 0 => format!("{text} ({held})"),
-                _ => text.clone(),
+                Some(held) if step == 0 => format!("wave {wave}: {text} ({held})"),
+                _ => format!("wave {wave}: {text}"),
             });
         }
         if shown.text == text {
             return;
         }
-        let plain = shown.bar.is_none() && host.dispatched_at.is_some();
+        let plain = shown.bar.is_none() && (host.dispatched_at.is_some() || host.excused.is_some());
         shown.text.clone_from(&text);
         if plain {
             let time = format!("{:6.2} s", self.began.elapsed().as_secs_f64());
