@@ -66,7 +66,9 @@ pub fn table(table: Table) -> muster_store::Table {
 /// The store's changes of a core's batch.
 pub fn changes(batch: Batch) -> Vec<Change> {
     let changes = batch.0.into_iter();
-    changes.map(|change| Change { table: table(change.table), key: change.key, value: change.value }).collect()
+    changes
+        .map(|change| Change { table: table(change.table), key: change.key, value: change.value })
+        .collect()
 }
 
 /// A snapshot as the core reads it.
@@ -118,7 +120,7 @@ pub fn rebuild(path: &Path) -> Result<usize, StorageError> {
     let (_, views) = replay(path, &store.read()?)?;
     let count = views.len();
     store.replace_derived(views.into_iter().map(|((of, key), value)| Change::put(table(of), key, value)))?;
-    store.close();
+    store.close()?;
     Ok(count)
 }
 
@@ -131,7 +133,11 @@ pub fn export(path: &Path, out: &mut impl std::io::Write) -> Result<u64, Storage
         for row in snapshot.range(table(of), ..)? {
             let (key, value) = row?;
             let record = (of, ByteString(key), ByteString(value));
-            out.write_all(&codec::encode(&record)).map_err(|source| StoreError::Io { path: path.into(), doing: "export", source })?;
+            out.write_all(&codec::encode(&record)).map_err(|source| StoreError::Io {
+                path: path.into(),
+                doing: "export",
+                source,
+            })?;
             count += 1;
         }
     }

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
+use muster_signing::Digest;
 
 use crate::document::{Plan, Verb};
 use crate::gate::{self, WaveState};
@@ -20,26 +21,35 @@ const EVENTS_MAX: usize = 256;
 /// Proposes what the log lacks.
 pub fn propose(view: &View<'_>, hold: &BTreeSet<HostId>, now: DateTime<Utc>) -> Vec<LogStatement> {
     let mut statements = adoptions(view, now);
+    let mut events = openings(view, &adopting(&statements), now);
     if !statements.is_empty() {
+        // What a newly adopted document means for the hosts is asked once it counts.
+        statements.extend(batches(events));
         return statements;
     }
     statements.extend(withdrawals(view, now));
-    // In a batch of their own, however many there are: a predecessor closes where its successor opens.
-    let opened = openings(view, now);
-    if !opened.is_empty() {
-        statements.push(LogStatement::Rollout { events: opened });
-    }
-    let mut events = operators_orders(view, now);
+    events.extend(operators_orders(view, now));
     for (id, record) in view.ledger.rollouts() {
         let Some(plan) = view.ledger.plan(id) else { continue };
         events.extend(mirrored(view, plan, record, now));
     }
     events.extend(advances(view, now));
     events.extend(joins(view, hold, now));
-    for batch in events.chunks(EVENTS_MAX) {
-        statements.push(LogStatement::Rollout { events: batch.to_vec() });
-    }
+    statements.extend(batches(events));
     statements
+}
+
+fn batches(events: Vec<RolloutEvent>) -> Vec<LogStatement> {
+    events.chunks(EVENTS_MAX).map(|batch| LogStatement::Rollout { events: batch.to_vec() }).collect()
+}
+
+/// The documents that the statements adopt.
+fn adopting(statements: &[LogStatement]) -> BTreeSet<Digest> {
+    let hashes = statements.iter().filter_map(|statement| match statement {
+        LogStatement::DocumentAdopted { hash, .. } => Some(*hash),
+        LogStatement::Rollout { .. } | LogStatement::Withdrawn { .. } => None,
+    });
+    hashes.collect()
 }
 
 /// Documents that were accepted and do not count for the log yet: fleet documents first, since refs name them.
@@ -84,14 +94,19 @@ fn withdrawals(view: &View<'_>, now: DateTime<Utc>) -> Vec<LogStatement> {
         .collect()
 }
 
-/// Rollouts of newly adopted refs; only the newest ref of a channel opens, and only for the newest fleet document.
-fn openings(view: &View<'_>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
+/// Rollouts of refs that count, or are adopted just before; only the newest ref of a channel opens, and only for the
+/// newest fleet document.
+fn openings(view: &View<'_>, adopting: &BTreeSet<Digest>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
     let (ledger, documents) = (view.ledger, view.ledger.documents());
+    let fleet = documents.fleet().map(|fleet| fleet.hash).filter(|hash| adopting.contains(hash));
+    let fleet = fleet.or(ledger.adopted().fleet);
     let mut events = Vec::new();
-    for (channel, hash) in &ledger.adopted().refs {
-        let Some(held) = documents.ref_by_hash(hash) else { continue };
+    for (channel, held) in documents.channel_refs() {
+        if ledger.adopted().refs.get(channel) != Some(&held.hash) && !adopting.contains(&held.hash) {
+            continue;
+        }
         let id = held.document.rollout_id();
-        let current = ledger.adopted().fleet == Some(held.document.fleet_hash);
+        let current = fleet == Some(held.document.fleet_hash);
         if !current || documents.is_blocked(channel) || ledger.rollouts().contains_key(&id) {
             continue;
         }

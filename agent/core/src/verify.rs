@@ -161,6 +161,17 @@ fn opened<T: serde::de::DeserializeOwned>(
     Ok(Received::read("signed content", sealed.verify(purpose, roster.fleet.as_str(), key)?)?)
 }
 
+/// Verifies an envelope of this host's own feed under its own key: what it signed before it was enrolled, or after it
+/// was dropped, is its history all the same.
+pub fn own_envelope(
+    fleet: &FleetName,
+    key: &PublicKey,
+    bytes: &[u8],
+) -> Result<Verified<Received<Envelope>>, VerifyError> {
+    let opened = Sealed::parse(bytes)?.verify(Purpose::Envelope, fleet.as_str(), key)?;
+    Ok(Received::read("own envelope", opened)?)
+}
+
 /// A decision that a quorum of its electorate signed.
 #[derive(Debug, Clone)]
 pub struct Certified {

@@ -364,7 +364,7 @@ impl World {
                         self.push(way, &other, Event::Gossip { topic, bytes: bytes.clone() });
                     }
                 }
-                Output::Send { to, message } => {
+                Output::Send { to, message, .. } => {
                     let to = self
                         .fleet
                         .hosts()

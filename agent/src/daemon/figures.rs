@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use muster_core::node::Node;
+use muster_core::time::Now;
 use muster_gossip::Network;
 
 /// The upper bounds of the buckets of decision latency, in seconds.
@@ -34,7 +35,7 @@ impl Figures {
     }
 
     /// OpenMetrics text.
-    pub(super) fn render(&self, node: &Node, network: &Network) -> String {
+    pub(super) fn render(&self, node: &Node, network: &Network, now: Now) -> String {
         let mut text = String::new();
         let mut gauge = |name: &str, help: &str, rows: Vec<(String, f64)>| {
             // Writing to a string cannot fail.
@@ -47,19 +48,39 @@ impl Figures {
         let by_transport = |transport: &str| {
             peers.iter().filter(|peer| peer.connected && peer.transport == Some(transport)).count() as f64
         };
-        let transports = ["quic", "tcp"].map(|name| (format!("{{transport=\"{name}\"}}"), by_transport(name)));
+        let transports =
+            ["quic", "tcp"].map(|name| (format!("{{transport=\"{name}\"}}"), by_transport(name)));
         gauge("muster_peers_connected", "Connected members, by transport.", transports.into());
-        let census = node.census();
+        let census = node.census(now.mono);
         let hosts = census.hosts.iter().map(|((channel, state), count)| {
             (format!("{{channel=\"{channel}\",state=\"{}\"}}", state.name()), *count as f64)
         });
         gauge("muster_hosts", "Hosts in the newest rollout of their channel, by state.", hosts.collect());
-        let waves = census.waves.iter().map(|(channel, wave)| (format!("{{channel=\"{channel}\"}}"), f64::from(*wave)));
-        gauge("muster_rollout_wave", "The current wave of a channel's newest rollout, from 0.", waves.collect());
-        gauge("muster_quorum_reachable", "Coordinators that are online.", vec![(String::new(), census.reachable as f64)]);
-        gauge("muster_is_coordinator", "Whether this host coordinates.", vec![(String::new(), f64::from(u8::from(census.coordinates)))]);
+        let waves = census
+            .waves
+            .iter()
+            .map(|(channel, wave)| (format!("{{channel=\"{channel}\"}}"), f64::from(*wave)));
+        gauge(
+            "muster_rollout_wave",
+            "The current wave of a channel's newest rollout, from 0.",
+            waves.collect(),
+        );
+        gauge(
+            "muster_quorum_reachable",
+            "Coordinators that are online.",
+            vec![(String::new(), census.reachable as f64)],
+        );
+        gauge(
+            "muster_is_coordinator",
+            "Whether this host coordinates.",
+            vec![(String::new(), f64::from(u8::from(census.coordinates)))],
+        );
         gauge("muster_term", "The term of the coordinators' log.", vec![(String::new(), census.term as f64)]);
-        gauge("muster_outbox_depth", "Durable events that wait for a quorum's marks.", vec![(String::new(), census.outbox as f64)]);
+        gauge(
+            "muster_outbox_depth",
+            "Durable events that wait for a quorum's marks.",
+            vec![(String::new(), census.outbox as f64)],
+        );
         let version = format!("{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"));
         gauge("muster_build_info", "The agent's version.", vec![(version, 1.0)]);
         self.render_counters(&mut text, network);
@@ -68,12 +89,18 @@ impl Figures {
     }
 
     fn render_counters(&self, text: &mut String, network: &Network) {
-        let _ = writeln!(text, "# HELP muster_rejects Dispatches that this host refused.\n# TYPE muster_rejects counter");
+        let _ = writeln!(
+            text,
+            "# HELP muster_rejects Dispatches that this host refused.\n# TYPE muster_rejects counter"
+        );
         for (reason, count) in &self.rejects {
             let _ = writeln!(text, "muster_rejects_total{{reason=\"{reason}\"}} {count}");
         }
         let counters = network.counters();
-        let _ = writeln!(text, "# HELP muster_network_dropped Messages dropped at a limit.\n# TYPE muster_network_dropped counter");
+        let _ = writeln!(
+            text,
+            "# HELP muster_network_dropped Messages dropped at a limit.\n# TYPE muster_network_dropped counter"
+        );
         for (what, count) in [
             ("events", counters.events_dropped),
             ("commands", counters.commands_dropped),
@@ -83,7 +110,10 @@ impl Figures {
             let _ = writeln!(text, "muster_network_dropped_total{{what=\"{what}\"}} {count}");
         }
         let name = "muster_decision_latency_seconds";
-        let _ = writeln!(text, "# HELP {name} From a decision's entry to its certificate here.\n# TYPE {name} histogram");
+        let _ = writeln!(
+            text,
+            "# HELP {name} From a decision's entry to its certificate here.\n# TYPE {name} histogram"
+        );
         for (bound, count) in LATENCY_BOUNDS.iter().zip(self.latency) {
             let _ = writeln!(text, "{name}_bucket{{le=\"{bound}\"}} {count}");
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use muster_core::id::HostId;
 use muster_core::ledger::{Batch, Head as FeedTip, Table, ViewRow};
 use muster_core::verify::Roster;
-use muster_core::wire::{DocumentKind, Notice, Received, codec};
+use muster_core::wire::{DocumentKind, Notice, NoticeBody, Received, codec};
 use muster_gossip::{FeedHead, Head, HostKey, Index, Library, Section, Summary};
 use muster_signing::sha256;
 use muster_store::{Store, StoreError};
@@ -88,6 +88,15 @@ impl Shelf {
         if state.index.order(Section::Notices, &id).is_none_or(|known| known < order) {
             state.index.insert(Section::Notices, Head { order, id });
             state.notices.insert(id, notice.bytes.clone());
+        }
+    }
+
+    /// Keeps this host's own heartbeat.
+    pub(super) fn own_notice(&self, bytes: &[u8], roster: &Roster) {
+        if let Ok(notice) = muster_core::verify::notice(roster, bytes)
+            && let NoticeBody::Presence(_) = &notice.content.body
+        {
+            self.notice(&notice);
         }
     }
 
@@ -220,7 +229,10 @@ fn read_document_key(key: &[u8]) -> Option<(u64, u64, [u8; 32])> {
 
 fn decision_order(key: &[u8]) -> [u64; 3] {
     let number = |from: usize, len: usize| {
-        key.get(from..from + len).unwrap_or_default().iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+        key.get(from..from + len)
+            .unwrap_or_default()
+            .iter()
+            .fold(0, |number, byte| number << 8 | u64::from(*byte))
     };
     [number(0, 8), number(8, 8), number(16, 4)]
 }

@@ -65,7 +65,8 @@ struct Daemon {
     clock: Instant,
     store_path: PathBuf,
     requests: u64,
-    _server: control::server::Server,
+    /// Closes the control socket when it is dropped.
+    _closing: tokio::sync::oneshot::Sender<()>,
 }
 
 impl Daemon {
@@ -113,7 +114,13 @@ impl Daemon {
         network.publish = config.gossip.publish;
         let (network, events) = muster_gossip::start(network, Arc::clone(&shelf) as _)?;
         let (door, inbox) = control::door();
-        let server = control::server::Server::start(&config.socket, door)?;
+        let listener = control::server::Listener::bind(&config.socket)?;
+        let (closing, closed) = tokio::sync::oneshot::channel::<()>();
+        let shutdown = async move {
+            // Either way the daemon is gone.
+            drop(closed.await);
+        };
+        tokio::spawn(listener.serve(door, control::server::Limits::default(), shutdown));
         let (sender, written) = mpsc::unbounded_channel();
         let hands = Hands::new(network, store, shelf, sender);
         let mut daemon = Self {
@@ -128,7 +135,7 @@ impl Daemon {
             clock,
             store_path,
             requests: 0,
-            _server: server,
+            _closing: closing,
         };
         daemon.carry_out(outputs);
         tracing::info!(host = %config.host, fleet = %config.fleet, "the agent runs");
@@ -174,7 +181,7 @@ impl Daemon {
             }
         }
         self.hands.network.shutdown();
-        self.hands.store.close();
+        self.hands.store.close().context("the store did not close in order")?;
         Ok(())
     }
 
@@ -201,14 +208,15 @@ impl Daemon {
         if std::mem::take(&mut self.hands.enrolled) {
             self.hands.network.set_roster(answers::roster(&self.node));
         }
-        let position = self.node.ledger().position();
-        self.inbox.position.send_if_modified(|known| std::mem::replace(known, position) != position);
     }
 
     /// A write has ended. One that failed ends the agent: the store knows what is durable, and the next start asks it.
     fn stored(&mut self, batch: u64, result: Result<(), CommitError>) -> anyhow::Result<()> {
         result.with_context(|| format!("{} takes no more writes", self.store_path.display()))?;
-        self.hands.durable(batch);
+        let position = self.hands.durable(batch);
+        self.inbox
+            .position
+            .send_if_modified(|known| position > std::mem::replace(known, position.max(*known)));
         self.drive.stored(batch, &mut self.hands);
         self.after_orders();
         self.step(Input::Stored { batch });
@@ -274,5 +282,7 @@ fn read_trust(path: &Path) -> anyhow::Result<Trust> {
 
 /// The machine's boot id; without one every restart counts as in another boot, which only makes a host soak again.
 fn boot_id() -> String {
-    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
 }

@@ -439,9 +439,18 @@ impl Ledger {
             }
             DecisionBody::RolloutTransition { rollout_id, to, wave, at, .. } => {
                 if !self.follows_log {
+                    let from = self.rollouts.get(rollout_id).map(|record| record.state);
                     rollout::Record::observe(&mut self.rollouts, rollout_id, *to, *wave, *at, id.log_index);
                     self.note_newest(rollout_id);
                     self.write_rollout(rollout_id, position);
+                    let state = self.rollouts.get(rollout_id).map(|record| record.state);
+                    if let Some(to) = state.filter(|to| Some(*to) != from) {
+                        self.happenings.push(Happening::RolloutMoved {
+                            rollout: rollout_id.clone(),
+                            from,
+                            to,
+                        });
+                    }
                 }
             }
             DecisionBody::Withdrawn { decision } => {

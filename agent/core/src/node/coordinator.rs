@@ -67,7 +67,8 @@ struct Approval {
     signatures: BTreeMap<PublicKey, Signature>,
     objectors: BTreeSet<PublicKey>,
     began: Mono,
-    sent: Option<Mono>,
+    /// When it was last judged, or its signature last sent.
+    looked: Mono,
 }
 
 /// A certificate that the leader should have published.
@@ -155,6 +156,10 @@ impl Coordinator {
         self.log.leader().and_then(|member| PublicKey::from_bytes(&member.0).ok())
     }
 
+    fn review_due(&self) -> Option<Mono> {
+        self.approvals.values().map(|approval| approval.looked.after(REVIEW_INTERVAL)).min()
+    }
+
     /// Decisions that wait for signatures, and for what this coordinator waits before it signs.
     pub(super) fn waiting(&self) -> impl Iterator<Item = (&Derived, Option<&str>, usize)> {
         self.approvals
@@ -175,8 +180,7 @@ impl Coordinator {
             Some(planned) if self.plan_wanted => planned.after(PLAN_DEBOUNCE),
             Some(planned) => planned.after(PLAN_INTERVAL),
         });
-        let review =
-            self.approvals.values().map(|it| it.sent.unwrap_or(it.began).after(REVIEW_INTERVAL)).min();
+        let review = self.review_due();
         let publish = self.unpublished.values().map(|it| it.at).min();
         [self.log.wakes_at(), plan, review, publish].into_iter().flatten().min()
     }
@@ -250,6 +254,8 @@ impl Node {
     /// Does what a step of the log asks for.
     fn absorb(&mut self, turn: &mut Turn, ready: Ready) {
         let Some(coordinator) = &mut self.coordinator else { return };
+        // What the log says of itself waits for its own writes, and for no others.
+        let at_once = ready.write.is_none() && turn.log_writes.is_empty() && coordinator.writes.is_empty();
         if let Some(write) = ready.write {
             for operation in write.operations {
                 coordinator.store(&mut turn.rows, operation);
@@ -260,7 +266,7 @@ impl Node {
             sign_append(&self.signer, &self.settings.fleet, &mut message);
             if let Ok(to) = PublicKey::from_bytes(&to.0) {
                 let message = CoordinatorMessage::Log(message.encode());
-                turn.outputs.push(Output::Send { to, message });
+                turn.outputs.push(Output::Send { to, message, at_once });
             }
         }
         for alarm in ready.alarms {
@@ -370,6 +376,9 @@ impl Node {
     pub(super) fn review(&mut self, turn: &mut Turn) {
         let now = turn.now;
         let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.stopped.is_none()) else { return };
+        if !turn.changed && coordinator.review_due().is_none_or(|due| now.mono < due) {
+            return;
+        }
         let void = coordinator.void.clone();
         let nobody = BTreeSet::new();
         let view = View {
@@ -388,12 +397,13 @@ impl Node {
             .collect();
         for (id, approval) in &mut coordinator.approvals {
             if approval.said.is_some() {
-                if approval.sent.is_none_or(|sent| now.mono >= sent.after(REVIEW_INTERVAL)) {
+                if now.mono >= approval.looked.after(REVIEW_INTERVAL) {
                     turn.say_again.push(*id);
-                    approval.sent = Some(now.mono);
+                    approval.looked = now.mono;
                 }
                 continue;
             }
+            approval.looked = now.mono;
             match judge(&view, &approval.derived, now.utc) {
                 Judgement::Wait(reason) => approval.waits_for = Some(reason),
                 Judgement::Endorse => {
@@ -404,7 +414,6 @@ impl Node {
             }
             if let Some(said) = &approval.said {
                 approval.waits_for = None;
-                approval.sent = Some(now.mono);
                 turn.rows.put(Table::Endorsed, key::endorsed(*id), codec::encode(said));
                 coordinator.said.insert(*id, said.clone());
                 turn.say.push(*id);
@@ -438,7 +447,7 @@ impl Node {
             None => return,
         };
         for to in others {
-            turn.outputs.push(Output::Send { to: *to, message: message.clone() });
+            turn.outputs.push(Output::Send { to: *to, message: message.clone(), at_once: false });
         }
         if fresh && matches!(message, CoordinatorMessage::Objection(_)) {
             let me = self.signer.public();
@@ -601,7 +610,7 @@ impl Coordinator {
             signatures: BTreeMap::new(),
             objectors: self.early_objections.remove(&id).unwrap_or_default(),
             began: now,
-            sent: None,
+            looked: now,
         };
         for early in self.early.remove(&id).unwrap_or_default() {
             if early.endorsed.payload() == approval.bytes {

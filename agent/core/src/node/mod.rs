@@ -7,6 +7,7 @@
 mod beacon;
 mod coordinator;
 mod door;
+mod inspect;
 mod own;
 mod random;
 mod restore;
@@ -21,6 +22,7 @@ pub use door::{
     BackendKind, CoordinatorMessage, HostOrder, HostReport, Input, Job, MessageRef, Note, Origin, Output,
     Receipt, RequestId, Settings, Topic, Verdict,
 };
+pub use inspect::{Census, Quorum, WaitingDecision};
 pub use restore::StartError;
 
 use crate::document::{Acceptance, ChannelRefDocument, Document, Refusal, check};
@@ -63,6 +65,8 @@ pub struct Node {
     presence_wanted: bool,
     own_presence: Option<Vec<u8>>,
     jitter: f64,
+    /// When the next host may come to count as offline, which changes what the gates say.
+    reach_change: Option<Mono>,
     coordinator: Option<Coordinator>,
     stored_log: Option<restore::StoredLog>,
     notices_held: BTreeMap<HostId, Vec<u8>>,
@@ -94,29 +98,21 @@ impl Node {
         self.finish(turn)
     }
 
-    /// What the node knows for good.
-    pub fn ledger(&self) -> &Ledger {
-        &self.ledger
-    }
-
-    /// Whether this node leads the coordinators' log.
-    pub fn leads(&self) -> bool {
-        self.coordinator.as_ref().is_some_and(Coordinator::leads)
-    }
-
-    /// The newest heartbeat of every host, its own among them, for others who ask.
-    pub fn notices(&self) -> impl Iterator<Item = &[u8]> {
-        self.own_presence.iter().chain(self.notices_held.values()).map(Vec::as_slice)
-    }
-
     /// When the next [`Input::Tick`] is wanted.
     pub fn wakes_at(&self) -> Option<Mono> {
         let coordinator = self.coordinator.as_ref().and_then(Coordinator::wakes_at);
-        [coordinator, self.own_wakes_at(), self.beacon_wakes_at()].into_iter().flatten().min()
+        [coordinator, self.own_wakes_at(), self.beacon_wakes_at(), self.reach_change]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// What follows from whatever came in: dispatches to answer, decisions to judge, plans to make.
     fn follow_up(&mut self, turn: &mut Turn) {
+        if self.reach_change.is_some_and(|at| at <= turn.now.mono) {
+            self.reach_change = None;
+            turn.changed = true;
+        }
         self.begin_incarnation(turn);
         self.consider_dispatches(turn);
         self.take_back_deferred(turn);
@@ -129,6 +125,9 @@ impl Node {
         }
         self.tick_coordinator(turn);
         self.tick_beacon(turn);
+        if self.coordinator.is_some() && self.reach_change.is_none() {
+            self.reach_change = self.presences.next_change(turn.now.mono);
+        }
     }
 
     fn document(&mut self, turn: &mut Turn, document: &Verified<SignedDocument>, origin: Origin) {
@@ -189,7 +188,8 @@ impl Node {
             self.follow_fleet(turn);
         }
         let wire = document.to_wire();
-        if wire.len() <= GOSSIPED_DOCUMENT_BYTES_MAX {
+        // Gossip passes on by itself what it brought.
+        if published && wire.len() <= GOSSIPED_DOCUMENT_BYTES_MAX {
             turn.outputs.push(Output::Publish { topic: Topic::Documents, bytes: wire });
         }
         turn.changed = true;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use muster_signing::{Purpose, Sealed, seal};
+use muster_signing::{Purpose, seal};
 
 use super::door::{HostOrder, HostReport, Job};
 use super::turn::Turn;
@@ -13,10 +13,11 @@ use crate::document::{Fleet, Held, Plan};
 use crate::host::{self, Effect, HostContext, Local, LocalEffect, ProbeRun, Recovery, Vigil};
 use crate::id::{Closure, ProbeName, RolloutId};
 use crate::ledger::{Mirrored, NO_HASH, Table, key};
+use crate::verify;
 use crate::view::secs;
 use crate::wire::{
     DecisionBody, Envelope, FeedBody, HostEvent, HostEventKind, HostState, IncarnationStarted, ProbeMode,
-    ProbeStatus, Received, RejectReason, RolloutState, codec,
+    ProbeStatus, RejectReason, RolloutState, codec,
 };
 
 /// How far this host's clock may be off before it refuses to be dispatched.
@@ -72,6 +73,17 @@ impl Node {
         let settled = self.ledger.records_of(&me).max_by_key(|it| it.record.log_index);
         if settled.is_some_and(|it| it.record.state == HostState::Converged) {
             self.start_probes(turn);
+        }
+    }
+
+    /// The first word of a new incarnation, once others can verify it: it ends what an older one left open.
+    pub(super) fn begin_incarnation(&mut self, turn: &mut Turn) {
+        let Some(running) = self.own.running.clone() else { return };
+        let begun =
+            self.ledger.feed(&self.settings.host).is_some_and(|feed| feed.incarnation() == self.incarnation);
+        if !begun && self.is_enrolled() {
+            let started = IncarnationStarted { current_closure: running, started_at: turn.now.utc };
+            self.append(turn, FeedBody::Incarnation(started), true);
         }
     }
 
@@ -172,18 +184,6 @@ impl Node {
         self.ledger.documents().fleets().any(|fleet| named(fleet))
     }
 
-    /// The first thing that a new incarnation says: it ends what the host's older one left open.
-    pub(super) fn begin_incarnation(&mut self, turn: &mut Turn) {
-        let Some(current_closure) = self.own.running.clone() else { return };
-        let feed = self.ledger.feed(&self.settings.host);
-        let begun = feed.is_some_and(|feed| feed.incarnation() >= self.incarnation && feed.head().is_some());
-        if !begun && self.is_enrolled() {
-            let started_at = self.incarnation_began();
-            let started = IncarnationStarted { current_closure, started_at };
-            self.append(turn, FeedBody::Incarnation(started), true);
-        }
-    }
-
     /// Takes the target of the next boot back once it is known to be bad.
     pub(super) fn take_back_deferred(&mut self, turn: &mut Turn) {
         let mine = self.ledger.records_of(&self.settings.host).map(|it| &it.record);
@@ -281,10 +281,7 @@ impl Node {
         };
         let fleet = self.settings.fleet.as_str();
         let bytes = seal(&self.signer, Purpose::Envelope, fleet, &codec::encode(&envelope));
-        let opened = Sealed::parse(&bytes)
-            .ok()
-            .and_then(|sealed| sealed.verify(Purpose::Envelope, fleet, &self.signer.public()).ok())
-            .and_then(|opened| Received::read("own envelope", opened).ok());
+        let opened = verify::own_envelope(&self.settings.fleet, &self.signer.public(), &bytes).ok();
         let appended = opened.as_ref().map(|envelope| self.ledger.envelope(envelope));
         if !matches!(appended, Some(Ok(()))) {
             let message = format!("this host's own envelope {} could not be appended", envelope.seq);

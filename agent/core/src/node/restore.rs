@@ -83,6 +83,7 @@ impl Node {
             own_presence: None,
             notices_held: BTreeMap::new(),
             jitter: 1.0,
+            reach_change: None,
             coordinator: None,
             stored_log: Some(stored_log(rows)?),
             alarms: Vec::new(),

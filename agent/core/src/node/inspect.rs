@@ -1,0 +1,179 @@
+//! What people may ask a node: everything here only reads.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster_signing::{Digest, PublicKey};
+
+use super::coordinator::{Coordinator, describe};
+use super::{Node, Settings};
+use crate::id::{ChannelId, Closure, HostId};
+use crate::ledger::Ledger;
+use crate::presence::{Presences, Reach};
+use crate::time::{Mono, Now};
+use crate::view::View;
+use crate::wire::{DecisionBody, HostState};
+
+/// A decision that waits for signatures.
+#[derive(Debug, Clone)]
+pub struct WaitingDecision<'a> {
+    /// The decision.
+    pub body: &'a DecisionBody,
+    /// What it is about, in words.
+    pub about: String,
+    /// For what this coordinator waits before it signs; none if it has signed or objected.
+    pub waits_for: Option<&'a str>,
+    /// How many signatures are here.
+    pub signatures: usize,
+}
+
+/// How the fleet stands, in numbers.
+#[derive(Debug, Clone, Default)]
+pub struct Census {
+    /// Hosts in the newest rollout of their channel, by state.
+    pub hosts: BTreeMap<(ChannelId, HostState), usize>,
+    /// The current wave of each channel's newest rollout, from 0.
+    pub waves: BTreeMap<ChannelId, u32>,
+    /// Coordinators that are online.
+    pub reachable: usize,
+    /// Whether this host coordinates.
+    pub coordinates: bool,
+    /// The term of the coordinators' log, as far as this host knows.
+    pub term: u64,
+    /// Durable events that wait for a quorum's marks.
+    pub outbox: usize,
+}
+
+/// How far the coordinators are there.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Quorum {
+    /// Coordinators that are online.
+    pub reachable: usize,
+    /// How many it takes.
+    pub needed: usize,
+    /// How many there are.
+    pub of: usize,
+    /// Those that are not online.
+    pub missing: Vec<HostId>,
+}
+
+impl Node {
+    /// What the node was built with.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What the node knows for good.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// Whom the node heard of lately.
+    pub fn presences(&self) -> &Presences {
+        &self.presences
+    }
+
+    /// This host's key.
+    pub fn key(&self) -> PublicKey {
+        self.signer.public()
+    }
+
+    /// What this host runs, if its backend has said.
+    pub fn running(&self) -> Option<&Closure> {
+        self.own.running.as_ref()?.as_ref()
+    }
+
+    /// This host's incarnation.
+    pub fn incarnation(&self) -> u64 {
+        self.incarnation
+    }
+
+    /// Own durable events that a quorum has not stored yet.
+    pub fn outbox(&self) -> usize {
+        self.outbox.len()
+    }
+
+    /// Who has stored a document, as far as coordinators have said.
+    pub fn stored_by(&self, document: &Digest) -> BTreeSet<HostId> {
+        self.marks.documents.get(document).cloned().unwrap_or_default()
+    }
+
+    /// What people should act on, the newest last.
+    pub fn alarms(&self) -> impl Iterator<Item = &str> {
+        let stopped = self.coordinator.as_ref().and_then(|it| it.stopped.as_deref());
+        self.alarms.iter().map(String::as_str).chain(stopped)
+    }
+
+    /// Whether this node leads the coordinators' log.
+    pub fn leads(&self) -> bool {
+        self.coordinator.as_ref().is_some_and(Coordinator::leads)
+    }
+
+    /// The coordinator that leads, if this host is a coordinator and knows.
+    pub fn leader(&self) -> Option<&HostId> {
+        let key = self.coordinator.as_ref()?.leader()?;
+        self.ledger.roster().host_of(&key)
+    }
+
+    /// The newest heartbeat of every host, its own among them, for others who ask.
+    pub fn notices(&self) -> impl Iterator<Item = &[u8]> {
+        self.own_presence.iter().chain(self.notices_held.values()).map(Vec::as_slice)
+    }
+
+    /// Decisions that wait for signatures; only a coordinator knows of any.
+    pub fn waiting_decisions(&self) -> impl Iterator<Item = WaitingDecision<'_>> {
+        self.coordinator.iter().flat_map(Coordinator::waiting).map(|(derived, waits_for, signatures)| {
+            let body = &derived.decision.body;
+            WaitingDecision { body, about: describe(body), waits_for, signatures }
+        })
+    }
+
+    /// How far the coordinators are there.
+    pub fn quorum(&self, now: Mono) -> Quorum {
+        let Some(fleet) = self.ledger.documents().fleet() else { return Quorum::default() };
+        let electorate = fleet.electorate();
+        let online = |host: &&HostId| self.presences.reach(host, now) == Reach::Online;
+        Quorum {
+            reachable: electorate.members.values().filter(online).count(),
+            needed: electorate.quorum,
+            of: electorate.members.len(),
+            missing: electorate.members.values().filter(|host| !online(host)).cloned().collect(),
+        }
+    }
+
+    /// Asks the gates as this node would.
+    pub fn with_view<T>(&self, now: Now, ask: impl FnOnce(&View<'_>) -> T) -> T {
+        let nothing = BTreeSet::new();
+        let nobody = BTreeSet::new();
+        let view = View {
+            ledger: &self.ledger,
+            presences: &self.presences,
+            void: self.coordinator.as_ref().map_or(&nothing, |it| &it.void),
+            tentative: &nobody,
+            mono: now.mono,
+        };
+        ask(&view)
+    }
+
+    /// How the fleet stands, in numbers.
+    pub fn census(&self, now: Mono) -> Census {
+        let mut census = Census {
+            reachable: self.quorum(now).reachable,
+            coordinates: self.coordinator.is_some(),
+            term: self.coordinator.as_ref().map_or(0, |it| it.log.term()),
+            outbox: self.outbox.len(),
+            ..Census::default()
+        };
+        for record in self.ledger.rollouts().values() {
+            if self.ledger.newest_rollout(&record.channel) != Some(&record.rollout_id) {
+                continue;
+            }
+            census.waves.insert(record.channel.clone(), record.current_wave);
+            for host in record.hosts.keys() {
+                if let Some(mirrored) = self.ledger.record(host, &record.rollout_id) {
+                    *census.hosts.entry((record.channel.clone(), mirrored.record.state)).or_default() += 1;
+                }
+            }
+        }
+        census
+    }
+}

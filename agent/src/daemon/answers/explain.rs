@@ -1,0 +1,176 @@
+//! `/v1/explain/{host or rollout}`: why it does not move.
+
+use muster_core::document::Plan;
+use muster_core::gate::{self, Blocked, Reason};
+use muster_core::id::{HostId, RolloutId};
+use muster_core::view::View;
+use muster_core::wire::HostState;
+
+use super::events::{self, Learnt};
+use super::{Asked, not_found, words};
+use crate::control::{Problem, wire};
+
+/// Explains a host or a rollout.
+pub(super) fn explain(asked: &Asked<'_>, subject: &str) -> Result<wire::Explain, Problem> {
+    let ledger = asked.node.ledger();
+    let unknown = || {
+        not_found(format_args!(
+            "{subject:?} is neither a host of the fleet nor a rollout; see `muster status`"
+        ))
+    };
+    if subject.contains('@') {
+        let id: RolloutId = subject.parse().map_err(|_| unknown())?;
+        return if ledger.rollouts().contains_key(&id) { rollout(asked, &id) } else { Err(unknown()) };
+    }
+    let id: HostId = subject.parse().map_err(|_| unknown())?;
+    if ledger.roster().key_of(&id).is_none() {
+        return Err(unknown());
+    }
+    host(asked, &id)
+}
+
+fn host(asked: &Asked<'_>, id: &HostId) -> Result<wire::Explain, Problem> {
+    let ledger = asked.node.ledger();
+    let channel = ledger.documents().fleet().and_then(|fleet| Some(fleet.hosts.get(id)?.channel.clone()));
+    let newest = channel.as_ref().and_then(|channel| ledger.newest_rollout(channel));
+    let plan = newest.and_then(|rollout| ledger.plan(rollout));
+    let state = newest.and_then(|rollout| Some(ledger.record(id, rollout)?.record.state));
+    let blocked = plan
+        .filter(|_| matches!(state, None | Some(HostState::Pending)))
+        .map(|plan| asked.node.with_view(asked.now, |view| gate::all_blocked(view, plan, id, asked.now.utc)));
+    let gates: Vec<wire::BlockedGate> = blocked.iter().flatten().map(|blocked| shown(blocked, id)).collect();
+    Ok(wire::Explain {
+        schema: wire::SCHEMA,
+        subject: id.to_string(),
+        host: Some(id.to_string()),
+        rollout: newest.map(ToString::to_string),
+        summary: summary(asked, id, newest, state, &gates),
+        gates,
+        last_report: last_report(asked, id)?,
+    })
+}
+
+fn summary(
+    asked: &Asked<'_>,
+    id: &HostId,
+    rollout: Option<&RolloutId>,
+    state: Option<HostState>,
+    gates: &[wire::BlockedGate],
+) -> String {
+    let Some(rollout) = rollout else { return format!("no rollout of {id}'s channel is known here") };
+    match (state, gates.first()) {
+        (Some(HostState::Converged), _) => format!("{id} has converged in {rollout}"),
+        (Some(HostState::Activating), _) => format!("{id} switches to its target of {rollout}"),
+        (Some(HostState::Soaking), _) => format!("{id} runs its target of {rollout} and soaks"),
+        (Some(HostState::Deferred), _) => format!("{id} waits for its reboot into {rollout}"),
+        (Some(HostState::Failed), _) => format!("{id} failed in {rollout}"),
+        (Some(HostState::Reverted), _) => format!("{id} went back from {rollout}"),
+        (None | Some(HostState::Pending), Some(gate)) => format!("{id} waits in {rollout}: {}", gate.reason),
+        (Some(HostState::Pending), None) => {
+            format!("{id} is dispatched into {rollout} and has not answered yet")
+        }
+        (None, None) => {
+            let waiting = asked
+                .node
+                .waiting_decisions()
+                .find_map(|decision| Some(format!("{}: {}", decision.about, decision.waits_for?)));
+            match waiting {
+                Some(waiting) => format!("{id} waits in {rollout} for signatures; {waiting}"),
+                None => format!("no gate holds {id} back; its dispatch into {rollout} is on its way"),
+            }
+        }
+    }
+}
+
+fn rollout(asked: &Asked<'_>, id: &RolloutId) -> Result<wire::Explain, Problem> {
+    let ledger = asked.node.ledger();
+    let record = &ledger.rollouts()[id];
+    let plan = ledger.plan(id);
+    let gates: Vec<wire::BlockedGate> = asked.node.with_view(asked.now, |view| {
+        plan.filter(|_| record.state.is_open()).map(|plan| first_gates(view, asked, plan)).unwrap_or_default()
+    });
+    let summary = match gates.first() {
+        _ if !record.state.is_open() => format!("{id} is {}; it does not move any more", record.state.name()),
+        Some(gate) => {
+            format!("{id} is {} in wave {}; {}", record.state.name(), record.current_wave + 1, gate.reason)
+        }
+        None => {
+            format!("{id} is {} in wave {}; no gate holds it", record.state.name(), record.current_wave + 1)
+        }
+    };
+    Ok(wire::Explain {
+        schema: wire::SCHEMA,
+        subject: id.to_string(),
+        host: None,
+        rollout: Some(id.to_string()),
+        summary,
+        gates,
+        last_report: None,
+    })
+}
+
+/// The first gate that holds each host back that was not dispatched yet.
+fn first_gates(view: &View<'_>, asked: &Asked<'_>, plan: &Plan) -> Vec<wire::BlockedGate> {
+    let waiting = plan.hosts().filter(|host| view.ledger.record(host, &plan.rollout_id).is_none());
+    let blocked = waiting.filter_map(|host| {
+        let blocked = gate::admit(view, plan, host, asked.now.utc).err()?;
+        Some(shown(&blocked, host))
+    });
+    blocked.collect()
+}
+
+fn shown(blocked: &Blocked, host: &HostId) -> wire::BlockedGate {
+    wire::BlockedGate {
+        gate: blocked.gate.name().to_owned(),
+        host: Some(host.to_string()),
+        reason: blocked.reason.to_string(),
+        waits_for: waits_for(&blocked.reason),
+        opens_at: blocked.opens_at,
+    }
+}
+
+/// Who or what would open the gate.
+fn waits_for(reason: &Reason) -> Option<String> {
+    let list = |hosts: &[HostId]| hosts.iter().map(HostId::as_str).collect::<Vec<_>>().join(", ");
+    match reason {
+        Reason::Paused { .. } => Some("an operator's resume".to_owned()),
+        Reason::Unsigned { .. } | Reason::Stale { .. } | Reason::Expired { .. } => {
+            Some("a ref that operators sign anew".to_owned())
+        }
+        Reason::FleetExpired { .. } => Some("a newer fleet document".to_owned()),
+        Reason::OffChannel { .. } | Reason::NotInPlan => {
+            Some("a fleet document or ref that names it".to_owned())
+        }
+        Reason::Quarantined { .. } | Reason::Suspect { .. } => {
+            Some("another release, or an operator's clearance".to_owned())
+        }
+        Reason::WindowClosed => Some("the next maintenance window".to_owned()),
+        Reason::ChannelFirst { rollout, .. } => Some(rollout.to_string()),
+        Reason::WaveNotDone { hosts, .. } | Reason::WaveUnreachable { hosts, .. } => Some(list(hosts)),
+        Reason::NoConvergence { .. } | Reason::TooManyFailures { .. } => Some("an operator".to_owned()),
+        Reason::NeedsPromotion { .. } => Some("an operator's promotion".to_owned()),
+        Reason::HostFirst { host, .. } | Reason::ProbeFails { host, .. } => Some(host.to_string()),
+        Reason::BudgetFull { in_flight, .. } => Some(list(in_flight)),
+        Reason::NotFetched | Reason::Offline | Reason::NotHeardYet => Some("the host itself".to_owned()),
+        Reason::InFlight { rollout, .. } => Some(rollout.to_string()),
+    }
+}
+
+fn last_report(asked: &Asked<'_>, id: &HostId) -> Result<Option<wire::LastReport>, Problem> {
+    let mut last = None;
+    events::each_backwards(asked, |_, learnt| {
+        if let Learnt::Envelope(envelope) = learnt
+            && envelope.host == *id
+            && let Some(event) = envelope.event()
+        {
+            last = Some(wire::LastReport {
+                name: event.kind.name().to_owned(),
+                at: envelope.at,
+                detail: format!("{}: {}", event.rollout_id, words::event(event)),
+            });
+            return false;
+        }
+        true
+    })?;
+    Ok(last)
+}
