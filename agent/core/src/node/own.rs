@@ -173,6 +173,18 @@ impl Node {
         self.ledger.documents().fleets().any(|fleet| named(fleet))
     }
 
+    /// The first thing that a new incarnation says: it ends what the host's older one left open.
+    pub(super) fn begin_incarnation(&mut self, turn: &mut Turn) {
+        let Some(current_closure) = self.own.running.clone() else { return };
+        let feed = self.ledger.feed(&self.settings.host);
+        let begun = feed.is_some_and(|feed| feed.incarnation() >= self.incarnation && feed.head().is_some());
+        if !begun && self.is_enrolled() {
+            let started_at = self.incarnation_began();
+            let started = IncarnationStarted { current_closure, started_at };
+            self.append(turn, FeedBody::Incarnation(started), true);
+        }
+    }
+
     /// Takes the target of the next boot back once it is known to be bad.
     pub(super) fn take_back_deferred(&mut self, turn: &mut Turn) {
         let mine = self.ledger.records_of(&self.settings.host).map(|it| &it.record);
