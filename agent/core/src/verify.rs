@@ -133,6 +133,21 @@ pub fn envelope(roster: &Roster, bytes: &[u8]) -> Result<Verified<Received<Envel
     opened(roster, Purpose::Envelope, bytes, |envelope: &Envelope| (&envelope.fleet, &envelope.host))
 }
 
+/// Verifies an envelope of one host under one key, whatever the newest fleet document says of it.
+pub(crate) fn envelope_of(
+    fleet: &FleetName,
+    host: &HostId,
+    key: &PublicKey,
+    bytes: &[u8],
+) -> Result<Verified<Received<Envelope>>, VerifyError> {
+    let opened = Sealed::parse(bytes)?.verify(Purpose::Envelope, fleet.as_str(), key)?;
+    let envelope: Verified<Received<Envelope>> = Received::read("signed content", opened)?;
+    if envelope.content.host != *host {
+        return Err(VerifyError::UnknownHost(envelope.content.host.clone()));
+    }
+    Ok(envelope)
+}
+
 /// Verifies a notice under the key of the host that it names.
 pub fn notice(roster: &Roster, bytes: &[u8]) -> Result<Verified<Received<Notice>>, VerifyError> {
     opened(roster, Purpose::Notice, bytes, |notice: &Notice| (&notice.fleet, &notice.host))

@@ -228,7 +228,7 @@ impl Truth {
             let what = format!("{name} acknowledges {rollout} while it is {} in {other}", own.state.name());
             return self.broken(6, what);
         }
-        self.check_certificate(host, &rollout, log_index, &hosts[host]);
+        self.check_certificate(&rollout, log_index, &hosts[host]);
         let barred = self.quarantines[host].iter().find(|(channel, closure, id)| {
             *channel == plan.channel && *closure == target && !self.lifted.contains(&(channel.clone(), *id))
         });
@@ -253,7 +253,7 @@ impl Truth {
     }
 
     /// Property 2, from the host's own disk and the operators' own documents.
-    fn check_certificate(&mut self, host: usize, rollout: &RolloutId, log_index: u64, state: &Host) {
+    fn check_certificate(&mut self, rollout: &RolloutId, log_index: u64, state: &Host) {
         let name = &state.name;
         let certified = self.decisions.range(DecisionId { log_index, ordinal: 0 }..).find(|(id, (_, decision))| {
             id.log_index == log_index
@@ -497,7 +497,7 @@ impl Truth {
         if self.plans.get(rollout).and_then(|plan| plan.targets.get(name)) != Some(target) {
             self.broken(1, format!("{name} activates {target} for {rollout}, which nobody signed for it"));
         }
-        self.check_certificate(host, rollout, *log_index, &hosts[host]);
+        self.check_certificate(rollout, *log_index, &hosts[host]);
         if !self.begun.insert((host, rollout.clone(), *log_index)) {
             self.broken(6, format!("{name} begins twice to activate for entry {log_index} of {rollout}"));
         }

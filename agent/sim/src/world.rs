@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use muster_core::drive::Drive;
 use muster_core::id::{Closure, HostId, RolloutId};
-use muster_core::ledger::{Ledger, Rows, Table};
+use muster_core::ledger::{Ledger, Table};
 use muster_core::node::{
     BackendKind, CoordinatorMessage, HostReport, Input, MessageRef, Node, Note, Origin, Output, RequestId,
     Settings, Topic,
@@ -624,7 +624,7 @@ impl World {
             ways.push((Duration::from_secs(random.between(5, 200)), Rc::clone(what)));
         }
         if faults.strikes(random, Fault::Corrupt, 30) {
-            ways.push((after, Rc::new(what.damaged(random))));
+            ways.extend(what.damaged(random).map(|damaged| (after, Rc::new(damaged))));
         } else {
             ways.push((after, Rc::clone(what)));
         }
@@ -739,27 +739,22 @@ impl World {
 }
 
 /// What the network can damage.
-trait Damage {
-    fn damaged(&self, random: &mut Random) -> Self;
+trait Damage: Sized {
+    /// The damaged message; none if the damage is found out underway, and the message lost by it.
+    fn damaged(&self, random: &mut Random) -> Option<Self>;
 }
 
+/// Gossip passes through hands that may change it; only its signatures protect it.
 impl Damage for Parcel {
-    fn damaged(&self, random: &mut Random) -> Self {
-        Self::new(self.topic, flipped(&self.bytes, random))
+    fn damaged(&self, random: &mut Random) -> Option<Self> {
+        Some(Self::new(self.topic, flipped(&self.bytes, random)))
     }
 }
 
+/// What coordinators send each other is protected by their connection.
 impl Damage for CoordinatorMessage {
-    fn damaged(&self, random: &mut Random) -> Self {
-        match self {
-            Self::Log(bytes) => Self::Log(flipped(bytes, random)),
-            Self::Objection(bytes) => Self::Objection(flipped(bytes, random)),
-            Self::Endorsement(endorsement) => {
-                let mut endorsement = endorsement.clone();
-                endorsement.decision = flipped(&endorsement.decision, random);
-                Self::Endorsement(endorsement)
-            }
-        }
+    fn damaged(&self, _random: &mut Random) -> Option<Self> {
+        None
     }
 }
 

@@ -3,11 +3,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use muster_signing::Verified;
+
 use super::{FeedError, Ledger, Reference, Table};
 use crate::coordination::log::Entry;
 use crate::document::Accepted;
 use crate::verify::{self, VerifyError};
 use crate::wire::codec::{self, DecodeError};
+use crate::wire::{Envelope, Received};
 
 /// A record of the store that cannot be what was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -140,7 +143,7 @@ impl Ledger {
                 self.document(accepted);
             }
             Table::Feeds => {
-                let envelope = verify::envelope(&Arc::clone(self.roster()), value)?;
+                let envelope = self.read_envelope(value)?;
                 self.envelope(&envelope)?;
             }
             Table::Decisions => {
@@ -170,6 +173,22 @@ impl Ledger {
             | Table::ProbeFailures => return Err(Fault::WrongTable),
         }
         Ok(())
+    }
+}
+
+impl Ledger {
+    /// A host that a fleet document left out goes on with what it had begun, and stores what it says of it: its own
+    /// envelopes count for itself under the key that it last had in the fleet.
+    fn read_envelope(&self, value: &[u8]) -> Result<Verified<Received<Envelope>>, VerifyError> {
+        let newest = verify::envelope(self.roster(), value);
+        if newest.is_ok() {
+            return newest;
+        }
+        let former = self.documents.fleets().rev().filter_map(|fleet| fleet.hosts.get(&self.me)).map(|host| host.key);
+        former
+            .map(|key| verify::envelope_of(&self.fleet, &self.me, &key, value))
+            .find(Result::is_ok)
+            .unwrap_or(newest)
     }
 }
 
