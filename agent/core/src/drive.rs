@@ -2,7 +2,7 @@
 //!
 //! The daemon and the simulator both go through [`Drive`], so the rule is written once. Writes are handed to
 //! the store at once and in order; everything else waits until every write that was asked for before it is
-//! durable. The node goes on meanwhile.
+//! durable, but for messages that the node knows to depend on none. The node goes on meanwhile.
 
 use std::collections::VecDeque;
 
@@ -40,6 +40,7 @@ impl Drive {
                     self.asked = batch;
                     shell.store(batch, rows);
                 }
+                Output::Send { at_once: true, .. } => shell.perform(output),
                 Output::Publish { .. }
                 | Output::Send { .. }
                 | Output::Verdict { .. }

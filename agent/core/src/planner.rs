@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
+use muster_signing::Digest;
 
 use crate::document::{Plan, Verb};
 use crate::gate::{self, WaveState};
@@ -19,27 +20,44 @@ const EVENTS_MAX: usize = 256;
 
 /// Proposes what the log lacks.
 pub fn propose(view: &View<'_>, hold: &BTreeSet<HostId>, now: DateTime<Utc>) -> Vec<LogStatement> {
-    let mut statements = adoptions(view);
-    if !statements.is_empty() {
+    let mut statements = adoptions(view, now);
+    // In a batch of their own, however many there are: a predecessor closes where its successor opens.
+    let opened = openings(view, &adopting(&statements), now);
+    let adopts = !statements.is_empty();
+    if !opened.is_empty() {
+        statements.push(LogStatement::Rollout { events: opened });
+    }
+    if adopts {
+        // What a newly adopted document means for the hosts is asked once it counts.
         return statements;
     }
-    statements.extend(withdrawals(view));
-    let mut events = openings(view, now);
-    events.extend(operators_orders(view, now));
+    statements.extend(withdrawals(view, now));
+    let mut events = operators_orders(view, now);
     for (id, record) in view.ledger.rollouts() {
         let Some(plan) = view.ledger.plan(id) else { continue };
         events.extend(mirrored(view, plan, record, now));
     }
     events.extend(advances(view, now));
     events.extend(joins(view, hold, now));
-    for batch in events.chunks(EVENTS_MAX) {
-        statements.push(LogStatement::Rollout { events: batch.to_vec() });
-    }
+    statements.extend(batches(events));
     statements
 }
 
+fn batches(events: Vec<RolloutEvent>) -> Vec<LogStatement> {
+    events.chunks(EVENTS_MAX).map(|batch| LogStatement::Rollout { events: batch.to_vec() }).collect()
+}
+
+/// The documents that the statements adopt.
+fn adopting(statements: &[LogStatement]) -> BTreeSet<Digest> {
+    let hashes = statements.iter().filter_map(|statement| match statement {
+        LogStatement::DocumentAdopted { hash, .. } => Some(*hash),
+        LogStatement::Rollout { .. } | LogStatement::Withdrawn { .. } => None,
+    });
+    hashes.collect()
+}
+
 /// Documents that were accepted and do not count for the log yet: fleet documents first, since refs name them.
-fn adoptions(view: &View<'_>) -> Vec<LogStatement> {
+fn adoptions(view: &View<'_>, now: DateTime<Utc>) -> Vec<LogStatement> {
     let (documents, adopted) = (view.ledger.documents(), view.ledger.adopted());
     let mut statements = Vec::new();
     let mut adopt = |kind, channel: Option<&ChannelId>, serial, hash| {
@@ -56,14 +74,15 @@ fn adoptions(view: &View<'_>) -> Vec<LogStatement> {
             adopt(DocumentKind::ChannelRef, Some(channel), newest.document.serial, newest.hash);
         }
     }
-    for command in documents.commands().filter(|command| !adopted.commands.contains(&command.hash)) {
+    let commands = documents.commands_in_force(now);
+    for command in commands.filter(|command| !adopted.commands.contains(&command.hash)) {
         adopt(DocumentKind::Command, None, command.document.serial, command.hash);
     }
     statements
 }
 
 /// Dispatches that came to nothing by evidence, so that the log may dispatch their hosts again.
-fn withdrawals(view: &View<'_>) -> Vec<LogStatement> {
+fn withdrawals(view: &View<'_>, now: DateTime<Utc>) -> Vec<LogStatement> {
     let slots = view.ledger.slots();
     let spent =
         slots.hosts().flat_map(|host| slots.of(host).map(move |slot| (host, slot))).filter(|(host, slot)| {
@@ -71,7 +90,7 @@ fn withdrawals(view: &View<'_>) -> Vec<LogStatement> {
                 .ledger
                 .record(host, &slot.rollout)
                 .is_none_or(|it| it.record.state == HostState::Pending);
-            !slot.withdrawn && pending && view.is_free(host, slot)
+            !slot.withdrawn && pending && view.is_free(host, slot, now)
         });
     let decisions = spent.map(|(_, slot)| slot.decision);
     decisions
@@ -79,14 +98,19 @@ fn withdrawals(view: &View<'_>) -> Vec<LogStatement> {
         .collect()
 }
 
-/// Rollouts of newly adopted refs; only the newest ref of a channel opens, and only for the newest fleet document.
-fn openings(view: &View<'_>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
+/// Rollouts of refs that count, or are adopted just before; only the newest ref of a channel opens, and only for the
+/// newest fleet document.
+fn openings(view: &View<'_>, adopting: &BTreeSet<Digest>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
     let (ledger, documents) = (view.ledger, view.ledger.documents());
+    let fleet = documents.fleet().map(|fleet| fleet.hash).filter(|hash| adopting.contains(hash));
+    let fleet = fleet.or(ledger.adopted().fleet);
     let mut events = Vec::new();
-    for (channel, hash) in &ledger.adopted().refs {
-        let Some(held) = documents.ref_by_hash(hash) else { continue };
+    for (channel, held) in documents.channel_refs() {
+        if ledger.adopted().refs.get(channel) != Some(&held.hash) && !adopting.contains(&held.hash) {
+            continue;
+        }
         let id = held.document.rollout_id();
-        let current = ledger.adopted().fleet == Some(held.document.fleet_hash);
+        let current = fleet == Some(held.document.fleet_hash);
         if !current || documents.is_blocked(channel) || ledger.rollouts().contains_key(&id) {
             continue;
         }
@@ -111,9 +135,8 @@ fn openings(view: &View<'_>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
 fn operators_orders(view: &View<'_>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
     let mut events = Vec::new();
     let mut touched = BTreeSet::new();
-    for command in
-        view.ledger.commands().filter(|command| !view.ledger.adopted().handled.contains(&command.hash))
-    {
+    let commands = view.ledger.commands_in_force(at);
+    for command in commands.filter(|command| !view.ledger.adopted().handled.contains(&command.hash)) {
         let (Verb::Cancel { rollout } | Verb::ClearRollout { rollout }) = &command.document.verb else {
             continue;
         };
@@ -166,6 +189,7 @@ fn claim(
     if matches!(entry.state, HostState::Converged | HostState::Reverted) {
         return None;
     }
+    let unexplained = !matches!(entry.cause, Some(Cause::Reported { .. }));
     let mirrored = view.ledger.record(host, &plan.rollout_id)?;
     let reported = mirrored.evidence.map(|envelope| (mirrored.record.state, Cause::Reported { envelope }));
     let counted = match view.standing(plan, host, at) {
@@ -179,7 +203,10 @@ fn claim(
         | Standing::Deferred { .. }
         | Standing::Converged => reported,
     };
-    counted.filter(|(to, _)| *to != entry.state)
+    counted.filter(|(to, cause)| {
+        let explains = *to == HostState::Failed && unexplained && matches!(cause, Cause::Reported { .. });
+        *to != entry.state || explains
+    })
 }
 
 /// Waves that are done, and rollouts of which no wave is left.

@@ -105,6 +105,13 @@ impl Roster {
         &self.keys
     }
 
+    /// The same roster, but for the key of one host.
+    pub(crate) fn with(&self, host: &HostId, key: PublicKey) -> Self {
+        let mut other = self.clone();
+        other.keys.insert(host.clone(), key);
+        other
+    }
+
     /// The electorate of a fleet document.
     pub fn electorate(&self, fleet_serial: u64) -> Option<&Electorate> {
         self.electorates.get(&fleet_serial)
@@ -133,21 +140,6 @@ pub fn envelope(roster: &Roster, bytes: &[u8]) -> Result<Verified<Received<Envel
     opened(roster, Purpose::Envelope, bytes, |envelope: &Envelope| (&envelope.fleet, &envelope.host))
 }
 
-/// Verifies an envelope of one host under one key, whatever the newest fleet document says of it.
-pub(crate) fn envelope_of(
-    fleet: &FleetName,
-    host: &HostId,
-    key: &PublicKey,
-    bytes: &[u8],
-) -> Result<Verified<Received<Envelope>>, VerifyError> {
-    let opened = Sealed::parse(bytes)?.verify(Purpose::Envelope, fleet.as_str(), key)?;
-    let envelope: Verified<Received<Envelope>> = Received::read("signed content", opened)?;
-    if envelope.content.host != *host {
-        return Err(VerifyError::UnknownHost(envelope.content.host.clone()));
-    }
-    Ok(envelope)
-}
-
 /// Verifies a notice under the key of the host that it names.
 pub fn notice(roster: &Roster, bytes: &[u8]) -> Result<Verified<Received<Notice>>, VerifyError> {
     opened(roster, Purpose::Notice, bytes, |notice: &Notice| (&notice.fleet, &notice.host))
@@ -167,6 +159,17 @@ fn opened<T: serde::de::DeserializeOwned>(
     }
     let key = roster.key_of(host).ok_or_else(|| VerifyError::UnknownHost(host.clone()))?;
     Ok(Received::read("signed content", sealed.verify(purpose, roster.fleet.as_str(), key)?)?)
+}
+
+/// Verifies an envelope of this host's own feed under its own key: what it signed before it was enrolled, or after it
+/// was dropped, is its history all the same.
+pub fn own_envelope(
+    fleet: &FleetName,
+    key: &PublicKey,
+    bytes: &[u8],
+) -> Result<Verified<Received<Envelope>>, VerifyError> {
+    let opened = Sealed::parse(bytes)?.verify(Purpose::Envelope, fleet.as_str(), key)?;
+    Ok(Received::read("own envelope", opened)?)
 }
 
 /// A decision that a quorum of its electorate signed.
@@ -191,6 +194,16 @@ pub fn certificate(roster: &Roster, bytes: &[u8]) -> Result<Certified, VerifyErr
         return Err(VerifyError::NoQuorum { signed, needed });
     }
     Ok(Certified { certificate: counted, decision })
+}
+
+/// Counts a certificate again that was verified under an older roster.
+pub fn recount(roster: &Roster, certified: &Certified) -> Result<(), VerifyError> {
+    let serial = certified.decision.fleet_serial;
+    let electorate = roster.electorate(serial).ok_or(VerifyError::UnknownFleetSerial(serial))?;
+    let counted = roster.counted_keys(electorate);
+    let signed = certified.certificate.signers().keys().filter(|key| counted.contains(*key)).count();
+    let needed = electorate.quorum;
+    if signed < needed { Err(VerifyError::NoQuorum { signed, needed }) } else { Ok(()) }
 }
 
 /// One coordinator's signature of a decision, as it travels between coordinators.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::document::{Plan, Verb};
+use crate::host::after;
 use crate::id::{ChannelId, HostId, RolloutId};
 use crate::ledger::{Answer, Ledger, Slot};
 use crate::presence::{Presences, Reach};
@@ -88,14 +89,15 @@ impl Excuse {
 
 impl View<'_> {
     /// Whether a slot is free by evidence that this node holds itself.
-    pub fn is_free(&self, host: &HostId, slot: &Slot) -> bool {
-        match self.ledger.feed(host).and_then(|feed| feed.answer(slot.decision.log_index)) {
+    pub fn is_free(&self, host: &HostId, slot: &Slot, now: DateTime<Utc>) -> bool {
+        let feed = self.ledger.feed(host);
+        match feed.and_then(|feed| feed.answer(slot.decision.log_index, &slot.rollout)) {
             Some(Answer::Rejected(_)) => return true,
             Some(Answer::Acknowledged) => {}
             None if self.has_expired(host, slot) || self.void.contains(&slot.decision) => return true,
             None => {}
         }
-        self.is_skipped(host, &slot.rollout) || self.is_removed(host)
+        self.is_skipped(host, &slot.rollout, now) || self.is_removed(host)
     }
 
     /// Whether the host can never act on this dispatch any more, since it signed something later than its end.
@@ -106,7 +108,7 @@ impl View<'_> {
                 .of(host)
                 .is_some_and(|seen| seen.presence.head_seq == 0 && seen.at > slot.not_after);
         };
-        if feed.answer(slot.decision.log_index).is_some() {
+        if feed.answer(slot.decision.log_index, &slot.rollout).is_some() {
             return false;
         }
         let held = feed.head().map_or(0, |head| head.seq);
@@ -119,15 +121,16 @@ impl View<'_> {
     }
 
     /// Whether the host holds a slot that nothing has freed.
-    pub fn holds_slot(&self, host: &HostId) -> bool {
-        self.tentative.contains(host) || self.ledger.slots().of(host).any(|slot| !self.is_free(host, slot))
+    pub fn holds_slot(&self, host: &HostId, now: DateTime<Utc>) -> bool {
+        self.tentative.contains(host)
+            || self.ledger.slots().of(host).any(|slot| !self.is_free(host, slot, now))
     }
 
-    /// The rollout in which the host is under way now, if it is in one.
-    pub fn busy_in(&self, host: &HostId) -> Option<&RolloutId> {
-        let dispatched = self.ledger.slots().of(host).filter(|slot| !self.is_free(host, slot));
+    /// The rollouts in which the host is under way now.
+    pub fn busy_in(&self, host: &HostId, now: DateTime<Utc>) -> impl Iterator<Item = &RolloutId> {
+        let dispatched = self.ledger.slots().of(host).filter(move |slot| !self.is_free(host, slot, now));
         dispatched
-            .filter(|slot| {
+            .filter(move |slot| {
                 let Some(mirrored) = self.ledger.record(host, &slot.rollout) else { return true };
                 match mirrored.record.state {
                     HostState::Pending | HostState::Activating | HostState::Soaking => true,
@@ -136,12 +139,11 @@ impl View<'_> {
                 }
             })
             .map(|slot| &slot.rollout)
-            .next()
     }
 
     /// Whether a dispatch to the host in this rollout could still be acted on.
-    pub fn is_dispatched(&self, host: &HostId, rollout: &RolloutId) -> bool {
-        self.ledger.slots().of(host).any(|slot| slot.rollout == *rollout && !self.is_free(host, slot))
+    pub fn is_dispatched(&self, host: &HostId, rollout: &RolloutId, now: DateTime<Utc>) -> bool {
+        self.ledger.slots().of(host).any(|slot| slot.rollout == *rollout && !self.is_free(host, slot, now))
     }
 
     /// Where the host stands in the rollout.
@@ -155,8 +157,10 @@ impl View<'_> {
             HostState::Reverted => return Standing::Failed(Failure::Reverted),
             HostState::Deferred => {
                 let since = mirrored.reported_at.unwrap_or(record.dispatched_at);
-                return Standing::Deferred {
-                    timed_out: now > since + secs(plan.policy.deferred_timeout_secs),
+                let timed_out = now > after(since, plan.policy.deferred_timeout_secs);
+                return match timed_out && !self.wave_has_converged(plan, host) {
+                    true => Standing::Failed(Failure::Overdue),
+                    false => Standing::Deferred { timed_out },
                 };
             }
             HostState::Pending | HostState::Activating | HostState::Soaking => {}
@@ -164,7 +168,19 @@ impl View<'_> {
         if let Some(failure) = self.failure_of(plan, host, record, now) {
             return Standing::Failed(failure);
         }
-        if self.is_dispatched(host, rollout) { Standing::InFlight(record.state) } else { Standing::Waiting }
+        match self.is_dispatched(host, rollout, now) {
+            true => Standing::InFlight(record.state),
+            false => Standing::Waiting,
+        }
+    }
+
+    /// Whether another host proved what the host was to run: somebody of its wave has converged.
+    fn wave_has_converged(&self, plan: &Plan, host: &HostId) -> bool {
+        let wave = plan.wave_of(host).and_then(|wave| plan.wave(wave));
+        wave.is_some_and(|wave| {
+            let mut records = wave.hosts.iter().filter_map(|host| self.ledger.record(host, &plan.rollout_id));
+            records.any(|mirrored| mirrored.record.state == HostState::Converged)
+        })
     }
 
     fn failure_of(
@@ -180,19 +196,25 @@ impl View<'_> {
             if feed.is_some_and(|feed| feed.rejections(&plan.rollout_id) >= 2) {
                 return Some(Failure::Rejected);
             }
+            // What was never certified the host could not answer.
+            let certified = self.ledger.certified();
             let slots = self.ledger.slots().of(host).filter(|slot| slot.rollout == plan.rollout_id);
-            if slots.filter(|slot| self.has_expired(host, slot)).count() >= 2 {
+            let missed =
+                slots.filter(|slot| certified.contains_key(&slot.decision) && self.has_expired(host, slot));
+            if missed.count() >= 2 {
                 return Some(Failure::Expired);
             }
         }
-        let in_flight = self.is_dispatched(host, &plan.rollout_id);
+        let in_flight = self.is_dispatched(host, &plan.rollout_id, now);
         let silent = self.presences.silent_for(host, self.mono).as_secs();
         if in_flight && silent >= policy.lost_after_secs {
             return Some(Failure::Lost);
         }
-        let allowed = policy.activation_timeout_secs + record.soak_secs + 2 * policy.sustained_failure_secs;
-        let started = record.dispatch_acked_at?;
-        (now > started + secs(allowed)).then_some(Failure::Overdue)
+        let allowed = [policy.activation_timeout_secs, record.soak_secs, policy.sustained_failure_secs];
+        let allowed = allowed.into_iter().fold(policy.sustained_failure_secs, u64::saturating_add);
+        // Who waited for its reboot begins to soak long after its acknowledgement.
+        let started = record.dispatch_acked_at?.max(record.activation_completed_at.unwrap_or_default());
+        (now > after(started, allowed)).then_some(Failure::Overdue)
     }
 
     /// Why the rollout goes on without the host, if it does.
@@ -200,7 +222,7 @@ impl View<'_> {
         if self.is_off_channel(host, &plan.channel) {
             return Some(Excuse::Removed);
         }
-        if self.is_skipped(host, &plan.rollout_id) {
+        if self.is_skipped(host, &plan.rollout_id, now) {
             return Some(Excuse::Skipped);
         }
         match self.standing(plan, host, now) {
@@ -226,30 +248,35 @@ impl View<'_> {
     }
 
     /// Whether an operator's word is that nobody waits for the host.
-    pub fn is_skipped(&self, host: &HostId, rollout: &RolloutId) -> bool {
-        self.is_ordered(|verb| match verb {
-            Verb::Skip { host: skipped, rollout: only } => {
-                skipped == host && only.as_ref().is_none_or(|only| only == rollout)
-            }
-            _ => false,
+    pub fn is_skipped(&self, host: &HostId, rollout: &RolloutId, now: DateTime<Utc>) -> bool {
+        self.is_ordered(now, |verb| {
+            matches!(verb, Verb::Skip { host: skipped, rollout: only }
+                if skipped == host && only.as_ref().is_none_or(|only| only == rollout))
         })
     }
 
     /// Whether an operator promoted the wave that follows `wave`.
-    pub fn is_promoted(&self, rollout: &RolloutId, wave: u32) -> bool {
+    pub fn is_promoted(&self, rollout: &RolloutId, wave: u32, now: DateTime<Utc>) -> bool {
         self.is_ordered(
+            now,
             |verb| matches!(verb, Verb::Promote { rollout: of, wave: to } if of == rollout && *to == wave),
         )
     }
 
-    /// Whether an operator cleared the rollout, and the log says that this host was excused by it.
+    /// Whether an operator cleared the rollout, and the log says that this host was excused by it; that stays so
+    /// when the command expires.
     fn was_cleared(&self, host: &HostId, rollout: &RolloutId) -> bool {
         self.ledger.rollouts().get(rollout).is_some_and(|record| record.is_cleared(host))
-            && self.is_ordered(|verb| matches!(verb, Verb::ClearRollout { rollout: of } if of == rollout))
+            && self.ledger.commands().any(|command| command.clears_rollout() == Some(rollout))
     }
 
-    fn is_ordered(&self, is_it: impl Fn(&Verb) -> bool) -> bool {
-        self.ledger.commands().any(|command| is_it(&command.verb))
+    /// How many hosts of the rollout failed, also those that a person excused since.
+    pub fn ever_failed(&self, plan: &Plan, now: DateTime<Utc>) -> usize {
+        plan.hosts().filter(|host| matches!(self.standing(plan, host, now), Standing::Failed(_))).count()
+    }
+
+    fn is_ordered(&self, now: DateTime<Utc>, is_it: impl Fn(&Verb) -> bool) -> bool {
+        self.ledger.commands_in_force(now).any(|command| is_it(&command.verb))
     }
 
     /// Whether the newest fleet document that counts lacks the host, or has it on another channel.

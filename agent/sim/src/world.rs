@@ -487,7 +487,7 @@ impl World {
         for output in orders.outputs {
             match output {
                 Output::Publish { topic, bytes } => self.gossip(host, topic, bytes),
-                Output::Send { to, message } => {
+                Output::Send { to, message, .. } => {
                     if let Some(to) = self.fleet.number_of(&to) {
                         self.send(host, to, message);
                     }

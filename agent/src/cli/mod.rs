@@ -1,15 +1,27 @@
 //! The command line: what people type, and the only part that prints.
 
 pub mod agent;
+mod asking;
+pub mod demo;
 pub mod document_files;
 pub mod documents;
+mod events;
+mod explain;
 pub mod failure;
 pub mod fleet;
 pub mod id;
 pub mod keygen;
 pub mod output;
+mod peers;
+mod publish;
+mod quarantine;
+mod render;
+mod rollout;
 pub mod sign;
+mod status;
+mod store;
 pub mod verify;
+mod when;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,12 +40,21 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::DemoCommand),
     Agent(agent::Agent),
+    Status(status::Status),
+    Rollout(rollout::RolloutCommand),
+    Explain(explain::Explain),
+    Events(events::Events),
+    Peers(peers::Peers),
+    Quarantine(quarantine::QuarantineCommand),
+    Publish(publish::Publish),
     Keygen(keygen::Keygen),
     Id(id::Id),
     Fleet(fleet::FleetCommand),
     Sign(sign::Sign),
     Verify(verify::Verify),
+    Store(store::StoreCommand),
     /// Does one switch of the directory backend; the agent starts it.
     #[command(hide = true)]
     InternalSwitch {
@@ -57,7 +78,16 @@ pub fn run() -> ExitCode {
 impl Command {
     fn run(self) -> Result<Exit, Failure> {
         match self {
+            Self::Demo(command) => command.run(),
             Self::Agent(command) => command.run(),
+            Self::Status(command) => command.run(),
+            Self::Rollout(command) => command.run(),
+            Self::Explain(command) => command.run(),
+            Self::Events(command) => command.run(),
+            Self::Peers(command) => command.run(),
+            Self::Quarantine(command) => command.run(),
+            Self::Publish(command) => command.run(),
+            Self::Store(command) => command.run(),
             Self::Keygen(command) => command.run(),
             Self::Id(command) => command.run(),
             Self::Fleet(command) => command.run(),

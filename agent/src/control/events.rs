@@ -8,6 +8,7 @@ use axum::response::sse::{Event as Frame, KeepAlive, Sse};
 use futures::Stream;
 use futures::stream::unfold;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 
 use super::wire::Event;
 use super::{Answer, Ask, Code, Door, EVENTS_MAX, EventFilter, PeerCredentials, Problem, Query};
@@ -16,6 +17,8 @@ use super::{Answer, Ask, Code, Door, EVENTS_MAX, EventFilter, PeerCredentials, P
 pub(super) const PROBLEM_FRAME: &str = "problem";
 /// How often a comment says that the line is not dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+/// How often is looked without being woken: what is learnt shows only once it is on the disk, a little later.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
 
 /// Sends the events that fit the filter, each with its position as id, then whatever follows.
 pub(super) fn follow(
@@ -54,7 +57,7 @@ impl Follower {
                 let frame = Frame::default().id(event.position.to_string());
                 return frame.json_data(&event).ok();
             }
-            if !self.behind && self.door.position.changed().await.is_err() {
+            if !self.behind && !self.woken().await {
                 return None;
             }
             if let Err(problem) = self.ask().await {
@@ -64,21 +67,37 @@ impl Follower {
         }
     }
 
+    /// Waits until there may be more; false once the agent stops.
+    async fn woken(&mut self) -> bool {
+        match timeout(LOOK_EVERY, self.door.position.changed()).await {
+            Ok(changed) => changed.is_ok(),
+            Err(_) => true,
+        }
+    }
+
     async fn ask(&mut self) -> Result<(), Problem> {
-        // Looked at before asking: what comes in between is asked for once more, and none is missed.
-        let known = *self.door.position.borrow_and_update();
-        let query = Query::Events(self.filter.clone());
-        let Answer::Events(page) = self.door.ask(Ask::Query(query), self.peer).await? else {
-            return Err(Problem::new(Code::Internal, "the agent answered something else"));
-        };
-        let newest_only = self.filter.after.is_none();
-        let full = page.events.len() >= self.filter.limit as usize;
-        let last = page.events.last().map_or(0, |event| event.position);
-        self.behind = full && !newest_only;
-        let reached = if self.behind { last } else { last.max(known) };
+        // Looked at first: all up to there is in the answer that follows, whether or not the filter lets it through.
+        let newest = self.page(EventFilter { limit: 1, ..EventFilter::default() }).await?;
+        let newest = newest.last().map_or(0, |event| event.position);
+        if self.filter.after.is_some_and(|after| newest <= after) {
+            self.behind = false;
+            return Ok(());
+        }
+        let page = self.page(self.filter.clone()).await?;
+        let full = page.len() >= self.filter.limit as usize;
+        let last = page.last().map_or(0, |event| event.position);
+        self.behind = full && self.filter.after.is_some();
+        let reached = if self.behind { last } else { last.max(newest) };
         self.filter.after = Some(reached.max(self.filter.after.unwrap_or(0)));
         self.filter.limit = EVENTS_MAX;
-        self.ready = page.events.into();
+        self.ready = page.into();
         Ok(())
+    }
+
+    async fn page(&self, filter: EventFilter) -> Result<Vec<Event>, Problem> {
+        let Answer::Events(page) = self.door.ask(Ask::Query(Query::Events(filter)), self.peer).await? else {
+            return Err(Problem::new(Code::Internal, "the agent answered something else"));
+        };
+        Ok(page.events)
     }
 }

@@ -49,7 +49,7 @@ pub enum Query {
     Id,
     /// What lies on the disk.
     Store,
-    /// How far a document has come, by its hash in lower-case hexadecimal.
+    /// How far a document has come, by its hash: `sha256-` and 64 lower-case hexadecimal digits.
     Document(String),
     /// OpenMetrics text.
     Metrics,
@@ -135,8 +135,8 @@ pub struct Request {
 pub struct Inbox {
     /// The requests, in the order in which they came.
     pub requests: mpsc::Receiver<Request>,
-    /// The position of the newest event. The loop sets it whenever something was stored; who follows the events then
-    /// asks again.
+    /// The position of the newest event. The loop sets it when something was learnt; who follows the events then asks
+    /// again.
     pub position: watch::Sender<u64>,
 }
 
@@ -171,4 +171,4 @@ impl Door {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -26,6 +26,8 @@ use super::{
 const NAME_BYTES_MAX: usize = 63 + 1 + 128;
 /// The length of a document's hash in hexadecimal.
 const HASH_CHARS: usize = 64;
+/// What stands before it.
+const HASH_PREFIX: &str = "sha256-";
 /// The media type of `/metrics`.
 const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
@@ -105,9 +107,11 @@ fn named_well(name: String) -> Result<String, Problem> {
     ))
 }
 
+/// A hash as receipts write it; the hexadecimal digits that `sha256sum` prints are enough.
 fn hashed(hash: &str) -> Result<String, Problem> {
-    if hash.len() == HASH_CHARS && hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-        return Ok(hash.to_ascii_lowercase());
+    let digits = hash.strip_prefix(HASH_PREFIX).unwrap_or(hash);
+    if digits.len() == HASH_CHARS && digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Ok(format!("{HASH_PREFIX}{}", digits.to_ascii_lowercase()));
     }
     Err(Problem::new(Code::BadRequest, format_args!("a document's hash is {HASH_CHARS} hexadecimal digits")))
 }

@@ -19,7 +19,7 @@ use nix::sys::socket::{
 use nix::unistd::{Group, chown};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
 use super::routes::{self, Client};
@@ -97,6 +97,27 @@ pub enum BindError {
         /// Why.
         source: io::Error,
     },
+}
+
+/// A server in a task of its own; it stops when this is dropped.
+#[derive(Debug)]
+pub struct Server {
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Listens at `path` and answers within the usual limits.
+    pub fn start(path: &Path, door: Door) -> Result<Self, BindError> {
+        let listener = Listener::bind(path)?;
+        let serving = listener.serve(door, Limits::default(), std::future::pending());
+        Ok(Self { task: tokio::spawn(serving) })
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// The socket, listening. Its file goes when this does.

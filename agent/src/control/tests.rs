@@ -19,14 +19,14 @@ use super::wire::{self, SCHEMA, SignedDocument, fixtures};
 use super::*;
 
 /// A socket with a server on it, and the loop's end.
-struct Bench {
-    path: PathBuf,
-    client: Client,
+pub(crate) struct Bench {
+    pub(crate) path: PathBuf,
+    pub(crate) client: Client,
     position: watch::Sender<u64>,
 }
 
 /// Runs a test against a server whose loop answers as `answer` says.
-fn check(
+pub(crate) fn check(
     limits: Limits,
     answer: impl Fn(&Request) -> Option<Result<Answer, Problem>> + 'static,
     test: impl AsyncFnOnce(&Bench),
@@ -73,13 +73,17 @@ fn stub(request: &Request) -> Option<Result<Answer, Problem>> {
         Query::Rollout(id) => Err(Problem::new(Code::NotFound, format_args!("no rollout {id}"))),
         Query::Explain(_) => Ok(Answer::Explain(fixtures::explain())),
         Query::Events(filter) => {
-            let after = filter.after.unwrap_or(0);
-            let events = (after + 1..=3).take(filter.limit as usize).map(fixtures::event).collect();
+            let first =
+                filter.after.map_or(4u64.saturating_sub(filter.limit.into()).max(1), |after| after + 1);
+            let events = (first..=3).take(filter.limit as usize).map(fixtures::event).collect();
             Ok(Answer::Events(wire::Events { schema: SCHEMA, events }))
         }
         Query::Quarantines => Ok(Answer::Quarantines(fixtures::quarantines())),
         Query::Id => Ok(Answer::Id(fixtures::id())),
         Query::Store => Ok(Answer::Store(fixtures::store())),
+        Query::Document(hash) if *hash != fixtures::document().hash => {
+            Err(Problem::new(Code::NotFound, format_args!("no document {hash}")))
+        }
         Query::Document(_) => Ok(Answer::Document(fixtures::document())),
         Query::Metrics => Ok(Answer::Metrics("# EOF\n".to_owned())),
     })
@@ -116,6 +120,7 @@ fn every_route_answers_with_its_wire_type() {
             serde_json::to_value(value).unwrap()
         }
         let hash = "AB".repeat(32);
+        let prefixed = format!("sha256-{hash}");
         let events = wire::Events { schema: SCHEMA, events: (1..=3).map(fixtures::event).collect() };
         let cases = [
             ("/v1/status".to_owned(), json(fixtures::status())),
@@ -129,6 +134,7 @@ fn every_route_answers_with_its_wire_type() {
             ("/v1/id".to_owned(), json(fixtures::id())),
             ("/v1/store".to_owned(), json(fixtures::store())),
             (format!("/v1/documents/{hash}"), json(fixtures::document())),
+            (format!("/v1/documents/{prefixed}"), json(fixtures::document())),
             ("/healthz".to_owned(), json!({ "schema": 1, "status": "ok" })),
         ];
         for (route, expected) in cases {
@@ -311,6 +317,20 @@ fn a_follower_gets_every_event_once_and_in_order() {
                 }
             }
         }
+    });
+}
+
+#[test]
+fn a_follower_misses_nothing_that_reaches_the_disk_after_it_was_woken() {
+    let (known, watched) = watch::channel(1);
+    check(Limits::default(), growing(watched), async |bench| {
+        let mut stream = bench.client.follow("/v1/events?follow=1").await.unwrap();
+        assert_eq!(stream.next().await.unwrap().unwrap().position, 1);
+        bench.position.send_replace(9);
+        // Long enough for the follower to have asked: questions are answered in their order.
+        bench.client.get("/v1/status").await.unwrap();
+        known.send_replace(2);
+        assert_eq!(stream.next().await.unwrap().unwrap().position, 2);
     });
 }
 

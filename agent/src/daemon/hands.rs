@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use muster_core::document::Refusal;
 use muster_core::drive::Shell;
-use muster_core::ledger::Batch;
+use muster_core::ledger::{Batch, Table};
 use muster_core::node::{HostOrder, Note, Output, Receipt, RequestId, Topic};
 use muster_core::verify::Roster;
 use muster_core::wire::codec;
@@ -37,6 +37,7 @@ pub(super) struct Hands {
     pub(super) enrolled: bool,
     written: mpsc::UnboundedSender<(u64, Result<(), CommitError>)>,
     writing: VecDeque<(u64, Batch)>,
+    learnt: u64,
 }
 
 impl Hands {
@@ -58,6 +59,7 @@ impl Hands {
             enrolled: false,
             written,
             writing: VecDeque::new(),
+            learnt: 0,
         }
     }
 
@@ -67,12 +69,16 @@ impl Hands {
     }
 
     /// A batch is durable: others may ask for what it holds.
-    pub(super) fn durable(&mut self, batch: u64) {
+    ///
+    /// Gives the number of things that are on the disk now, for those who follow.
+    pub(super) fn durable(&mut self, batch: u64) -> u64 {
         while self.writing.front().is_some_and(|(of, _)| *of <= batch) {
             if let Some((_, rows)) = self.writing.pop_front() {
                 self.shelf.stored(&rows);
+                self.learnt = self.learnt.max(arrivals(&rows));
             }
         }
+        self.learnt
     }
 
     fn reply(&mut self, request: RequestId, result: Result<Receipt, Box<Refusal>>) {
@@ -102,7 +108,9 @@ impl Shell for Hands {
                 }
                 self.network.publish(translate(topic), bytes);
             }
-            Output::Send { to, message } => self.network.send_log(*to.as_bytes(), codec::encode(&message)),
+            Output::Send { to, message, .. } => {
+                self.network.send_log(*to.as_bytes(), codec::encode(&message))
+            }
             Output::Verdict { message, verdict } => self.pending.answer(&self.network, message, verdict),
             Output::Order(order) => self.orders.push(order),
             Output::Fetch { from } => self.network.sync_now(from.map(|key| *key.as_bytes())),
@@ -116,6 +124,14 @@ impl Shell for Hands {
             Output::Persist { .. } => debug_assert!(false, "writes go to Shell::store"),
         }
     }
+}
+
+/// How many things this host has learnt when these rows are durable; 0 if they hold none.
+fn arrivals(rows: &Batch) -> u64 {
+    let positions = rows.0.iter().filter(|change| change.table == Table::Arrivals);
+    let numbers =
+        positions.filter_map(|change| change.key.as_slice().try_into().ok().map(u64::from_be_bytes));
+    numbers.max().map_or(0, |last| last + 1)
 }
 
 fn translate(topic: Topic) -> muster_gossip::Topic {

@@ -208,14 +208,15 @@ impl Daemon {
         if std::mem::take(&mut self.hands.enrolled) {
             self.hands.network.set_roster(answers::roster(&self.node));
         }
-        let position = self.node.ledger().position();
-        self.inbox.position.send_if_modified(|known| std::mem::replace(known, position) != position);
     }
 
     /// A write has ended. One that failed ends the agent: the store knows what is durable, and the next start asks it.
     fn stored(&mut self, batch: u64, result: Result<(), CommitError>) -> anyhow::Result<()> {
         result.with_context(|| format!("{} takes no more writes", self.store_path.display()))?;
-        self.hands.durable(batch);
+        let position = self.hands.durable(batch);
+        self.inbox
+            .position
+            .send_if_modified(|known| position > std::mem::replace(known, position.max(*known)));
         self.drive.stored(batch, &mut self.hands);
         self.after_orders();
         self.step(Input::Stored { batch });

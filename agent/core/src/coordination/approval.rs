@@ -4,9 +4,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use crate::document::{Plan, Verb};
 use crate::gate::{self, WaveState};
+use crate::id::{HostId, RolloutId};
 use crate::ledger::{Because, Derived};
-use crate::view::View;
-use crate::wire::{DecisionBody, DecisionId, HostState, RolloutEvent, RolloutState};
+use crate::view::{Standing, View};
+use crate::wire::{Cause, DecisionBody, DecisionId, EnvelopeRef, HostState, RolloutEvent};
 
 /// How far an entry's time may lie ahead of a coordinator's own clock.
 pub const CLOCK_AHEAD_MAX: TimeDelta = TimeDelta::seconds(30);
@@ -36,9 +37,9 @@ pub fn judge(view: &View<'_>, derived: &Derived, now: DateTime<Utc>) -> Judgemen
     }
     match (&derived.decision.body, &derived.because) {
         (DecisionBody::Dispatch { .. }, _) => judge_dispatch(view, derived, now),
-        (DecisionBody::Quarantine { .. }, _) => judge_quarantine(view, &derived.decision.body),
+        (DecisionBody::Quarantine { .. }, _) => judge_quarantine(view, &derived.decision.body, now),
         (DecisionBody::RolloutTransition { .. }, Because::Event(event)) => judge_transition(view, event, now),
-        (DecisionBody::Withdrawn { decision }, _) => judge_withdrawal(view, *decision),
+        (DecisionBody::Withdrawn { decision }, _) => judge_withdrawal(view, *decision, now),
         (DecisionBody::RolloutTransition { .. }, Because::Withdrawn(_)) => {
             Judgement::Object("no withdrawal moves a rollout".to_owned())
         }
@@ -59,9 +60,12 @@ fn judge_dispatch(view: &View<'_>, derived: &Derived, now: DateTime<Utc>) -> Jud
     if plan.targets.get(host) != Some(target_closure) {
         return Judgement::Object("the operators signed another closure for this host".to_owned());
     }
-    let log_index = derived.decision.log_index;
+    let (log_index, id) = (derived.decision.log_index, derived.decision.id());
+    if view.ledger.slots().of(host).any(|slot| slot.decision == id && slot.withdrawn) {
+        return Judgement::Object("the log gave it up".to_owned());
+    }
     let older = view.ledger.slots().of(host).find(|slot| {
-        slot.rollout == *rollout_id && slot.decision.log_index != log_index && !view.is_free(host, slot)
+        slot.rollout == *rollout_id && slot.decision.log_index != log_index && !view.is_free(host, slot, now)
     });
     if let Some(slot) = older {
         return Judgement::Wait(format!(
@@ -76,23 +80,63 @@ fn judge_dispatch(view: &View<'_>, derived: &Derived, now: DateTime<Utc>) -> Jud
     }
 }
 
-fn judge_quarantine(view: &View<'_>, body: &DecisionBody) -> Judgement {
+fn judge_quarantine(view: &View<'_>, body: &DecisionBody, now: DateTime<Utc>) -> Judgement {
     let DecisionBody::Quarantine { closure, rollout_id, host, evidence, .. } = body else {
         return Judgement::Wait("not a quarantine".to_owned());
     };
-    let Some(mirrored) = view.ledger.record(host, rollout_id) else {
-        return Judgement::Wait(format!("{host} has no record in {rollout_id} here"));
+    let Some(plan) = view.ledger.plan(rollout_id) else {
+        return Judgement::Wait(format!("the ref of {rollout_id} is not held"));
     };
-    if mirrored.record.target_closure != *closure {
+    if plan.targets.get(host) != Some(closure) {
         return Judgement::Object(format!("{host} was to run another closure"));
     }
-    match mirrored.record.state {
-        HostState::Failed | HostState::Reverted => Judgement::Endorse,
-        HostState::Converged => Judgement::Object(format!("{host} converged on it")),
-        HostState::Pending | HostState::Activating | HostState::Deferred | HostState::Soaking => {
-            Judgement::Wait(format!("the feed of {host} is not held up to {}", evidence.seq))
+    match reported_failure(view, host, rollout_id, *evidence, false) {
+        Judgement::Endorse => too_many_failed(view, plan, now),
+        other @ (Judgement::Wait(_) | Judgement::Object(_)) => other,
+    }
+}
+
+/// Whether the host's own feed says that it failed, or that it went back.
+fn reported_failure(
+    view: &View<'_>,
+    host: &HostId,
+    rollout: &RolloutId,
+    evidence: EnvelopeRef,
+    reverted: bool,
+) -> Judgement {
+    let state = view.ledger.record(host, rollout).map(|mirrored| mirrored.record.state);
+    match state {
+        Some(HostState::Reverted) => Judgement::Endorse,
+        Some(HostState::Failed) if !reverted => Judgement::Endorse,
+        Some(HostState::Converged) => Judgement::Object(format!("{host} converged")),
+        Some(
+            HostState::Pending
+            | HostState::Activating
+            | HostState::Deferred
+            | HostState::Soaking
+            | HostState::Failed,
+        )
+        | None => {
+            let feed = view.ledger.feed(host);
+            let held = feed.is_some_and(|feed| {
+                let head = feed.head().map_or(0, |head| head.seq);
+                feed.backlog() == 0 && (feed.incarnation(), head) >= (evidence.incarnation, evidence.seq)
+            });
+            match held {
+                true => Judgement::Object(format!("the feed of {host} says nothing of it")),
+                false => Judgement::Wait(format!("the feed of {host} is not held up to {}", evidence.seq)),
+            }
         }
     }
+}
+
+/// Whether more hosts failed than may; what an operator cleared since had failed all the same.
+fn too_many_failed(view: &View<'_>, plan: &Plan, now: DateTime<Utc>) -> Judgement {
+    let (failed, allowed) = (view.ever_failed(plan, now), plan.policy.max_failures);
+    if failed > allowed {
+        return Judgement::Endorse;
+    }
+    Judgement::Wait(format!("{failed} hosts failed by this coordinator's evidence, {allowed} may"))
 }
 
 fn judge_transition(view: &View<'_>, event: &RolloutEvent, now: DateTime<Utc>) -> Judgement {
@@ -101,7 +145,8 @@ fn judge_transition(view: &View<'_>, event: &RolloutEvent, now: DateTime<Utc>) -
         return Judgement::Wait(format!("the ref of {id} is not held"));
     };
     match event {
-        // Whether the hosts may be dispatched is asked of each dispatch; opening and closing let nothing through.
+        // Whether the hosts may be dispatched is asked of each dispatch; the ledger itself refuses to open what is
+        // not the newest adopted ref, and closing lets nothing through.
         RolloutEvent::RolloutOpened { .. }
         | RolloutEvent::SuccessorOpened { .. }
         | RolloutEvent::HostJoined { .. }
@@ -109,20 +154,24 @@ fn judge_transition(view: &View<'_>, event: &RolloutEvent, now: DateTime<Utc>) -
         RolloutEvent::WaveAdvanced { from_wave, .. } => {
             match gate::wave_state(view, plan, *from_wave, now) {
                 WaveState::Done => Judgement::Endorse,
-                // The rollout went on since: what was true then is no longer asked.
-                WaveState::Open(_) if !record.state.is_open() => Judgement::Endorse,
-                WaveState::Open(reason) => Judgement::Wait(reason.to_string()),
+                WaveState::Open(reason) if record.state.is_open() => Judgement::Wait(reason.to_string()),
+                // Nothing hangs on it any more, and nobody asks for ever.
+                WaveState::Open(reason) => Judgement::Object(reason.to_string()),
             }
         }
         RolloutEvent::RolloutTerminal { .. } => judge_terminal(view, plan, now),
-        RolloutEvent::HostStateChanged { .. } => {
-            let (failed, allowed) = (view.failures(plan, now), plan.policy.max_failures);
-            if failed > allowed || record.state == RolloutState::Active {
-                Judgement::Endorse
-            } else {
-                Judgement::Wait(format!(
-                    "{failed} hosts failed by this coordinator's evidence, {allowed} may"
-                ))
+        RolloutEvent::HostStateChanged { host_id, to, cause, .. } => {
+            let reported = match cause {
+                Cause::Reported { envelope } => {
+                    reported_failure(view, host_id, id, *envelope, *to == HostState::Reverted)
+                }
+                Cause::Lost | Cause::Rejected | Cause::Expired | Cause::Overdue | Cause::NotFetched => {
+                    Judgement::Endorse
+                }
+            };
+            match reported {
+                Judgement::Endorse => too_many_failed(view, plan, now),
+                other @ (Judgement::Wait(_) | Judgement::Object(_)) => other,
             }
         }
         RolloutEvent::RolloutCancelled { .. } => {
@@ -137,11 +186,19 @@ fn judge_transition(view: &View<'_>, event: &RolloutEvent, now: DateTime<Utc>) -
 fn judge_terminal(view: &View<'_>, plan: &Plan, now: DateTime<Utc>) -> Judgement {
     let open = (0..).zip(&plan.waves).find_map(|(wave, _)| match gate::wave_state(view, plan, wave, now) {
         WaveState::Done => None,
-        WaveState::Open(reason) => Some(reason),
+        WaveState::Open(reason) => Some(reason.to_string()),
     });
-    match open {
+    // A wave goes on past a host that waits for its reboot; the rollout waits for it.
+    let deferred = || {
+        let waits = |host: &&HostId| {
+            matches!(view.standing(plan, host, now), Standing::Deferred { .. })
+                && view.excuse(plan, host, now).is_none()
+        };
+        plan.hosts().find(waits).map(|host| format!("{host} waits for its reboot"))
+    };
+    match open.or_else(deferred) {
         None => Judgement::Endorse,
-        Some(reason) => Judgement::Wait(reason.to_string()),
+        Some(reason) => Judgement::Wait(reason),
     }
 }
 
@@ -153,11 +210,11 @@ fn by_command(view: &View<'_>, does: &str, is_it: impl Fn(&Verb) -> bool) -> Jud
     }
 }
 
-fn judge_withdrawal(view: &View<'_>, decision: DecisionId) -> Judgement {
+fn judge_withdrawal(view: &View<'_>, decision: DecisionId, now: DateTime<Utc>) -> Judgement {
     let slots = view.ledger.slots();
     let held = slots.hosts().flat_map(|host| slots.of(host).map(move |slot| (host, slot)));
     match held.into_iter().find(|(_, slot)| slot.decision == decision) {
-        Some((host, slot)) if !view.is_free(host, slot) => {
+        Some((host, slot)) if !view.is_free(host, slot, now) => {
             Judgement::Wait(format!("{host} may still act on the dispatch"))
         }
         Some(_) | None => Judgement::Endorse,

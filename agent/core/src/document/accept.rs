@@ -132,6 +132,16 @@ impl Documents {
     }
 }
 
+impl Documents {
+    /// The proof that a document of this node's own store contradicts one that is held; none if it does so no more.
+    pub fn stored_proof(&self, document: &Verified<SignedDocument>) -> Option<Proof> {
+        match Check::new(self, document, Source::Store).run() {
+            Err(Refusal::Equivocation(proof)) => Some(*proof),
+            Ok(_) | Err(_) => None,
+        }
+    }
+}
+
 struct Check<'a> {
     documents: &'a Documents,
     state: &'a State,
@@ -323,7 +333,10 @@ impl<'a> Check<'a> {
         let newest = self.documents.fleet().ok_or(Refusal::UnknownFleetDocument { named: None })?;
         self.current(newest, newest.thresholds.command)?;
         self.signed_before(document.signed_at)?;
-        self.not_expired(document.expires_at)?;
+        // What the log has adopted is history: whether it still counts is asked of each use.
+        if !self.is_history() {
+            self.not_expired(document.expires_at)?;
+        }
         document.check(newest)?;
         Ok(Acceptance::New(Accepted(Document::Command(self.held(document)))))
     }

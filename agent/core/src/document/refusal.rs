@@ -4,6 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use muster_signing::Digest;
 
 use super::channel_ref::ChannelRefError;
+use super::check::VotersChanged;
 use super::command::CommandError;
 use super::fleet::FleetError;
 use super::held::Proof;
@@ -137,6 +138,9 @@ pub enum Refusal {
     /// A rule of fleet documents is broken.
     #[error(transparent)]
     Fleet(#[from] FleetError),
+    /// The coordinators cannot change but by a recovery document.
+    #[error(transparent)]
+    VotersChanged(#[from] VotersChanged),
     /// A rule of channel refs is broken.
     #[error(transparent)]
     ChannelRef(#[from] ChannelRefError),
@@ -156,6 +160,11 @@ pub enum Refusal {
 }
 
 impl Refusal {
+    /// Whether no honest host passes such a document on: whoever sent it is to blame.
+    pub fn blames_sender(&self) -> bool {
+        matches!(self.code(), "too_large" | "not_json" | "wrong_fleet" | "unsigned" | "bad_signature")
+    }
+
     /// The code by which programs know the reason.
     pub fn code(&self) -> &'static str {
         match self {
@@ -175,6 +184,7 @@ impl Refusal {
             Self::Kind { .. }
             | Self::Form(_)
             | Self::Fleet(_)
+            | Self::VotersChanged(_)
             | Self::ChannelRef(_)
             | Self::Command(_)
             | Self::StoredTwice

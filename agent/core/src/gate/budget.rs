@@ -11,11 +11,15 @@ use crate::view::View;
 ///
 /// Counted is every host of the budget with a slot that nothing has freed, whichever rollout took it; a host
 /// never stands in its own way.
-pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, _now: DateTime<Utc>) -> Result<(), Blocked> {
+pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, now: DateTime<Utc>) -> Result<(), Blocked> {
     let newest = view.ledger.budgets().iter().filter(|budget| budget.hosts.contains(host));
     for budget in plan.budgets_of(host).chain(newest) {
-        let in_flight: Vec<HostId> =
-            budget.hosts.iter().filter(|other| *other != host && view.holds_slot(other)).cloned().collect();
+        let in_flight: Vec<HostId> = budget
+            .hosts
+            .iter()
+            .filter(|other| *other != host && view.holds_slot(other, now))
+            .cloned()
+            .collect();
         if in_flight.len() >= budget.limit {
             let reason = Reason::BudgetFull { budget: budget.index + 1, limit: budget.limit, in_flight };
             return Err(Blocked::by(Gate::Budget, reason));

@@ -9,8 +9,8 @@ use crate::view::View;
 use crate::wire::HostState;
 
 /// Holds a host back while it is in flight in another rollout.
-pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, _now: DateTime<Utc>) -> Result<(), Blocked> {
-    match view.busy_in(host).filter(|rollout| **rollout != plan.rollout_id) {
+pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, now: DateTime<Utc>) -> Result<(), Blocked> {
+    match view.busy_in(host, now).find(|rollout| **rollout != plan.rollout_id) {
         Some(rollout) => {
             let state = view.ledger.record(host, rollout).map_or(HostState::Pending, |it| it.record.state);
             Err(Blocked::by(Gate::Busy, Reason::InFlight { rollout: rollout.clone(), state }))

@@ -7,14 +7,17 @@ use crate::document::Plan;
 use crate::id::HostId;
 use crate::view::{Standing, View};
 
-/// Holds a host back while a host that gates it is neither Converged nor Deferred nor excused.
+/// Holds a host back while a host that gates it is neither Converged nor Deferred nor excused; the `wave` gate has
+/// seen to it that no more failed than may.
 pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, now: DateTime<Utc>) -> Result<(), Blocked> {
     for edge in plan.edges.iter().filter(|edge| edge.gated.contains(host)) {
         let waits =
             edge.gates.iter().filter(|gate| *gate != host && plan.targets.contains_key(*gate)).find(|gate| {
-                let done =
-                    matches!(view.standing(plan, gate, now), Standing::Converged | Standing::Deferred { .. });
-                !done && view.excuse(plan, gate, now).is_none()
+                let waits = match view.standing(plan, gate, now) {
+                    Standing::Converged | Standing::Deferred { .. } | Standing::Failed(_) => false,
+                    Standing::Waiting | Standing::InFlight(_) => true,
+                };
+                waits && view.excuse(plan, gate, now).is_none()
             });
         if let Some(gate) = waits {
             let reason = Reason::HostFirst { host: gate.clone(), reason: edge.reason.clone() };

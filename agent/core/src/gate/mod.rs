@@ -15,8 +15,6 @@ mod paused;
 mod promotion;
 mod quarantine;
 mod signatures;
-#[cfg(test)]
-mod tests;
 mod wave;
 mod window;
 
@@ -134,6 +132,7 @@ impl Blocked {
         match self.reason {
             Reason::Paused { .. }
             | Reason::Unsigned { .. }
+            | Reason::FleetExpired { .. }
             | Reason::OffChannel { .. }
             | Reason::Quarantined { .. }
             | Reason::Suspect { .. }
@@ -180,6 +179,12 @@ pub enum Reason {
     Unsigned {
         /// The ref.
         rollout: RolloutId,
+    },
+    /// The newest fleet document has expired.
+    #[error("the newest fleet document expired at {at}; sign a newer one")]
+    FleetExpired {
+        /// When.
+        at: DateTime<Utc>,
     },
     /// The newest fleet document does not have the host on this channel.
     #[error("the newest fleet document does not have the host on channel {channel}")]

@@ -9,7 +9,7 @@ use crate::id::HostId;
 use crate::view::View;
 
 /// Holds a host back while a wave before its own asks for a person's promotion and has none.
-pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, _now: DateTime<Utc>) -> Result<(), Blocked> {
+pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, now: DateTime<Utc>) -> Result<(), Blocked> {
     let Some(wave) = plan.wave_of(host) else {
         return Err(Blocked::by(Gate::Promotion, Reason::NotInPlan));
     };
@@ -18,7 +18,7 @@ pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, _now: DateTime<
     }
     let missing = (0..wave).find(|earlier| {
         plan.wave(*earlier).is_some_and(|wave| wave.manual_promotion)
-            && !view.is_promoted(&plan.rollout_id, *earlier)
+            && !view.is_promoted(&plan.rollout_id, *earlier, now)
     });
     match missing {
         Some(earlier) => Err(Blocked::by(Gate::Promotion, Reason::NeedsPromotion { wave: earlier + 1 })),

@@ -82,15 +82,19 @@ struct Tally {
 
 impl Tally {
     fn count(&mut self, view: &View<'_>, plan: &Plan, host: &HostId, now: DateTime<Utc>) {
+        let standing = view.standing(plan, host, now);
+        if standing == Standing::Converged {
+            self.converged += 1;
+            return;
+        }
         match view.excuse(plan, host, now) {
             Some(Excuse::Skipped | Excuse::Removed | Excuse::Cleared) => self.by_operator += 1,
             Some(Excuse::Offline) => self.offline += 1,
             Some(Excuse::DeferredTooLong) => {}
-            None => match view.standing(plan, host, now) {
-                Standing::Converged => self.converged += 1,
+            None => match standing {
                 Standing::Deferred { .. } => self.deferred.push(host.clone()),
                 // How many may fail is asked of the whole rollout.
-                Standing::Failed(_) => {}
+                Standing::Failed(_) | Standing::Converged => {}
                 Standing::Waiting | Standing::InFlight(_) => self.waits_for.push(host.clone()),
             },
         }

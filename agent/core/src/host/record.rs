@@ -189,6 +189,22 @@ impl Record {
         next
     }
 
+    /// The record after a dispatch of the host became known, in whatever order they do; unchanged unless it is
+    /// Pending and the dispatch is new.
+    #[must_use]
+    pub(crate) fn dispatched_by(&self, terms: Terms) -> Self {
+        let mut next = self.clone();
+        if self.state != HostState::Pending || self.known_dispatch(terms.log_index).is_some() {
+            return next;
+        }
+        if terms.log_index > self.log_index {
+            return self.redispatch(terms.dispatched_at, terms.soak_due_at, terms.soak_secs, terms.log_index);
+        }
+        next.earlier_dispatches.push(terms);
+        next.earlier_dispatches.sort_by_key(|terms| terms.log_index);
+        next
+    }
+
     /// The dispatch that the record stands on.
     pub fn terms(&self) -> Terms {
         Terms {
@@ -200,7 +216,7 @@ impl Record {
     }
 
     /// A dispatch that the record knows.
-    pub(super) fn known_dispatch(&self, log_index: u64) -> Option<Terms> {
+    pub(crate) fn known_dispatch(&self, log_index: u64) -> Option<Terms> {
         let newest = self.terms();
         let mut known = self.earlier_dispatches.iter().copied().chain([newest]);
         known.find(|terms| terms.log_index == log_index)

@@ -4,8 +4,7 @@ use muster_signing::Digest;
 
 use super::{Happening, Ledger, Table, key};
 use crate::coordination::log::Entry;
-use crate::document::Verb;
-use crate::id::OperatorName;
+use crate::document::{Plan, Verb};
 use crate::rollout::{self, Effect, StepContext};
 use crate::wire::{
     DECISION_VERSION, Decision, DecisionBody, DecisionId, DocumentKind, LogPayload, LogStatement, RULES,
@@ -155,8 +154,8 @@ impl Ledger {
     fn adopt(&mut self, kind: DocumentKind, hash: Digest) {
         match kind {
             DocumentKind::Fleet => {
-                let newer = self.documents.fleet_by_hash(&hash).map(|fleet| fleet.serial);
-                if newer > Some(self.adopted_fleet_serial()) {
+                let Some(fleet) = self.documents.fleet_by_hash(&hash) else { return };
+                if fleet.replaces.is_some() || fleet.serial > self.adopted_fleet_serial() {
                     self.adopted.fleet = Some(hash);
                     self.resolve_budgets();
                 }
@@ -198,6 +197,10 @@ impl Ledger {
             self.alarm(format!("log entry {index} speaks of {id}, whose ref is not held"));
             return;
         };
+        if let Err(why) = self.is_founded(event, &plan) {
+            self.alarm(format!("log entry {index} claims what cannot be: {why}"));
+            return;
+        }
         let channel = id.channel();
         let open = self
             .rollouts
@@ -222,11 +225,11 @@ impl Ledger {
         }
         match event {
             RolloutEvent::RolloutOpened { .. } => self.note_newest(&id),
-            RolloutEvent::RolloutCancelled { operator, reason, .. } => {
-                self.mark_handled(&Verb::Cancel { rollout: id }, operator, reason);
+            RolloutEvent::RolloutCancelled { reason, .. } => {
+                self.mark_handled(&Verb::Cancel { rollout: id }, reason);
             }
-            RolloutEvent::OperatorClearance { operator, reason, .. } => {
-                self.mark_handled(&Verb::ClearRollout { rollout: id }, operator, reason);
+            RolloutEvent::OperatorClearance { reason, .. } => {
+                self.mark_handled(&Verb::ClearRollout { rollout: id }, reason);
             }
             RolloutEvent::HostJoined { .. }
             | RolloutEvent::HostStateChanged { .. }
@@ -235,6 +238,47 @@ impl Ledger {
             | RolloutEvent::SuccessorOpened { .. }
             | RolloutEvent::RetentionExpired { .. } => {}
         }
+    }
+
+    /// Whether the documents that count bear out what an event says that people ordered; the same on every
+    /// coordinator, since the log itself says which documents count.
+    fn is_founded(&self, event: &RolloutEvent, plan: &Plan) -> Result<(), String> {
+        let id = event.rollout_id();
+        let (verb, reason) = match event {
+            RolloutEvent::RolloutOpened { .. } => {
+                let newest = self.adopted.refs.get(&id.channel());
+                let newest = newest.and_then(|hash| self.documents.plan_by_ref(hash));
+                let of_newest = newest.is_some_and(|newest| newest.rollout_id == *id);
+                return match of_newest && self.adopted.fleet == Some(plan.fleet_hash) {
+                    true => Ok(()),
+                    false => Err(format!("{id} is not of the newest ref and fleet document that count")),
+                };
+            }
+            RolloutEvent::RolloutCancelled { reason, .. } => (Verb::Cancel { rollout: id.clone() }, reason),
+            RolloutEvent::OperatorClearance { reason, .. } => {
+                (Verb::ClearRollout { rollout: id.clone() }, reason)
+            }
+            RolloutEvent::HostJoined { .. }
+            | RolloutEvent::HostStateChanged { .. }
+            | RolloutEvent::WaveAdvanced { .. }
+            | RolloutEvent::RolloutTerminal { .. }
+            | RolloutEvent::SuccessorOpened { .. }
+            | RolloutEvent::RetentionExpired { .. } => return Ok(()),
+        };
+        match self.unhandled(&verb, reason) {
+            Some(_) => Ok(()),
+            None => {
+                Err(format!("no command that counts and was not carried out yet says {} {id}", verb.name()))
+            }
+        }
+    }
+
+    /// The first adopted command that orders this and whose event is not in the log yet.
+    fn unhandled(&self, verb: &Verb, reason: &str) -> Option<Digest> {
+        let mut commands = self.documents.commands().filter(|command| {
+            self.adopted.commands.contains(&command.hash) && !self.adopted.handled.contains(&command.hash)
+        });
+        commands.find(|command| command.verb == *verb && command.reason == reason).map(|command| command.hash)
     }
 
     /// What an effect of the reducer means here; the decision that it asks for, if it asks for one.
@@ -283,15 +327,8 @@ impl Ledger {
     }
 
     /// A command whose event is in the log is not proposed again.
-    fn mark_handled(&mut self, verb: &Verb, operator: &OperatorName, reason: &str) {
-        let key = self.documents.fleet().and_then(|fleet| fleet.operators.get(operator));
-        let found = self.commands().find(|command| {
-            command.verb == *verb
-                && command.reason == reason
-                && key.is_some_and(|key| command.signers().contains(key))
-                && !self.adopted.handled.contains(&command.hash)
-        });
-        if let Some(hash) = found.map(|command| command.hash) {
+    fn mark_handled(&mut self, verb: &Verb, reason: &str) {
+        if let Some(hash) = self.unhandled(verb, reason) {
             self.adopted.handled.insert(hash);
         }
     }

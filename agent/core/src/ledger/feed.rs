@@ -82,7 +82,7 @@ pub struct Feed {
     older: BTreeMap<u64, Head>,
     greatest_at: Option<DateTime<Utc>>,
     forked: bool,
-    answers: BTreeMap<u64, (RolloutId, Answer)>,
+    answers: BTreeMap<(u64, RolloutId), Answer>,
     pub(super) waiting: VecDeque<Waiting>,
 }
 
@@ -115,17 +115,15 @@ impl Feed {
         self.forked
     }
 
-    /// How the host answered the dispatch of a log entry.
-    pub fn answer(&self, log_index: u64) -> Option<&Answer> {
-        self.answers.get(&log_index).map(|(_, answer)| answer)
+    /// How the host answered the dispatch of a log entry into a rollout.
+    pub fn answer(&self, log_index: u64, rollout: &RolloutId) -> Option<&Answer> {
+        self.answers.get(&(log_index, rollout.clone()))
     }
 
     /// How often the host refused a dispatch of a rollout.
     pub fn rejections(&self, rollout: &RolloutId) -> usize {
-        self.answers
-            .values()
-            .filter(|(of, answer)| of == rollout && matches!(answer, Answer::Rejected(_)))
-            .count()
+        let of_it = self.answers.iter().filter(|((_, of), _)| of == rollout);
+        of_it.filter(|(_, answer)| matches!(answer, Answer::Rejected(_))).count()
     }
 
     /// Events that wait for their record to be opened.
@@ -186,7 +184,12 @@ impl Feed {
                 | HostEventKind::Converged { .. } => None,
             };
             if let Some((log_index, answer)) = answer {
-                self.answers.insert(log_index, (event.rollout_id.clone(), answer));
+                // A refusal binds the host; one that acts after all is held to what it said last.
+                let known =
+                    self.answers.entry((log_index, event.rollout_id.clone())).or_insert(answer.clone());
+                if *known != Answer::Acknowledged {
+                    *known = answer;
+                }
             }
         }
         self.waiting.push_back(Waiting {
@@ -200,8 +203,20 @@ impl Feed {
         });
     }
 
-    /// Stops the feed for good: two histories were signed.
+    /// Stops the feed until its host gets another key: two histories were signed.
     pub(super) fn mark_forked(&mut self) {
         self.forked = true;
+    }
+
+    /// Whether an envelope that once proved a fork is of this feed: of its present incarnation, at a place that is held
+    /// or the next.
+    pub(super) fn contradicts(&self, envelope: &Envelope) -> bool {
+        let head = self.head.map_or(0, |head| head.seq);
+        envelope.incarnation == self.incarnation && envelope.seq <= head + 1
+    }
+
+    /// The host has another key: what the old one signed speaks against it no more.
+    pub(super) fn begin_anew(&mut self) {
+        self.forked = false;
     }
 }

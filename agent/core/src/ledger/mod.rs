@@ -27,13 +27,13 @@ use feed::Waiting;
 
 use crate::document::plan::{self, Budget};
 use crate::document::{Accepted, Command, Documents, Fleet, Held, Plan, Refusal, Verb};
-use crate::host::{self, HostContext, Mirror};
+use crate::host::{self, HostContext, Mirror, Terms};
 use crate::id::{ChannelId, Closure, FleetName, HostId, RolloutId};
 use crate::rollout;
-use crate::verify::Roster;
+use crate::verify::{self, Roster};
 use crate::wire::{
-    Decision, DecisionBody, DecisionId, DocumentKind, Envelope, EnvelopeRef, FeedBody, HostEvent, HostState,
-    Received, RolloutState, codec,
+    Decision, DecisionBody, DecisionId, DocumentKind, Envelope, EnvelopeRef, FeedBody, HostEvent,
+    HostEventKind, HostState, IncarnationStarted, Received, RolloutState, codec,
 };
 
 /// The hash of nothing: what the first envelope of a feed names as its predecessor.
@@ -284,8 +284,15 @@ impl Ledger {
     /// Certified dispatches to this host that it has not answered yet.
     pub fn owed_dispatches(&self) -> impl Iterator<Item = (DecisionId, &DecisionBody)> {
         let feed = self.feeds.get(&self.me);
-        let answered = move |id: &DecisionId| feed.is_some_and(|feed| feed.answer(id.log_index).is_some());
-        self.mine.iter().filter(move |(id, _)| !answered(id)).map(|(id, body)| (*id, body))
+        let answered = move |id: &DecisionId, body: &DecisionBody| match body {
+            DecisionBody::Dispatch { rollout_id, .. } => {
+                feed.is_some_and(|feed| feed.answer(id.log_index, rollout_id).is_some())
+            }
+            DecisionBody::Quarantine { .. }
+            | DecisionBody::RolloutTransition { .. }
+            | DecisionBody::Withdrawn { .. } => true,
+        };
+        self.mine.iter().filter(move |(id, body)| !answered(id, body)).map(|(id, body)| (*id, body))
     }
 
     /// The epoch of the log: which history it is.
@@ -324,6 +331,13 @@ impl Ledger {
             .filter(|command| !self.follows_log || self.adopted.commands.contains(&command.hash))
     }
 
+    /// The commands that count here and now: not expired, and signed by enough of the newest operators.
+    pub fn commands_in_force(&self, now: DateTime<Utc>) -> impl Iterator<Item = &Arc<Held<Command>>> {
+        self.documents
+            .commands_in_force(now)
+            .filter(|command| !self.follows_log || self.adopted.commands.contains(&command.hash))
+    }
+
     /// Takes in a document that [`Documents::check`] let through.
     pub fn document(&mut self, accepted: Accepted) {
         let (kind, channel, serial, hash) = accepted.identity();
@@ -334,7 +348,15 @@ impl Ledger {
         match kind {
             DocumentKind::ChannelRef => self.resolve_plan(&hash),
             DocumentKind::Fleet => {
-                self.roster = Arc::new(Roster::of(self.fleet.clone(), &self.documents));
+                let before = std::mem::replace(
+                    &mut self.roster,
+                    Arc::new(Roster::of(self.fleet.clone(), &self.documents)),
+                );
+                for (host, feed) in &mut self.feeds {
+                    if self.roster.key_of(host).is_some_and(|key| before.key_of(host) != Some(key)) {
+                        feed.begin_anew();
+                    }
+                }
                 self.resolve_budgets();
             }
             DocumentKind::Command => {
@@ -353,6 +375,7 @@ impl Ledger {
         if let Err(error) = feed.check(envelope) {
             if let FeedError::Fork { .. } = error {
                 feed.mark_forked();
+                self.batch.put(Table::Proofs, envelope.hash.0.to_vec(), envelope.bytes.clone());
                 self.alarm(format!("{host} signed two histories: {error}"));
             }
             return Err(error);
@@ -367,10 +390,17 @@ impl Ledger {
         Ok(())
     }
 
-    /// Takes in a decision that a quorum signed; false if it is held already.
+    /// Takes in a decision that a quorum signed; false if it is held already, or of another epoch.
     pub fn decision(&mut self, certificate: &Verified<Counted>, decision: &Decision) -> bool {
         let id = decision.id();
-        if self.certified.contains_key(&id) {
+        if self.epoch() != Some(decision.epoch) {
+            self.alarm(format!("a certified decision {id:?} is of another epoch of the log"));
+            return false;
+        }
+        if let Some(known) = self.certified.get(&id) {
+            if *known != certificate.digest() {
+                self.alarm(format!("two certificates of decision {id:?} differ"));
+            }
             return false;
         }
         self.certified.insert(id, certificate.digest());
@@ -383,7 +413,9 @@ impl Ledger {
                 if *host == self.me {
                     self.mine.insert(id, decision.body.clone());
                 }
-                self.slots.take(id, &decision.body);
+                if !self.is_behind(host, rollout_id, id.log_index) {
+                    self.slots.take(id, &decision.body);
+                }
                 self.open_record(id.log_index, &decision.body);
                 if !self.follows_log
                     && let Some(record) = self.rollouts.get_mut(rollout_id)
@@ -407,9 +439,18 @@ impl Ledger {
             }
             DecisionBody::RolloutTransition { rollout_id, to, wave, at, .. } => {
                 if !self.follows_log {
+                    let from = self.rollouts.get(rollout_id).map(|record| record.state);
                     rollout::Record::observe(&mut self.rollouts, rollout_id, *to, *wave, *at, id.log_index);
                     self.note_newest(rollout_id);
                     self.write_rollout(rollout_id, position);
+                    let state = self.rollouts.get(rollout_id).map(|record| record.state);
+                    if let Some(to) = state.filter(|to| Some(*to) != from) {
+                        self.happenings.push(Happening::RolloutMoved {
+                            rollout: rollout_id.clone(),
+                            from,
+                            to,
+                        });
+                    }
                 }
             }
             DecisionBody::Withdrawn { decision } => {
@@ -419,11 +460,43 @@ impl Ledger {
         true
     }
 
+    /// Whether the host has come to an end in this or a newer dispatch already: the certificate of an older one
+    /// that comes late takes no slot.
+    fn is_behind(&self, host: &HostId, rollout: &RolloutId, log_index: u64) -> bool {
+        self.records_of(host).any(|mirrored| {
+            let record = &mirrored.record;
+            let ended = match record.state {
+                HostState::Converged => true,
+                HostState::Reverted => record.rollout_id == *rollout,
+                HostState::Pending
+                | HostState::Activating
+                | HostState::Deferred
+                | HostState::Soaking
+                | HostState::Failed => false,
+            };
+            ended && record.log_index >= log_index
+        })
+    }
+
+    /// Whether an event answers a dispatch that is not known here but may still come.
+    fn answers_unknown(&self, record: &host::Record, event: &HostEvent) -> bool {
+        let (HostEventKind::DispatchAck { log_index, .. }
+        | HostEventKind::DispatchRejected { log_index, .. }) = &event.kind
+        else {
+            return false;
+        };
+        // Who follows the log knows all that it has applied: what it does not know there is no dispatch.
+        let may_come = !self.follows_log || *log_index > self.applied;
+        may_come && record.state == HostState::Pending && record.known_dispatch(*log_index).is_none()
+    }
+
     /// Runs a host's waiting events through the mirror, up to the first whose record is not open yet.
     fn advance(&mut self, host: &HostId) {
         while let Some(waiting) = self.feeds.get(host).and_then(|feed| feed.waiting.front()).cloned() {
             match &waiting.body {
-                FeedBody::Incarnation(started) => self.end_records(host, started, waiting.reference),
+                FeedBody::Incarnation(started) => {
+                    self.end_records(host, started, waiting.reference, waiting.at);
+                }
                 FeedBody::Rollout(event) => {
                     let (Some(mirrored), Some(plan)) = (
                         self.record(host, &event.rollout_id).cloned(),
@@ -431,6 +504,9 @@ impl Ledger {
                     ) else {
                         return;
                     };
+                    if self.answers_unknown(&mirrored.record, event) {
+                        return;
+                    }
                     self.mirror(&plan, mirrored, event, &waiting);
                 }
             }
@@ -486,17 +562,20 @@ impl Ledger {
     fn end_records(
         &mut self,
         host: &HostId,
-        started: &crate::wire::IncarnationStarted,
+        started: &IncarnationStarted,
         reference: EnvelopeRef,
+        at: DateTime<Utc>,
     ) {
         let open: Vec<Mirrored> =
-            self.records_of(host).filter(|mirrored| mirrored.record.is_in_flight()).cloned().collect();
+            self.records_of(host).filter(|mirrored| is_open(mirrored.record.state)).cloned().collect();
         for mut mirrored in open {
             let before = mirrored.record.state;
             mirrored.record = host::step_incarnation(&mirrored.record, started);
-            mirrored.evidence = Some(reference);
-            mirrored.reported_at = Some(started.started_at);
-            self.settle(host, &mirrored.record, before);
+            if mirrored.record.state != before {
+                mirrored.evidence = Some(reference);
+                mirrored.reported_at = Some(at);
+                self.settle(host, &mirrored.record, before);
+            }
             self.put_record(host, mirrored);
         }
     }
@@ -508,14 +587,17 @@ impl Ledger {
         else {
             return;
         };
-        let dispatched_at = *soak_due_at - chrono::TimeDelta::seconds(i64::try_from(*soak_secs).unwrap_or(0));
+        let soak = crate::view::secs(*soak_secs);
+        let dispatched_at = soak_due_at.checked_sub_signed(soak).unwrap_or(*soak_due_at);
         let mirrored = match self.record(host, rollout_id).cloned() {
             Some(mut mirrored) => {
-                if mirrored.record.state != HostState::Pending || mirrored.record.log_index >= log_index {
+                let terms =
+                    Terms { log_index, dispatched_at, soak_due_at: *soak_due_at, soak_secs: *soak_secs };
+                let next = mirrored.record.dispatched_by(terms);
+                if next == mirrored.record {
                     return;
                 }
-                mirrored.record =
-                    mirrored.record.redispatch(dispatched_at, *soak_due_at, *soak_secs, log_index);
+                mirrored.record = next;
                 mirrored
             }
             None => Mirrored {
@@ -598,6 +680,22 @@ impl Ledger {
         Some(proof.to_string())
     }
 
+    /// Takes in again what the store kept as a proof: without it nothing that was blocked stays so after a restart.
+    ///
+    /// What proves nothing any more, since a key or the operators have changed, is left alone.
+    pub(crate) fn restore_proof(&mut self, bytes: &[u8]) {
+        if let Ok(document) = verify::document(bytes) {
+            if let Some(proof) = self.documents.stored_proof(&document) {
+                self.documents.insert_proof(proof);
+            }
+        } else if let Ok(envelope) = verify::envelope(&self.roster, bytes)
+            && let Some(feed) = self.feeds.get_mut(&envelope.content.host)
+            && feed.contradicts(&envelope.content)
+        {
+            feed.mark_forked();
+        }
+    }
+
     /// The disruption budgets of the fleet document that counts.
     pub fn budgets(&self) -> &[Budget] {
         &self.budgets
@@ -658,5 +756,13 @@ impl Ledger {
 
     fn alarm(&mut self, message: String) {
         self.happenings.push(Happening::Alarm { message });
+    }
+}
+
+/// Whether a host may still act in the rollout.
+fn is_open(state: HostState) -> bool {
+    match state {
+        HostState::Pending | HostState::Activating | HostState::Deferred | HostState::Soaking => true,
+        HostState::Converged | HostState::Failed | HostState::Reverted => false,
     }
 }

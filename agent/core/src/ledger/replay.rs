@@ -3,14 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use muster_signing::Verified;
-
 use super::{FeedError, Ledger, Reference, Table};
 use crate::coordination::log::Entry;
 use crate::document::Accepted;
 use crate::verify::{self, VerifyError};
 use crate::wire::codec::{self, DecodeError};
 use crate::wire::{Envelope, Received};
+use muster_signing::Verified;
 
 /// A record of the store that cannot be what was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -132,6 +131,18 @@ impl Ledger {
         result.map_err(|fault| ReplayError { position, table, key, fault })
     }
 
+    /// An envelope of the store. This host itself may have gone on under a key that is enrolled no more.
+    fn stored_envelope(&self, bytes: &[u8]) -> Result<Verified<Received<Envelope>>, VerifyError> {
+        let error = match verify::envelope(self.roster(), bytes) {
+            Ok(envelope) => return Ok(envelope),
+            Err(error) => error,
+        };
+        let mine = self.documents.fleets().rev().filter_map(|fleet| fleet.hosts.get(&self.me));
+        let mut opened =
+            mine.filter_map(|entry| verify::envelope(&self.roster().with(&self.me, entry.key), bytes).ok());
+        opened.find(|envelope| envelope.content.host == self.me).ok_or(error)
+    }
+
     fn relearn_value(&mut self, table: Table, row: &[u8], value: &[u8]) -> Result<(), Fault> {
         match table {
             Table::Documents => {
@@ -143,7 +154,7 @@ impl Ledger {
                 self.document(accepted);
             }
             Table::Feeds => {
-                let envelope = self.read_envelope(value)?;
+                let envelope = self.stored_envelope(value)?;
                 self.envelope(&envelope)?;
             }
             Table::Decisions => {
@@ -173,22 +184,6 @@ impl Ledger {
             | Table::ProbeFailures => return Err(Fault::WrongTable),
         }
         Ok(())
-    }
-}
-
-impl Ledger {
-    /// A host that a fleet document left out goes on with what it had begun, and stores what it says of it: its own
-    /// envelopes count for itself under the key that it last had in the fleet.
-    fn read_envelope(&self, value: &[u8]) -> Result<Verified<Received<Envelope>>, VerifyError> {
-        let newest = verify::envelope(self.roster(), value);
-        if newest.is_ok() {
-            return newest;
-        }
-        let former = self.documents.fleets().rev().filter_map(|fleet| fleet.hosts.get(&self.me)).map(|host| host.key);
-        former
-            .map(|key| verify::envelope_of(&self.fleet, &self.me, &key, value))
-            .find(Result::is_ok)
-            .unwrap_or(newest)
     }
 }
 

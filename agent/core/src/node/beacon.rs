@@ -95,7 +95,7 @@ impl Node {
     }
 
     /// Whether the newest fleet document names this host with its key: nobody listens to it otherwise.
-    fn is_enrolled(&self) -> bool {
+    pub(super) fn is_enrolled(&self) -> bool {
         self.ledger.roster().key_of(&self.settings.host) == Some(&self.signer.public())
     }
 

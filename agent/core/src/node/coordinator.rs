@@ -36,6 +36,8 @@ const REVIEW_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_FIRST: Duration = Duration::from_secs(15);
 /// The longest such pause.
 const RETRY_MAX: Duration = Duration::from_secs(600);
+/// Why a coordinator whose log is of before a recovery stops.
+const OTHER_EPOCH: &str = "this coordinator stops: its log is of an epoch that a recovery document has ended";
 /// Signatures of decisions that the log has not led to here yet.
 const EARLY_MAX: usize = 4096;
 
@@ -65,7 +67,8 @@ struct Approval {
     signatures: BTreeMap<PublicKey, Signature>,
     objectors: BTreeSet<PublicKey>,
     began: Mono,
-    sent: Option<Mono>,
+    /// When it was last judged, or its signature last sent.
+    looked: Mono,
 }
 
 /// A certificate that the leader should have published.
@@ -102,19 +105,20 @@ pub(super) struct Coordinator {
 impl Coordinator {
     pub(super) fn new(
         me: PublicKey,
-        fleet: &FleetName,
+        epoch: Digest,
         electorate: Electorate,
         durable: Durable,
         said: BTreeMap<DecisionId, Said>,
         seed: u64,
         now: Mono,
     ) -> Self {
-        let epoch = crate::coordination::epoch(fleet, &electorate, 0);
         let members = electorate.members.keys().map(|key| MemberId(*key.as_bytes())).collect();
         let mut config = Config::new(MemberId(*me.as_bytes()), members, epoch.0, seed);
         if electorate.faults > 0 {
             config.quorum = electorate.quorum;
         }
+        let first = durable.entries.first().map(|(_, entry)| entry);
+        let of_other = first.is_some_and(|entry| entry.chain_hash != entry.chain_hash_after(&epoch.0));
         Self {
             stored_last: durable.entries.last().map_or(0, |(index, _)| *index),
             log: Log::new(config, durable, now),
@@ -133,7 +137,7 @@ impl Coordinator {
             plan_wanted: true,
             planned: None,
             retries: BTreeMap::new(),
-            stopped: None,
+            stopped: of_other.then(|| OTHER_EPOCH.to_owned()),
             awaits: None,
         }
     }
@@ -150,6 +154,10 @@ impl Coordinator {
     /// The leader's key, as far as this coordinator knows.
     pub(super) fn leader(&self) -> Option<PublicKey> {
         self.log.leader().and_then(|member| PublicKey::from_bytes(&member.0).ok())
+    }
+
+    fn review_due(&self) -> Option<Mono> {
+        self.approvals.values().map(|approval| approval.looked.after(REVIEW_INTERVAL)).min()
     }
 
     /// Decisions that wait for signatures, and for what this coordinator waits before it signs.
@@ -172,8 +180,7 @@ impl Coordinator {
             Some(planned) if self.plan_wanted => planned.after(PLAN_DEBOUNCE),
             Some(planned) => planned.after(PLAN_INTERVAL),
         });
-        let review =
-            self.approvals.values().map(|it| it.sent.unwrap_or(it.began).after(REVIEW_INTERVAL)).min();
+        let review = self.review_due();
         let publish = self.unpublished.values().map(|it| it.at).min();
         [self.log.wakes_at(), plan, review, publish].into_iter().flatten().min()
     }
@@ -186,9 +193,16 @@ impl Coordinator {
 impl Node {
     /// Gives the log's clock a chance, and looks at everything that waits for time to pass.
     pub(super) fn tick_coordinator(&mut self, turn: &mut Turn) {
-        if let Some(coordinator) = &mut self.coordinator {
-            let ready = coordinator.log.tick(turn.now);
-            self.absorb(turn, ready);
+        let epoch = self.ledger.epoch();
+        if let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.stopped.is_none()) {
+            if epoch == Some(coordinator.epoch) {
+                let ready = coordinator.log.tick(turn.now);
+                self.absorb(turn, ready);
+            } else {
+                coordinator.stopped = Some(OTHER_EPOCH.to_owned());
+                self.note_alarm(OTHER_EPOCH);
+                turn.tell(Note::Alarm { message: OTHER_EPOCH.to_owned() });
+            }
         }
         self.publish_overdue(turn);
         self.review(turn);
@@ -240,6 +254,8 @@ impl Node {
     /// Does what a step of the log asks for.
     fn absorb(&mut self, turn: &mut Turn, ready: Ready) {
         let Some(coordinator) = &mut self.coordinator else { return };
+        // What the log says of itself waits for its own writes, and for no others.
+        let at_once = ready.write.is_none() && turn.log_writes.is_empty() && coordinator.writes.is_empty();
         if let Some(write) = ready.write {
             for operation in write.operations {
                 coordinator.store(&mut turn.rows, operation);
@@ -250,7 +266,7 @@ impl Node {
             sign_append(&self.signer, &self.settings.fleet, &mut message);
             if let Ok(to) = PublicKey::from_bytes(&to.0) {
                 let message = CoordinatorMessage::Log(message.encode());
-                turn.outputs.push(Output::Send { to, message });
+                turn.outputs.push(Output::Send { to, message, at_once });
             }
         }
         for alarm in ready.alarms {
@@ -360,6 +376,9 @@ impl Node {
     pub(super) fn review(&mut self, turn: &mut Turn) {
         let now = turn.now;
         let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.stopped.is_none()) else { return };
+        if !turn.changed && coordinator.review_due().is_none_or(|due| now.mono < due) {
+            return;
+        }
         let void = coordinator.void.clone();
         let nobody = BTreeSet::new();
         let view = View {
@@ -378,12 +397,13 @@ impl Node {
             .collect();
         for (id, approval) in &mut coordinator.approvals {
             if approval.said.is_some() {
-                if approval.sent.is_none_or(|sent| now.mono >= sent.after(REVIEW_INTERVAL)) {
+                if now.mono >= approval.looked.after(REVIEW_INTERVAL) {
                     turn.say_again.push(*id);
-                    approval.sent = Some(now.mono);
+                    approval.looked = now.mono;
                 }
                 continue;
             }
+            approval.looked = now.mono;
             match judge(&view, &approval.derived, now.utc) {
                 Judgement::Wait(reason) => approval.waits_for = Some(reason),
                 Judgement::Endorse => {
@@ -394,7 +414,6 @@ impl Node {
             }
             if let Some(said) = &approval.said {
                 approval.waits_for = None;
-                approval.sent = Some(now.mono);
                 turn.rows.put(Table::Endorsed, key::endorsed(*id), codec::encode(said));
                 coordinator.said.insert(*id, said.clone());
                 turn.say.push(*id);
@@ -428,7 +447,7 @@ impl Node {
             None => return,
         };
         for to in others {
-            turn.outputs.push(Output::Send { to: *to, message: message.clone() });
+            turn.outputs.push(Output::Send { to: *to, message: message.clone(), at_once: false });
         }
         if fresh && matches!(message, CoordinatorMessage::Objection(_)) {
             let me = self.signer.public();
@@ -576,7 +595,13 @@ impl Coordinator {
     fn admit(&mut self, derived: Derived, now: Mono) {
         let id = derived.decision.id();
         let bytes = codec::encode(&derived.decision);
-        let said = self.said.get(&id).cloned();
+        let said = self.said.get(&id).cloned().map(|said| match said {
+            // Signing other bytes for the same place would be a lie: rather never.
+            Said::Endorsed { hash } if hash != sha256(&bytes) => {
+                Said::Objected { reason: "another decision was signed in its place".to_owned() }
+            }
+            said @ (Said::Endorsed { .. } | Said::Objected { .. }) => said,
+        });
         let mut approval = Approval {
             derived,
             bytes,
@@ -585,7 +610,7 @@ impl Coordinator {
             signatures: BTreeMap::new(),
             objectors: self.early_objections.remove(&id).unwrap_or_default(),
             began: now,
-            sent: None,
+            looked: now,
         };
         for early in self.early.remove(&id).unwrap_or_default() {
             if early.endorsed.payload() == approval.bytes {
@@ -609,12 +634,22 @@ impl Coordinator {
         }
     }
 
-    /// After a restart this coordinator's own earlier signatures count at once: they are on disk.
+    /// After a restart this coordinator's own earlier signatures and objections count at once: they are on disk.
     pub(super) fn sign_again(&mut self, signer: &SigningKey, fleet: &FleetName) {
-        for approval in self.approvals.values_mut() {
-            if let Some(Said::Endorsed { .. }) = approval.said {
-                let signature = sign_decision(signer, fleet.as_str(), &approval.bytes);
-                approval.signatures.insert(signer.public(), signature);
+        let needs = self.void_needs();
+        for (id, approval) in &mut self.approvals {
+            match approval.said {
+                Some(Said::Endorsed { .. }) => {
+                    let signature = sign_decision(signer, fleet.as_str(), &approval.bytes);
+                    approval.signatures.insert(signer.public(), signature);
+                }
+                Some(Said::Objected { .. }) => {
+                    approval.objectors.insert(signer.public());
+                    if approval.objectors.len() >= needs {
+                        self.void.insert(*id);
+                    }
+                }
+                None => {}
             }
         }
     }

@@ -231,6 +231,8 @@ pub enum Output {
         to: PublicKey,
         /// What.
         message: CoordinatorMessage,
+        /// Whether it says nothing that is still being written: a slow disk must not look like a dead coordinator.
+        at_once: bool,
     },
     /// Says what becomes of a gossip message.
     Verdict {

@@ -15,7 +15,7 @@ mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use muster_signing::{SignedDocument, SigningKey, Verified};
 
 pub use door::{
@@ -25,12 +25,12 @@ pub use door::{
 pub use inspect::{Census, Quorum, WaitingDecision};
 pub use restore::StartError;
 
-use crate::document::{Acceptance, ChannelRefDocument, Refusal};
+use crate::document::{Acceptance, ChannelRefDocument, Document, Refusal, check};
 use crate::id::HostId;
 use crate::ledger::{FeedError, Ledger};
 use crate::presence::Presences;
 use crate::time::{Mono, Now};
-use crate::verify::Certified;
+use crate::verify::{self, Certified};
 use crate::wire::{DecisionId, DocumentKind, Envelope, Notice, NoticeBody, Received};
 use beacon::Marks;
 use coordinator::Coordinator;
@@ -38,6 +38,8 @@ use own::Own;
 use random::Random;
 use turn::Turn;
 
+/// How far ahead of this host's clock another host's incarnation may have begun.
+const INCARNATION_AHEAD_MAX: TimeDelta = TimeDelta::minutes(5);
 /// The largest document that is gossiped whole; sync brings larger ones.
 const GOSSIPED_DOCUMENT_BYTES_MAX: usize = 60 * 1024;
 /// Alarms that are kept to be shown.
@@ -63,6 +65,8 @@ pub struct Node {
     presence_wanted: bool,
     own_presence: Option<Vec<u8>>,
     jitter: f64,
+    /// When the next host may come to count as offline, which changes what the gates say.
+    reach_change: Option<Mono>,
     coordinator: Option<Coordinator>,
     stored_log: Option<restore::StoredLog>,
     notices_held: BTreeMap<HostId, Vec<u8>>,
@@ -97,12 +101,21 @@ impl Node {
     /// When the next [`Input::Tick`] is wanted.
     pub fn wakes_at(&self) -> Option<Mono> {
         let coordinator = self.coordinator.as_ref().and_then(Coordinator::wakes_at);
-        [coordinator, self.own_wakes_at(), self.beacon_wakes_at()].into_iter().flatten().min()
+        [coordinator, self.own_wakes_at(), self.beacon_wakes_at(), self.reach_change]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// What follows from whatever came in: dispatches to answer, decisions to judge, plans to make.
     fn follow_up(&mut self, turn: &mut Turn) {
+        if self.reach_change.is_some_and(|at| at <= turn.now.mono) {
+            self.reach_change = None;
+            turn.changed = true;
+        }
+        self.begin_incarnation(turn);
         self.consider_dispatches(turn);
+        self.take_back_deferred(turn);
         self.tick_own(turn);
         if turn.changed {
             if let Some(coordinator) = &mut self.coordinator {
@@ -112,6 +125,9 @@ impl Node {
         }
         self.tick_coordinator(turn);
         self.tick_beacon(turn);
+        if self.coordinator.is_some() && self.reach_change.is_none() {
+            self.reach_change = self.presences.next_change(turn.now.mono);
+        }
     }
 
     fn document(&mut self, turn: &mut Turn, document: &Verified<SignedDocument>, origin: Origin) {
@@ -123,6 +139,7 @@ impl Node {
             Origin::Gossip(message) => {
                 let verdict = match &result {
                     Ok(_) => Verdict::Accept,
+                    Err(refusal) if refusal.blames_sender() => Verdict::Reject,
                     // A document may be late, early or of an operator whom this node does not know yet.
                     Err(_) => Verdict::Ignore,
                 };
@@ -160,6 +177,9 @@ impl Node {
                 return Err(refusal);
             }
         };
+        if let (Document::Fleet(new), Some(old)) = (accepted.document(), documents.fleet()) {
+            check::same_voters(old, new)?;
+        }
         let (kind, _, serial, _) = accepted.identity();
         turn.tell(Note::DocumentAccepted { kind, serial });
         self.ledger.document(accepted);
@@ -168,7 +188,8 @@ impl Node {
             self.follow_fleet(turn);
         }
         let wire = document.to_wire();
-        if wire.len() <= GOSSIPED_DOCUMENT_BYTES_MAX {
+        // Gossip passes on by itself what it brought.
+        if published && wire.len() <= GOSSIPED_DOCUMENT_BYTES_MAX {
             turn.outputs.push(Output::Publish { topic: Topic::Documents, bytes: wire });
         }
         turn.changed = true;
@@ -210,11 +231,12 @@ impl Node {
         if self.coordinator.is_some() || !electorate.members.contains_key(&self.signer.public()) {
             return;
         }
+        let Some(epoch) = self.ledger.epoch() else { return };
         let stored = self.stored_log.take().unwrap_or_default();
         let seed = self.random.next();
         self.coordinator = Some(Coordinator::new(
             self.signer.public(),
-            &self.settings.fleet,
+            epoch,
             electorate,
             stored.durable,
             stored.said,
@@ -232,7 +254,14 @@ impl Node {
     ) {
         let host = envelope.content.host.clone();
         let current = self.ledger.roster().key_of(&host) == Some(&envelope.signer);
-        let result = if current { self.ledger.envelope(envelope) } else { Err(FeedError::Forked) };
+        let incarnation = envelope.content.incarnation;
+        let result = if !current {
+            Err(FeedError::Forked)
+        } else if begins_after(incarnation, turn.now.utc) {
+            Err(FeedError::FromTheFuture { incarnation })
+        } else {
+            self.ledger.envelope(envelope)
+        };
         let verdict = match &result {
             Ok(()) => {
                 self.presences.heard_envelope(turn.now, &host, envelope.content.at);
@@ -258,7 +287,10 @@ impl Node {
 
     fn notice(&mut self, turn: &mut Turn, notice: &Verified<Received<Notice>>, message: Option<MessageRef>) {
         let content = &notice.content;
+        let current = self.ledger.roster().key_of(&content.host) == Some(&notice.signer);
         let verdict = match &content.body {
+            // The key was changed since the notice was verified.
+            _ if !current => Verdict::Ignore,
             // What this host said itself comes back by sync.
             NoticeBody::Presence(_) if content.host == self.settings.host => Verdict::Ignore,
             NoticeBody::Presence(presence) => {
@@ -291,13 +323,18 @@ impl Node {
     /// Takes in a certified decision.
     fn take_decision(&mut self, turn: &mut Turn, certified: &Certified, message: Option<MessageRef>) {
         let id: DecisionId = certified.decision.id();
-        if self.ledger.decision(&certified.certificate, &certified.decision) {
+        let counts = verify::recount(self.ledger.roster(), certified).is_ok();
+        if counts && self.ledger.decision(&certified.certificate, &certified.decision) {
             turn.changed = true;
             self.forget_certified();
         }
+        let known = self.ledger.certified().get(&id) == Some(&certified.certificate.digest());
         if let Some(message) = message {
-            self.was_published(id);
-            turn.outputs.push(Output::Verdict { message, verdict: Verdict::Accept });
+            if known {
+                self.was_published(id);
+            }
+            let verdict = if known { Verdict::Accept } else { Verdict::Ignore };
+            turn.outputs.push(Output::Verdict { message, verdict });
         }
     }
 
@@ -309,4 +346,11 @@ impl Node {
             self.alarms.push(message.to_owned());
         }
     }
+}
+
+/// Whether an incarnation, the milliseconds at which it began, lies in the future: one far ahead would shut out every
+/// later one.
+fn begins_after(incarnation: u64, now: DateTime<Utc>) -> bool {
+    let latest = now.checked_add_signed(INCARNATION_AHEAD_MAX).unwrap_or(now).timestamp_millis();
+    incarnation > u64::try_from(latest).unwrap_or_default()
 }

@@ -58,6 +58,9 @@ impl Node {
     ) -> Result<(Self, Vec<Output>), StartError> {
         let empty = Ledger::new(settings.fleet.clone(), settings.host.clone(), Documents::new(pins)?);
         let (mut ledger, _) = rebuild(empty, rows)?;
+        for row in rows.table(Table::Proofs) {
+            ledger.restore_proof(&row.map_err(StartError::Store)?.1);
+        }
         let _ = (ledger.take_batch(), ledger.take_happenings());
         let new_incarnation = u64::try_from(now.utc.timestamp_millis()).unwrap_or_default();
         let incarnation = meta(rows, "incarnation")?.unwrap_or(new_incarnation);
@@ -80,6 +83,7 @@ impl Node {
             own_presence: None,
             notices_held: BTreeMap::new(),
             jitter: 1.0,
+            reach_change: None,
             coordinator: None,
             stored_log: Some(stored_log(rows)?),
             alarms: Vec::new(),

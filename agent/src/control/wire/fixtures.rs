@@ -263,7 +263,7 @@ pub(crate) fn store() -> StoreInfo {
 pub(crate) fn document() -> DocumentInfo {
     DocumentInfo {
         schema: SCHEMA,
-        hash: "ab".repeat(32),
+        hash: format!("sha256-{}", "ab".repeat(32)),
         kind: "channel-ref".to_owned(),
         serial: Some(8),
         accepted: true,

@@ -162,6 +162,6 @@ pub struct StoreTable {
     pub rows: u64,
     /// Their keys and values together, in bytes.
     pub bytes: u64,
-    /// `canonical`: cannot be made again from the rest; `derived`: can.
+    /// `canonical`: signed, cannot be made again from the rest; `derived`: can; `local`: only this host's.
     pub class: String,
 }

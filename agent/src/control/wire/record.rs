@@ -145,7 +145,7 @@ pub struct SignedDocument {
 pub struct DocumentReceipt {
     /// The form's version.
     pub schema: u32,
-    /// The SHA-256 of the document, in hexadecimal.
+    /// The SHA-256 of the document: `sha256-` and hexadecimal digits.
     pub hash: String,
     /// Whether this host held it already.
     pub duplicate: bool,
@@ -156,7 +156,7 @@ pub struct DocumentReceipt {
 pub struct DocumentInfo {
     /// The form's version.
     pub schema: u32,
-    /// The SHA-256 of the document, in hexadecimal.
+    /// The SHA-256 of the document: `sha256-` and hexadecimal digits.
     pub hash: String,
     /// `fleet`, `channel-ref` or `command`.
     pub kind: String,

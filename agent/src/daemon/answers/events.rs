@@ -1,7 +1,7 @@
 //! `/v1/events`: what this host learnt, in the order in which it did.
 
 use muster_core::coordination::log::Entry;
-use muster_core::id::RolloutId;
+use muster_core::id::{HostId, RolloutId};
 use muster_core::ledger::{Reference, Table};
 use muster_core::verify;
 use muster_core::wire::{
@@ -65,7 +65,7 @@ pub(super) fn list(asked: &Asked<'_>, filter: &EventFilter) -> Result<wire::Even
     let mut events = Vec::new();
     let from = filter.after.map_or(0, |after| after.saturating_add(1));
     let mut take = |position, learnt: Learnt| {
-        let event = shown(position, &learnt);
+        let event = shown(asked, position, &learnt);
         let host = filter.host.as_ref().is_none_or(|host| event.host.as_ref() == Some(host));
         let rollout = filter.rollout.as_ref().is_none_or(|id| event.rollout.as_ref() == Some(id));
         let since = filter.since.is_none_or(|since| event.at >= since);
@@ -165,7 +165,7 @@ fn read(asked: &Asked<'_>, table: Table, value: &[u8]) -> Option<Learnt> {
     }
 }
 
-fn shown(position: u64, learnt: &Learnt) -> wire::Event {
+fn shown(asked: &Asked<'_>, position: u64, learnt: &Learnt) -> wire::Event {
     let event = |kind, at, name: &str, detail: String| wire::Event {
         position,
         at,
@@ -194,7 +194,7 @@ fn shown(position: u64, learnt: &Learnt) -> wire::Event {
                 },
             }
         }
-        Learnt::Decision(decision) => decision_shown(decision, event),
+        Learnt::Decision(decision) => decision_shown(asked, decision, event),
         Learnt::Entry { at, what } => entry_shown(*at, what.as_ref(), event),
         Learnt::Document { kind, content } => {
             let at = content["signedAt"].as_str().and_then(|at| at.parse().ok()).unwrap_or_default();
@@ -214,6 +214,7 @@ fn shown(position: u64, learnt: &Learnt) -> wire::Event {
 }
 
 fn decision_shown(
+    asked: &Asked<'_>,
     decision: &Decision,
     event: impl Fn(wire::EventKind, chrono::DateTime<chrono::Utc>, &str, String) -> wire::Event,
 ) -> wire::Event {
@@ -236,7 +237,12 @@ fn decision_shown(
         DecisionBody::Quarantine { channel, closure, rollout_id, host, .. } => wire::Event {
             host: Some(host.to_string()),
             rollout: Some(rollout_id.to_string()),
-            ..event(kind, chrono::DateTime::default(), name, format!("{closure} on {channel}; {certified}"))
+            ..event(
+                kind,
+                failed_at(asked, host, rollout_id),
+                name,
+                format!("{closure} on {channel}; {certified}"),
+            )
         },
         DecisionBody::RolloutTransition { rollout_id, from, to, wave, at } => wire::Event {
             rollout: Some(rollout_id.to_string()),
@@ -244,7 +250,7 @@ fn decision_shown(
         },
         DecisionBody::Withdrawn { decision } => event(
             kind,
-            chrono::DateTime::default(),
+            entered_at(asked, decision.log_index),
             name,
             format!("decision {}.{}; {certified}", decision.log_index, decision.ordinal),
         ),
@@ -286,6 +292,21 @@ fn entry_shown(
             }
         }
     }
+}
+
+/// When a host failed, by its own clock: a quarantine carries no time of its own.
+fn failed_at(asked: &Asked<'_>, host: &HostId, rollout: &RolloutId) -> chrono::DateTime<chrono::Utc> {
+    let mirrored = asked.node.ledger().record(host, rollout);
+    mirrored.and_then(|it| it.record.failed_at).unwrap_or(asked.now.utc)
+}
+
+/// When a log entry was written; now, if this host holds no log.
+fn entered_at(asked: &Asked<'_>, log_index: u64) -> chrono::DateTime<chrono::Utc> {
+    let key = muster_core::ledger::key::number(log_index);
+    let row =
+        asked.hands.store.read().ok().and_then(|it| it.get(muster_store::Table::Log, &key).ok().flatten());
+    let entry = row.and_then(|row| codec::decode::<Entry>("log entry", &row).ok());
+    entry.map_or(asked.now.utc, |entry| entry.at)
 }
 
 /// A certified decision as a moment of a rollout's timeline.

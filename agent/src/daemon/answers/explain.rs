@@ -137,6 +137,7 @@ fn waits_for(reason: &Reason) -> Option<String> {
         Reason::Unsigned { .. } | Reason::Stale { .. } | Reason::Expired { .. } => {
             Some("a ref that operators sign anew".to_owned())
         }
+        Reason::FleetExpired { .. } => Some("a newer fleet document".to_owned()),
         Reason::OffChannel { .. } | Reason::NotInPlan => {
             Some("a fleet document or ref that names it".to_owned())
         }

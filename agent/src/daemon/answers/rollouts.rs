@@ -1,9 +1,10 @@
 //! `/v1/rollouts`, `/v1/rollouts/{id}` and `/v1/quarantines`.
 
+use chrono::{DateTime, Utc};
 use muster_core::document::Plan;
 use muster_core::id::RolloutId;
 use muster_core::rollout::{Excuse, Record};
-use muster_core::wire::HostState;
+use muster_core::wire::{HostState, RolloutState};
 
 use super::events::{self, Learnt};
 use super::words::{self, host_state, rollout_state};
@@ -59,11 +60,20 @@ fn summary(asked: &Asked<'_>, record: &Record) -> wire::Rollout {
         wave: record.current_wave,
         waves: plan.map_or(0, |plan| number(plan.waves.len())),
         opened_at: record.opened_at,
-        ended_at: record.terminal_at.or(record.superseded_at),
+        ended_at: ended_at(asked, record),
         hosts_total: plan.map_or(0, |plan| number(plan.targets.len())),
         hosts_converged: in_state(&[HostState::Converged]),
         hosts_failed: in_state(&[HostState::Failed, HostState::Reverted]),
     }
+}
+
+/// When a rollout ended; one that failed ended when the last of its hosts did, by their own clocks.
+fn ended_at(asked: &Asked<'_>, record: &Record) -> Option<DateTime<Utc>> {
+    let failed = matches!(record.state, RolloutState::Failed | RolloutState::Reverted);
+    let hosts = record.hosts.keys().filter(|_| failed);
+    let records = hosts.filter_map(|host| asked.node.ledger().record(host, &record.rollout_id));
+    let last = records.filter_map(|it| it.record.reverted_at.or(it.record.failed_at)).max();
+    record.terminal_at.or(record.superseded_at).or(last)
 }
 
 fn hosts(asked: &Asked<'_>, plan: &Plan, rollout: &Record) -> Vec<wire::RolloutHost> {

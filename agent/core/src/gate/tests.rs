@@ -1,1 +1,0 @@
-//! The gates, each as a table.

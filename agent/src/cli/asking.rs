@@ -1,0 +1,165 @@
+//! What the commands that ask a running agent have in common.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use super::output;
+use super::{Exit, Failure};
+use crate::config::SOCKET_DEFAULT;
+use crate::control::Code;
+use crate::control::client::{Client, ClientError};
+
+/// How often a live view asks again.
+pub(super) const REFRESH: Duration = Duration::from_millis(500);
+
+/// Which agent is asked, and in what form it answers.
+#[derive(Debug, Args)]
+pub(super) struct Agent {
+    /// The agent's control socket.
+    #[arg(long, env = "MUSTER_SOCKET", default_value = SOCKET_DEFAULT, value_name = "PATH")]
+    pub(super) socket: PathBuf,
+    /// Print the agent's answer as JSON, unchanged.
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+impl Agent {
+    /// Runs what asks the agent.
+    pub(super) fn ask<T>(&self, work: impl AsyncFnOnce(&Client) -> Result<T, Failure>) -> Result<T, Failure> {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::new)?;
+        runtime.block_on(work(&Client::new(&self.socket)))
+    }
+
+    /// Reads one route and prints it: as it came, or as `text` makes of it.
+    pub(super) fn show<T: serde::de::DeserializeOwned>(
+        &self,
+        route: &str,
+        text: impl FnOnce(&T) -> String,
+    ) -> Result<Exit, Failure> {
+        let body = self.ask(async |client| Ok(client.get(route).await?))?;
+        if self.json {
+            raw(&body);
+        } else {
+            output::line(text(&crate::control::client::parse(&body)?).trim_end());
+        }
+        Ok(Exit::Done)
+    }
+
+    /// Prints a view again and again, whenever it has changed, until the user has seen enough.
+    pub(super) fn watch(
+        &self,
+        mut view: impl AsyncFnMut(&Client) -> Result<String, Failure>,
+    ) -> Result<Exit, Failure> {
+        let live = !self.json && std::io::IsTerminal::is_terminal(&std::io::stdout());
+        self.ask(async |client| {
+            let mut last = String::new();
+            loop {
+                let text = match view(client).await {
+                    Ok(text) => text,
+                    // An agent that is restarted is waited for; one that never was there is not.
+                    Err(failure) if failure.exit == Exit::NoAgent && !last.is_empty() => failure.to_string(),
+                    Err(failure) => return Err(failure),
+                };
+                if text != last {
+                    // Home, then clear to the end: what stays the same does not flicker.
+                    let home = if live { "\u{1b}[H\u{1b}[J" } else { "" };
+                    output::line(format_args!("{home}{}", text.trim_end()));
+                    last = text;
+                }
+                tokio::time::sleep(REFRESH).await;
+            }
+        })
+    }
+}
+
+/// Prints an answer as it came.
+pub(super) fn raw(body: &[u8]) {
+    output::line(String::from_utf8_lossy(body).trim_end());
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        let failure = Self::new(&error);
+        match error {
+            ClientError::Unreachable { source, .. } => {
+                let hint = if source.kind() == std::io::ErrorKind::PermissionDenied {
+                    "only root and the group muster may ask: sudo usermod -aG muster $USER, then log in again"
+                } else {
+                    "is it running? systemctl status muster; --socket or MUSTER_SOCKET names another agent"
+                };
+                Self { exit: Exit::NoAgent, ..failure.hint(hint) }
+            }
+            ClientError::Silent { .. } => {
+                let hint = "it is there and busy, or stuck: journalctl -u muster -e";
+                Self { exit: Exit::NoAgent, ..failure.hint(hint) }
+            }
+            ClientError::Refused(problem) => {
+                let failure = Self::new(format_args!("{}: {}", problem.title, problem.detail));
+                match hint(problem.code) {
+                    Some(hint) => failure.hint(hint),
+                    None => failure,
+                }
+            }
+            ClientError::Protocol(_) => failure.hint("are muster and the agent of the same version?"),
+        }
+    }
+}
+
+fn hint(code: Code) -> Option<&'static str> {
+    Some(match code {
+        Code::Unsigned => {
+            "muster sign adds an operator's signature beside the file; publish sends all it finds there"
+        }
+        Code::Threshold => "muster verify FILE says who has signed; muster sign --add adds one more",
+        Code::BadSignature => {
+            "the file was changed after it was signed, or the signature is another file's: sign it again"
+        }
+        Code::Expired | Code::Stale => "sign it again with a new date and the next serial",
+        Code::NotYet => "is this machine's clock right? timedatectl",
+        Code::Downgrade => "sign it again with a higher serial",
+        Code::Equivocation => "two documents must not share a serial: sign yours again with the next one",
+        Code::UnknownFleetDocument => "publish the fleet document first",
+        Code::WrongFleet => "muster id --help; --socket names the agent of the fleet that is meant",
+        Code::TooManyClients | Code::Unavailable => "try again in a moment",
+        Code::NotFound => "muster status and muster rollout list show the names",
+        Code::Internal => "journalctl -u muster -e says more",
+        Code::TooLarge
+        | Code::NotJson
+        | Code::UnknownField
+        | Code::Invalid
+        | Code::BadRequest
+        | Code::MethodNotAllowed
+        | Code::RequestTimeout
+        | Code::Unknown => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::control::Problem;
+
+    #[test]
+    fn an_agent_that_is_not_there_is_told_apart_by_the_exit_code() {
+        let folder = tempfile::tempdir().unwrap();
+        let agent = Agent { socket: folder.path().join("muster.sock"), json: false };
+        let failure = agent.show::<serde_json::Value>("/v1/status", |_| String::new()).unwrap_err();
+        assert_eq!(failure.exit, Exit::NoAgent);
+        assert!(failure.message.starts_with("no agent answers at "), "{failure}");
+        assert!(failure.hint.unwrap().contains("MUSTER_SOCKET"));
+    }
+
+    #[test]
+    fn a_refusal_says_what_is_wrong_and_what_to_do() {
+        let problem = Problem::new(Code::Threshold, "1 of 2 operators signed");
+        let failure = Failure::from(ClientError::Refused(Box::new(problem)));
+        assert_eq!(failure.exit, Exit::Refused);
+        assert_eq!(failure.message, "Too few operators signed the document: 1 of 2 operators signed");
+        assert!(failure.hint.unwrap().contains("muster sign --add"));
+    }
+}

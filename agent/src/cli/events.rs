@@ -1,0 +1,199 @@
+//! `muster events`: what this host learned, in the order in which it did.
+
+use chrono::{DateTime, SecondsFormat, Utc};
+use clap::Args;
+
+use super::asking::{Agent, raw};
+use super::output::{Tone, line};
+use super::render::{Look, NONE, flat, moment};
+use super::{Exit, Failure, when};
+use crate::control::client::{ClientError, encoded};
+use crate::control::wire::{Event, EventKind, Events as List};
+
+/// How many events are shown before the new ones are followed.
+const BEFORE_FOLLOWING: u32 = 20;
+/// How wide the column of hosts is at most.
+const HOST_CHARS: usize = 12;
+
+/// Shows what this host learned, in the order in which it did: events of hosts, decisions, documents.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  muster events --since 1h --host web-02     what web-02 said in the last hour
+  muster events --rollout stable@v2 --follow what happens in a rollout, as it happens
+  muster events --follow --json              one JSON object a line, for programs
+
+Every signature is looked at again while it is read; what does not hold is marked UNVERIFIED.")]
+pub(super) struct Events {
+    #[command(flatten)]
+    agent: Agent,
+    /// Only those of this host.
+    #[arg(long)]
+    host: Option<String>,
+    /// Only those of this rollout: CHANNEL@REF.
+    #[arg(long, value_name = "ID")]
+    rollout: Option<String>,
+    /// Only those since then: a time, or how long ago, such as 2h.
+    #[arg(long, value_name = "TIME", value_parser = when::since)]
+    since: Option<DateTime<Utc>>,
+    /// At most so many, the newest.
+    #[arg(long, value_name = "COUNT")]
+    limit: Option<u32>,
+    /// Stay, and show new ones as they come.
+    #[arg(long)]
+    follow: bool,
+}
+
+impl Events {
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        let look = Look::of_stdout();
+        if !self.follow {
+            return self.agent.show(&self.route(None), |list: &List| {
+                if list.events.is_empty() {
+                    return "no such events".to_owned();
+                }
+                let lines: Vec<String> = list.events.iter().map(|event| text(event, &look)).collect();
+                lines.join("\n")
+            });
+        }
+        self.agent.ask(async |client| {
+            let mut last = None;
+            loop {
+                let followed = async {
+                    let mut stream = client.follow(&self.route(last)).await?;
+                    while let Some(event) = stream.next().await? {
+                        last = Some(event.position);
+                        self.print(&event, &look)?;
+                    }
+                    Ok(())
+                };
+                match followed.await {
+                    // An agent that restarts comes back, and goes on where it was.
+                    Ok(()) | Err(ClientError::Unreachable { .. } | ClientError::Protocol(_))
+                        if last.is_some() =>
+                    {
+                        tokio::time::sleep(super::asking::REFRESH).await;
+                    }
+                    Ok(()) => return Ok(Exit::Done),
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        })
+    }
+
+    fn print(&self, event: &Event, look: &Look) -> Result<(), ClientError> {
+        if self.agent.json {
+            let body = serde_json::to_vec(event).map_err(|error| ClientError::Protocol(error.to_string()))?;
+            raw(&body);
+        } else {
+            line(text(event, look));
+        }
+        Ok(())
+    }
+
+    fn route(&self, after: Option<u64>) -> String {
+        let mut route = "/v1/events?".to_owned();
+        let mut add = |name: &str, value: Option<String>| {
+            if let Some(value) = value {
+                route.push_str(&format!("{name}={}&", encoded(&value)));
+            }
+        };
+        add("host", self.host.clone());
+        add("rollout", self.rollout.clone());
+        add("since", self.since.map(|since| since.to_rfc3339_opts(SecondsFormat::AutoSi, true)));
+        add("after", after.map(|after| after.to_string()));
+        let bounded = self.follow && self.since.is_none() && after.is_none();
+        let limit = self.limit.or(bounded.then_some(BEFORE_FOLLOWING));
+        add("limit", limit.map(|limit| limit.to_string()));
+        add("follow", self.follow.then(|| "1".to_owned()));
+        route.pop();
+        route
+    }
+}
+
+fn text(event: &Event, look: &Look) -> String {
+    let tone = match (event.name.as_str(), event.kind) {
+        ("Converged" | "RolloutTerminal", _) => Tone::Good,
+        ("Failed" | "ActivationFailed" | "ProbeFailureFirst" | "Quarantine" | "DispatchRejected", _) => {
+            Tone::Bad
+        }
+        (_, EventKind::Document) => Tone::Strong,
+        (_, EventKind::Event | EventKind::Decision | EventKind::Log | EventKind::Unknown) => Tone::Warn,
+    };
+    let at = look.tone(Tone::Faint, &moment(event.at));
+    let host = flat(event.host.as_deref().unwrap_or(NONE));
+    let name = look.tone(tone, &event.name);
+    let mut text = format!("{at}  {host:HOST_CHARS$}  {name}");
+    if let Some(rollout) = &event.rollout {
+        text.push_str(&format!("  {}", look.tone(Tone::Faint, rollout)));
+    }
+    if !event.detail.is_empty() {
+        text.push_str(&format!("  {}", flat(&event.detail)));
+    }
+    if !event.verified {
+        text.push_str(&format!("  {}", look.tone(Tone::Bad, "UNVERIFIED")));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use clap::Parser;
+
+    use super::super::render::tests::{check, look};
+    use super::*;
+    use crate::control::wire::fixtures;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        events: Events,
+    }
+
+    #[test]
+    fn an_event_is_a_line() {
+        let mut document = fixtures::event(9);
+        document.host = None;
+        document.rollout = None;
+        document.kind = EventKind::Document;
+        document.name = "fleet".to_owned();
+        document.detail = "serial 4\nsigned by alice".to_owned();
+        document.verified = false;
+        let lines: Vec<String> =
+            [fixtures::event(1), document].iter().map(|event| text(event, &look())).collect();
+        check(
+            &lines.join("\n"),
+            &[
+                "2026-11-18T11:06:41Z  web-01        Converged  stable@v2  runs dir:v2",
+                "2026-11-18T11:06:49Z  -             fleet  serial 4 signed by alice  UNVERIFIED",
+            ],
+        );
+    }
+
+    #[test]
+    fn filters_become_a_query() {
+        for (arguments, after, route) in [
+            (vec![], None, "/v1/events"),
+            (vec!["--follow"], None, "/v1/events?limit=20&follow=1"),
+            (vec!["--follow"], Some(7), "/v1/events?after=7&follow=1"),
+            (
+                vec![
+                    "--host",
+                    "a b",
+                    "--rollout",
+                    "stable@v2",
+                    "--since",
+                    "2026-11-24T07:00:00+01:00",
+                    "--limit",
+                    "3",
+                ],
+                None,
+                "/v1/events?host=a%20b&rollout=stable@v2&since=2026-11-24T06:00:00Z&limit=3",
+            ),
+        ] {
+            let line = Line::try_parse_from([vec!["events"], arguments].concat()).unwrap();
+            assert_eq!(line.events.route(after), route);
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! `muster store`: what lies on this host's disk.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Subcommand};
+use muster_store::{Class, Table};
+
+use super::asking::Agent;
+use super::output::{self, Tone, count, line};
+use super::render::{Look, bytes, field, flat, tinted};
+use super::{Exit, Failure};
+use crate::control::wire::{SCHEMA, StoreInfo, StoreTable};
+use crate::storage::{self, StorageError, Verified};
+
+/// Looks at what lies on this host's disk, checks it, makes it anew, carries it away.
+#[derive(Debug, Args)]
+pub(super) struct StoreCommand {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Shows the tables and their sizes.
+    #[command(after_help = "Examples:
+  muster store stats                                     asks the running agent
+  muster store stats --store /var/lib/muster/muster.redb reads a stopped agent's store")]
+    Stats {
+        #[command(flatten)]
+        agent: Agent,
+        /// The store of a stopped agent.
+        #[arg(long, value_name = "FILE")]
+        store: Option<PathBuf>,
+    },
+    /// Makes every view of a stopped agent's store anew from what was signed, and compares.
+    #[command(after_help = "Example:
+  systemctl stop muster && muster store verify --store /var/lib/muster/muster.redb
+
+Ends with 1 when something differs, and names it. Nothing is written.")]
+    Verify(Stopped),
+    /// Replaces every view of a stopped agent's store by what was signed.
+    #[command(after_help = "Example:
+  systemctl stop muster && muster store rebuild --store /var/lib/muster/muster.redb")]
+    Rebuild(Stopped),
+    /// Writes everything that was signed from a stopped agent's store to a file.
+    #[command(after_help = "Example:
+  muster store export --store /var/lib/muster/muster.redb --out home.cbor
+
+The file is one CBOR sequence of documents, feeds and decisions, each with its signatures: a backup, or
+the way into a site without a network.")]
+    Export {
+        #[command(flatten)]
+        stopped: Stopped,
+        /// Where to write; never over a file that is there.
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+/// The store of a stopped agent; a running one holds its own to itself.
+#[derive(Debug, Args)]
+struct Stopped {
+    /// The store of a stopped agent.
+    #[arg(long, value_name = "FILE")]
+    store: PathBuf,
+}
+
+impl StoreCommand {
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        match self.verb {
+            Verb::Stats { agent, store: None } => {
+                agent.show("/v1/store", |info| text(info, &Look::of_stdout()))
+            }
+            Verb::Stats { agent, store: Some(store) } => {
+                let info = stopped_stats(&store)?;
+                if agent.json {
+                    output::json(&info);
+                } else {
+                    line(text(&info, &Look::of_stdout()));
+                }
+                Ok(Exit::Done)
+            }
+            Verb::Verify(Stopped { store }) => verify(&store),
+            Verb::Rebuild(Stopped { store }) => {
+                let rows = storage::rebuild(&store)?;
+                line(format_args!("{}: {rows} rows made anew", store.display()));
+                Ok(Exit::Done)
+            }
+            Verb::Export { stopped, out } => export(&stopped.store, &out),
+        }
+    }
+}
+
+fn verify(store: &Path) -> Result<Exit, Failure> {
+    let Verified { arrivals, views } = storage::verify(store)?;
+    let learnt = count(usize::try_from(arrivals).unwrap_or(usize::MAX), "record");
+    let views = count(views, "row");
+    line(format_args!(
+        "{}: {learnt}, every signature holds; {views} of views, each as it should be",
+        store.display()
+    ));
+    Ok(Exit::Done)
+}
+
+fn export(store: &Path, out: &Path) -> Result<Exit, Failure> {
+    let mut file = File::create_new(out).map_err(|error| Failure::file(out, error))?;
+    let mut writer = std::io::BufWriter::new(&mut file);
+    let records = storage::export(store, &mut writer)?;
+    writer.flush().map_err(|error| Failure::file(out, error))?;
+    drop(writer);
+    file.sync_all().map_err(|error| Failure::file(out, error))?;
+    line(format_args!("{}: {records} records", out.display()));
+    Ok(Exit::Done)
+}
+
+fn stopped_stats(store: &Path) -> Result<StoreInfo, Failure> {
+    let stats = storage::stats(store)?;
+    let outbox = stats.tables.iter().find(|found| found.table == Table::Outbox).map_or(0, |found| found.rows);
+    let tables = stats.tables.into_iter().map(|found| StoreTable {
+        table: found.table.name().to_owned(),
+        rows: found.rows,
+        bytes: found.bytes,
+        class: class(found.table).to_owned(),
+    });
+    Ok(StoreInfo {
+        schema: SCHEMA,
+        path: store.display().to_string(),
+        bytes: stats.file_bytes,
+        tables: tables.collect(),
+        outbox,
+        health: "ok".to_owned(),
+    })
+}
+
+fn class(table: Table) -> &'static str {
+    match table.class() {
+        Class::Canonical => "canonical",
+        Class::Derived => "derived",
+        Class::Local => "local",
+    }
+}
+
+impl From<StorageError> for Failure {
+    fn from(error: StorageError) -> Self {
+        let failure = Self::new(&error);
+        match error {
+            StorageError::View { .. } => failure,
+            StorageError::Store(_) => {
+                failure.hint("an agent that runs holds its store to itself: systemctl stop muster")
+            }
+            StorageError::Rebuild(_) | StorageError::NoOwner { .. } => failure.hint(
+                "the rest of the fleet holds this host's records too: with an empty store it gets them back",
+            ),
+        }
+    }
+}
+
+fn text(info: &StoreInfo, look: &Look) -> String {
+    let health = if info.health == "ok" { Tone::Good } else { Tone::Bad };
+    let outbox = match info.outbox {
+        0 => "every own event is stored by a quorum".to_owned(),
+        waiting => {
+            let events = count(usize::try_from(waiting).unwrap_or(usize::MAX), "own event");
+            format!("{events} not stored by a quorum yet")
+        }
+    };
+    let rows = info.tables.iter().map(|table| {
+        vec![
+            field(&table.table),
+            field(table.rows),
+            field(bytes(table.bytes)),
+            tinted(Tone::Faint, &table.class),
+        ]
+    });
+    format!(
+        "{}, {}, {}\n{outbox}\n\n{}",
+        flat(&info.path),
+        bytes(info.bytes),
+        look.tone(health, &info.health),
+        look.table(&["TABLE", "ROWS", "SIZE", "CLASS"], rows)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::render::tests::{check, look};
+    use super::*;
+    use crate::control::wire::fixtures;
+
+    #[test]
+    fn the_tables_are_listed_with_their_sizes() {
+        check(
+            &text(&fixtures::store(), &look()),
+            &[
+                "/var/lib/muster/muster.redb, 1.5 MiB, ok",
+                "2 own events not stored by a quorum yet",
+                "",
+                "TABLE         ROWS  SIZE       CLASS",
+                "feeds         812   392.6 KiB  canonical",
+                "host_records  4     960 B      derived",
+            ],
+        );
+    }
+}

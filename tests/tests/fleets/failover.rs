@@ -1,0 +1,109 @@
+//! Coordinators that die, and agents that are told to stop.
+
+use std::time::Duration;
+
+use muster_tests::{Agent, Fleet, Release, wait_for};
+use serde_json::json;
+
+#[test]
+fn a_rollout_goes_on_when_its_coordinator_is_killed() {
+    let fleet = Fleet::of(5)
+        .coordinators(3)
+        .tag("canary", [4])
+        .policy(
+            "waves",
+            json!([
+                { "selector": { "tags": ["canary"] }, "soakSeconds": 0 },
+                { "selector": { "all": true }, "soakSeconds": 0 },
+            ]),
+        )
+        .build();
+    fleet.install("v1", Release::GOOD);
+    fleet.agents[4].install("v1", Release::SLOW);
+    fleet.launch();
+    let rollout = fleet.roll_out("r1", "v1");
+    wait_for("the canary is in the middle of its switch", Duration::from_secs(30), || {
+        (fleet.agents[4].times_begun("v1") == 1).then_some(())
+    });
+    let killed = fleet.coordinator();
+    killed.kill();
+    let survivors: Vec<_> = fleet.agents.iter().filter(|agent| agent.name != killed.name).collect();
+    wait_for("another coordinator is elected", Duration::from_secs(30), || {
+        let elected = survivors[0].look("/v1/status")["coordinator"].take();
+        (elected.is_string() && elected != killed.name.as_str()).then_some(())
+    });
+    fleet.agents[4].open_gate(true);
+    for agent in &survivors {
+        wait_for(&format!("{} is on the release", agent.name), Duration::from_secs(60), || {
+            (agent.current() == "dir:v1").then_some(())
+        });
+    }
+
+    killed.start();
+    fleet.wait_until_up(killed);
+    wait_for("the killed coordinator is on the release", Duration::from_secs(60), || {
+        (killed.current() == "dir:v1").then_some(())
+    });
+    fleet.wait_for_rollout(&rollout, "Terminal");
+    fleet.wait_for_all("shows every host converged", |agent| {
+        let hosts = agent.look("/v1/status")["hosts"].take();
+        hosts.as_array().is_some_and(|hosts| {
+            hosts.len() == 5
+                && hosts.iter().all(|host| host["state"] == "Converged" && host["current"] == "dir:v1")
+        })
+    });
+    for agent in &fleet.agents {
+        assert_eq!(agent.times_begun("v1"), 1, "{} switched once", agent.name);
+    }
+}
+
+#[test]
+fn without_a_quorum_nothing_is_dispatched_and_status_says_who_is_missing() {
+    let fleet = Fleet::of(3).build();
+    fleet.install("v1", Release::GOOD);
+    fleet.launch();
+    fleet.wait_for_all("has heard of everybody", |agent| {
+        let hosts = agent.look("/v1/status")["hosts"].take();
+        hosts.as_array().is_some_and(|hosts| hosts.iter().all(|host| host["online"] == true))
+    });
+    fleet.agents[1].kill();
+    fleet.agents[2].kill();
+    let left = &fleet.agents[0];
+    wait_for("the quorum is seen to be lost", Duration::from_secs(30), || {
+        let quorum = left.look("/v1/status")["quorum"].take();
+        (quorum["reachable"] == 1
+            && quorum["needed"] == 2
+            && quorum["missing"] == json!(["host-1", "host-2"]))
+        .then_some(())
+    });
+    let rollout = fleet.roll_out("r1", "v1");
+    let status = left.muster(["status"]).run().ok();
+    assert!(status.contains("host-1") && status.contains("host-2"), "{status}");
+    assert_eq!(left.current(), "dir:v0");
+
+    fleet.agents[1].start();
+    fleet.wait_until_up(&fleet.agents[1]);
+    let on_release = |agent: &Agent| (agent.current() == "dir:v1").then_some(());
+    wait_for("the first host is on the release", Duration::from_secs(60), || on_release(left));
+    wait_for("the second host is on the release", Duration::from_secs(60), || on_release(&fleet.agents[1]));
+    fleet.agents[2].start();
+    fleet.wait_until_up(&fleet.agents[2]);
+    wait_for("the third host is on the release", Duration::from_secs(60), || on_release(&fleet.agents[2]));
+    fleet.wait_for_rollout(&rollout, "Terminal");
+}
+
+#[test]
+fn an_agent_that_is_told_to_stop_exits_cleanly() {
+    let fleet = Fleet::of(1).build();
+    fleet.agents[0].start();
+    fleet.wait_until_up(&fleet.agents[0]);
+    // Before its first document as well as after.
+    let status = fleet.agents[0].stop();
+    assert_eq!(status.code(), Some(0), "{status}\n{}", fleet.agents[0].log_tail());
+    assert_eq!(fleet.agents[0].muster(["status"]).run().code, 3, "nobody answers any more");
+    fleet.agents[0].start();
+    fleet.wait_until_up(&fleet.agents[0]);
+    fleet.found();
+    let status = fleet.agents[0].stop();
+    assert_eq!(status.code(), Some(0), "{status}\n{}", fleet.agents[0].log_tail());
+}
