@@ -62,6 +62,8 @@ mod operator_key;
 mod signing_key;
 mod ssh_wire;
 mod sshsig;
+#[cfg(feature = "planted")]
+mod stub;
 mod text_or_bytes;
 mod verified;
 

@@ -13,12 +13,27 @@ const PRIVATE_KEY_BYTES_MAX: usize = 16 * 1024;
 
 /// A secret ed25519 key; wiped from memory when dropped.
 #[derive(Clone)]
-pub struct SigningKey(ed25519_dalek::SigningKey);
+pub struct SigningKey {
+    secret: ed25519_dalek::SigningKey,
+    /// Whether it is a stand-in that costs a hash instead of a curve.
+    #[cfg(feature = "planted")]
+    stubbed: bool,
+}
 
 impl SigningKey {
     /// Makes the key of a 32-byte seed, which the caller drew from the system's random source.
     pub fn from_seed(seed: [u8; 32]) -> Self {
-        Self(ed25519_dalek::SigningKey::from_bytes(&seed))
+        Self {
+            secret: ed25519_dalek::SigningKey::from_bytes(&seed),
+            #[cfg(feature = "planted")]
+            stubbed: false,
+        }
+    }
+
+    /// Makes a stand-in for a key, whose signatures cost a hash and prove nothing; for the simulator only.
+    #[cfg(feature = "planted")]
+    pub fn stubbed(seed: [u8; 32]) -> Self {
+        Self { stubbed: true, ..Self::from_seed(seed) }
     }
 
     /// Reads an OpenSSH private key file (`-----BEGIN OPENSSH PRIVATE KEY-----`) without a passphrase.
@@ -52,16 +67,24 @@ impl SigningKey {
 
     /// The public half.
     pub fn public(&self) -> PublicKey {
-        PublicKey::of_secret(&self.0.verifying_key())
+        #[cfg(feature = "planted")]
+        if self.stubbed {
+            return PublicKey::of_stub(self.seed());
+        }
+        PublicKey::of_secret(&self.secret.verifying_key())
     }
 
     /// The secret seed, from which the network's identity is made.
     pub fn seed(&self) -> &[u8; 32] {
-        self.0.as_bytes()
+        self.secret.as_bytes()
     }
 
     pub(crate) fn sign(&self, message: &[u8]) -> [u8; 64] {
-        self.0.sign(message).to_bytes()
+        #[cfg(feature = "planted")]
+        if self.stubbed {
+            return crate::stub::sign(self.public().as_bytes(), message);
+        }
+        self.secret.sign(message).to_bytes()
     }
 }
 

@@ -1,4 +1,4 @@
-//! The documents and keys of a simulated fleet.
+//! The keys of a simulated fleet, and the documents that its operators sign.
 
 use std::collections::BTreeMap;
 
@@ -6,37 +6,41 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use muster_core::document::Trust;
 use muster_core::id::HostId;
 use muster_signing::{
-    Namespace, SignedDocument, SigningKey, Verified, sha256, sign_document, verify_document,
+    Namespace, PublicKey, SignedDocument, SigningKey, Verified, sha256, sign_document, verify_document,
 };
 use serde_json::{Value, json};
 
 /// The name of every simulated fleet.
 pub const FLEET: &str = "sim";
-/// The channel that every simulated host is on.
+/// The channel that every host of a story is on.
 pub const CHANNEL: &str = "stable";
 
 /// The keys of a fleet, and what its operators signed last.
 #[derive(Debug)]
 pub struct Fleet {
     operator: SigningKey,
+    stranger: SigningKey,
     hosts: BTreeMap<HostId, SigningKey>,
+    names: Vec<HostId>,
     /// The newest fleet document.
     document: Vec<u8>,
+    fleet_serial: u64,
     serial: u64,
 }
 
 impl Fleet {
-    /// Makes keys for hosts named `h1` to `hN`.
-    pub fn new(hosts: usize) -> Self {
-        let named = |n: usize| format!("h{n}").parse::<HostId>().ok();
-        let keys = (1..=hosts).filter_map(|n| {
-            let seed = sha256(format!("host {n}").as_bytes()).0;
-            Some((named(n)?, SigningKey::from_seed(seed)))
-        });
+    /// Makes keys for hosts named `h1` to `hN`: real ones, or stand-ins that cost less.
+    pub fn new(hosts: usize, real_signatures: bool) -> Self {
+        let make = |seed: &str| key(sha256(seed.as_bytes()).0, real_signatures);
+        let names: Vec<HostId> =
+            (1..=hosts).filter_map(|number| format!("h{number}").parse().ok()).collect();
         Self {
-            operator: SigningKey::from_seed(sha256(b"operator").0),
-            hosts: keys.collect(),
+            operator: make("operator"),
+            stranger: make("stranger"),
+            hosts: names.iter().map(|name| (name.clone(), make(&format!("host {name}")))).collect(),
+            names,
             document: Vec::new(),
+            fleet_serial: 0,
             serial: 0,
         }
     }
@@ -46,12 +50,29 @@ impl Fleet {
         &self.hosts
     }
 
+    /// The hosts by number.
+    pub fn names(&self) -> &[HostId] {
+        &self.names
+    }
+
+    /// The number of the host that has a key.
+    pub(crate) fn number_of(&self, key: &PublicKey) -> Option<usize> {
+        self.names.iter().position(|name| self.hosts.get(name).is_some_and(|of| of.public() == *key))
+    }
+
     /// What every host pins.
     pub fn trust(&self) -> Trust {
-        let pin = json!({
-            "fleet": FLEET, "operators": { "alice": self.operator.public().to_openssh() }, "threshold": 1,
-        });
+        let pin = json!({ "fleet": FLEET, "operators": self.operators(), "threshold": 1 });
         Trust::parse(pin.to_string().as_bytes()).unwrap_or_else(|error| panic!("the pin is valid: {error}"))
+    }
+
+    /// The serial of the last document.
+    pub fn serial(&self) -> u64 {
+        self.serial
+    }
+
+    pub(crate) fn operators(&self) -> Value {
+        json!({ "alice": self.operator.public().to_openssh() })
     }
 
     /// Signs a fleet document: the first `coordinators` hosts coordinate, and the policy is given.
@@ -62,44 +83,92 @@ impl Fleet {
         policy: Value,
         budgets: Value,
     ) -> Verified<SignedDocument> {
-        self.serial += 1;
         let hosts: serde_json::Map<String, Value> = (1..)
-            .zip(&self.hosts)
-            .map(|(n, (host, key))| {
+            .zip(&self.names)
+            .map(|(n, host)| {
                 let mut tags = vec![host.as_str().to_owned()];
                 if n <= coordinators {
                     tags.push("coordinator".to_owned());
                 }
-                let entry = json!({ "key": key.public().to_openssh(), "channel": CHANNEL, "tags": tags });
-                (host.to_string(), entry)
+                (host.to_string(), self.host_entry(host, CHANNEL, &tags))
             })
             .collect();
         let document = json!({
-            "kind": "muster/fleet/1", "fleet": FLEET, "serial": self.serial, "signedAt": stamp(at),
-            "operators": { "alice": self.operator.public().to_openssh() },
-            "thresholds": { "fleet": 1, "channelRef": 1, "command": 1 },
             "coordinators": { "selector": { "tags": ["coordinator"] } },
             "hosts": hosts,
             "channels": { CHANNEL: { "rolloutPolicy": "policy", "freshnessWindowMinutes": 1440 } },
             "rolloutPolicies": { "policy": policy },
             "disruptionBudgets": budgets,
         });
-        self.document = document.to_string().into_bytes();
+        self.sign_fleet(at, document)
+    }
+
+    /// The entry of a host in a fleet document.
+    pub(crate) fn host_entry(&self, host: &HostId, channel: &str, tags: &[String]) -> Value {
+        let key = self.hosts.get(host).map(|key| key.public().to_openssh());
+        json!({ "key": key, "channel": channel, "tags": tags })
+    }
+
+    /// Signs a fleet document of which the parts that say who and when are filled in here.
+    pub(crate) fn sign_fleet(&mut self, at: DateTime<Utc>, mut document: Value) -> Verified<SignedDocument> {
+        self.serial += 1;
+        self.fleet_serial = self.serial;
+        document["kind"] = json!("muster/fleet/1");
+        document["operators"] = self.operators();
+        document["thresholds"] = json!({ "fleet": 1, "channelRef": 1, "command": 1 });
+        self.document = self.finish(at, document);
         self.sign(Namespace::Fleet, self.document.clone())
     }
 
     /// Signs a channel ref that gives every host the same closure.
     pub fn publish_ref(&mut self, at: DateTime<Utc>, name: &str, closure: &str) -> Verified<SignedDocument> {
-        let fleet_serial = self.serial;
+        let targets = self.names.iter().map(|host| (host.to_string(), json!(closure))).collect();
+        self.sign_ref(at, CHANNEL, name, targets, false)
+    }
+
+    /// Signs a channel ref over the newest fleet document.
+    pub(crate) fn sign_ref(
+        &mut self,
+        at: DateTime<Utc>,
+        channel: &str,
+        name: &str,
+        targets: serde_json::Map<String, Value>,
+        urgent: bool,
+    ) -> Verified<SignedDocument> {
         self.serial += 1;
-        let targets: serde_json::Map<String, Value> =
-            self.hosts.keys().map(|host| (host.to_string(), json!(closure))).collect();
         let document = json!({
-            "kind": "muster/channel-ref/1", "fleet": FLEET, "channel": CHANNEL, "ref": name,
-            "serial": self.serial, "signedAt": stamp(at), "fleetSerial": fleet_serial_of(&self.document, fleet_serial),
-            "fleetHash": sha256(&self.document).to_string(), "targets": targets,
+            "kind": "muster/channel-ref/1", "channel": channel, "ref": name,
+            "fleetSerial": self.fleet_serial, "fleetHash": sha256(&self.document).to_string(),
+            "targets": targets, "urgent": urgent,
         });
-        self.sign(Namespace::ChannelRef, document.to_string().into_bytes())
+        let bytes = self.finish(at, document);
+        self.sign(Namespace::ChannelRef, bytes)
+    }
+
+    /// Signs a command.
+    pub fn sign_command(&mut self, at: DateTime<Utc>, mut command: Value) -> Verified<SignedDocument> {
+        self.serial += 1;
+        command["kind"] = json!("muster/command/1");
+        command["reason"] = json!(format!("order {}", self.serial));
+        let bytes = self.finish(at, command);
+        self.sign(Namespace::Command, bytes)
+    }
+
+    /// A document of the same bytes but one that a stranger signed.
+    pub(crate) fn forge(&self, document: &SignedDocument) -> Verified<SignedDocument> {
+        let mut bytes = document.bytes().to_vec();
+        bytes.push(b' ');
+        let signature = sign_document(&self.stranger, document.namespace(), &bytes);
+        let of_another = document.signatures().to_vec();
+        let signatures = [signature].into_iter().chain(of_another).collect();
+        verify_document(document.namespace(), bytes, signatures)
+    }
+
+    fn finish(&self, at: DateTime<Utc>, mut document: Value) -> Vec<u8> {
+        document["fleet"] = json!(FLEET);
+        document["serial"] = json!(self.serial);
+        document["signedAt"] = json!(at.to_rfc3339_opts(SecondsFormat::Millis, true));
+        document.to_string().into_bytes()
     }
 
     fn sign(&self, namespace: Namespace, bytes: Vec<u8>) -> Verified<SignedDocument> {
@@ -108,11 +177,12 @@ impl Fleet {
     }
 }
 
-fn fleet_serial_of(document: &[u8], otherwise: u64) -> u64 {
-    let document: Value = serde_json::from_slice(document).unwrap_or_default();
-    document["serial"].as_u64().unwrap_or(otherwise)
+#[cfg(feature = "planted")]
+fn key(seed: [u8; 32], real: bool) -> SigningKey {
+    if real { SigningKey::from_seed(seed) } else { SigningKey::stubbed(seed) }
 }
 
-fn stamp(at: DateTime<Utc>) -> String {
-    at.to_rfc3339_opts(SecondsFormat::Millis, true)
+#[cfg(not(feature = "planted"))]
+fn key(seed: [u8; 32], _real: bool) -> SigningKey {
+    SigningKey::from_seed(seed)
 }

@@ -1,17 +1,22 @@
 //! A stand-in for one machine: what it runs, and how its switches and probes go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use muster_core::host::{Boot, Found, Job as JobTrace, ProbeRun};
-use muster_core::id::{Closure, ProbeName};
+use muster_core::id::{Closure, ProbeName, RolloutId};
 use muster_core::node::{HostOrder, HostReport, Job};
 use muster_core::wire::{DeclaredProbe, ProbeMode, ProbeStatus};
 
-/// How long a switch or a rollback takes.
+use crate::fault::{Fault, Faults};
+use crate::random::Random;
+
+/// How long a switch or a rollback takes when nothing is wrong.
 const SWITCH: Duration = Duration::from_millis(500);
-/// Between two runs of the probe.
-const PROBE_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a backend takes to answer a question.
+const ANSWER: Duration = Duration::from_millis(2);
+/// The exit code of a switch that was killed since it took too long.
+const KILLED: i32 = -1;
 
 /// Which releases are bad.
 #[derive(Debug, Clone, Default)]
@@ -20,74 +25,232 @@ pub struct Health {
     pub unhealthy: BTreeSet<Closure>,
     /// Releases whose switch fails.
     pub unswitchable: BTreeSet<Closure>,
+    /// Releases whose probe begins to fail so long after the switch.
+    pub fails_after: BTreeMap<Closure, Duration>,
+}
+
+/// What a machine draws from: chance, the faults of the run, and which releases are bad.
+#[derive(Debug)]
+pub(crate) struct Weather<'a> {
+    pub(crate) now: u64,
+    pub(crate) random: &'a mut Random,
+    pub(crate) faults: &'a mut Faults,
+    pub(crate) health: &'a Health,
+}
+
+/// What comes of an order, each after so long.
+#[derive(Debug)]
+pub(crate) enum Told {
+    /// The agent hears of it.
+    Report(Duration, HostReport),
+    /// The job of that number ends, whoever still listens.
+    Ends(Duration, u64),
+    /// A probe of that start runs next.
+    Probe(Duration, u64),
+}
+
+/// Names a job: rollout, log index of its dispatch, whether it goes back.
+pub(crate) type JobName = (RolloutId, u64, bool);
+
+#[derive(Debug, Clone)]
+struct Running {
+    number: u64,
+    name: JobName,
+    exit_code: i32,
+    /// What runs afterwards; none: nothing changes.
+    then: Option<Closure>,
 }
 
 /// One machine; it survives its agent.
 #[derive(Debug)]
 pub(crate) struct Machine {
     pub(crate) running: Option<Closure>,
+    /// Since when it runs that.
+    pub(crate) since: u64,
+    pub(crate) booted: u64,
+    pub(crate) boot: u64,
     /// Every activation that was begun: what a test counts.
     pub(crate) activations: Vec<Closure>,
-    ended: Vec<(Job, bool, i32)>,
+    /// Whether it was switched by something else than its agent.
+    pub(crate) tampered: bool,
+    /// When it was last asked what it runs, and what it said.
+    pub(crate) said: Option<(u64, Option<Closure>)>,
+    /// The last result of each probe since the last switch or boot.
+    pub(crate) results: BTreeMap<ProbeName, (u64, bool)>,
+    /// When each probe last passed since the last switch or boot.
+    pub(crate) passed: BTreeMap<ProbeName, u64>,
+    pub(crate) probe_interval: Duration,
+    pub(crate) blind_until: u64,
+    pub(crate) silent_until: u64,
+    job: Option<Running>,
+    jobs: u64,
+    ended: BTreeMap<JobName, i32>,
     probing: Option<u64>,
 }
 
 impl Machine {
     pub(crate) fn new(running: Option<Closure>) -> Self {
-        Self { running, activations: Vec::new(), ended: Vec::new(), probing: None }
-    }
-
-    /// Carries out an order; what the agent is told, and after how long.
-    pub(crate) fn obey(&mut self, order: HostOrder, health: &Health) -> Option<(Duration, HostReport)> {
-        match order {
-            HostOrder::Switch(job) => Some((SWITCH, self.switch(job, false, health))),
-            HostOrder::RollBack(job) => Some((SWITCH, self.switch(job, true, health))),
-            HostOrder::Await { job, rollback } => {
-                let ended = self.ended.iter().find(|(of, back, _)| *of == job && *back == rollback);
-                let exit_code = ended.map_or(-1, |(.., exit_code)| *exit_code);
-                Some((Duration::ZERO, self.report(&job, rollback, exit_code)))
-            }
-            HostOrder::Inspect { job, rollback, .. } => {
-                let ended = self.ended.iter().find(|(of, back, _)| *of == job && *back == rollback);
-                let found = Found {
-                    boot: Boot::Same,
-                    job: ended.map_or(JobTrace::None, |(.., exit_code)| JobTrace::Ended {
-                        exit_code: *exit_code,
-                        stderr_tail: String::new(),
-                    }),
-                    observed: self.running.clone(),
-                };
-                Some((Duration::ZERO, HostReport::Inspected { rollout: job.rollout, found }))
-            }
-            HostOrder::StartProbes { generation } => {
-                self.probing = Some(generation);
-                let probe = DeclaredProbe {
-                    probe_name: probe_name(),
-                    kind: "exec".to_owned(),
-                    mode: ProbeMode::Enforce,
-                };
-                Some((Duration::ZERO, HostReport::ProbesDeclared { generation, probes: Ok(vec![probe]) }))
-            }
-            HostOrder::StopProbes => {
-                self.probing = None;
-                None
-            }
-            HostOrder::Observe => Some((Duration::ZERO, HostReport::Running(self.running.clone()))),
+        Self {
+            running,
+            since: 0,
+            booted: 0,
+            boot: 1,
+            activations: Vec::new(),
+            tampered: false,
+            said: None,
+            results: BTreeMap::new(),
+            passed: BTreeMap::new(),
+            probe_interval: Duration::from_secs(1),
+            blind_until: 0,
+            silent_until: 0,
+            job: None,
+            jobs: 0,
+            ended: BTreeMap::new(),
+            probing: None,
         }
     }
 
-    /// Runs the probe of this start once, if it has not been stopped since; says when it runs again.
-    pub(crate) fn probe(&self, generation: u64, health: &Health) -> Option<(Duration, HostReport)> {
-        let fails = self.running.as_ref().is_some_and(|running| health.unhealthy.contains(running));
-        let run = ProbeRun {
-            probe_name: probe_name(),
-            mode: ProbeMode::Enforce,
-            status: if fails { ProbeStatus::Fail } else { ProbeStatus::Pass },
-            failure_reason: fails.then(|| "the release is bad".to_owned()),
-            sub_results: None,
+    /// The boot id that an agent would read.
+    pub(crate) fn boot_id(&self) -> String {
+        format!("boot-{}", self.boot)
+    }
+
+    /// Whether a switch or a rollback is under way.
+    pub(crate) fn is_switching(&self) -> bool {
+        self.job.is_some()
+    }
+
+    /// The job that this order would newly begin.
+    pub(crate) fn begins(&self, order: &HostOrder) -> Option<(JobName, Closure)> {
+        let (job, rollback) = match order {
+            HostOrder::Switch(job) => (job, false),
+            HostOrder::RollBack(job) => (job, true),
+            HostOrder::Inspect { .. }
+            | HostOrder::Await { .. }
+            | HostOrder::StartProbes { .. }
+            | HostOrder::StopProbes
+            | HostOrder::Observe => return None,
         };
-        (self.probing == Some(generation))
-            .then_some((PROBE_INTERVAL, HostReport::ProbeRan { generation, run }))
+        let name = (job.rollout.clone(), job.log_index, rollback);
+        let begins = self.job.as_ref().is_none_or(|running| running.name != name);
+        begins.then(|| (name, job.target.clone()))
+    }
+
+    /// Carries out an order.
+    pub(crate) fn obey(&mut self, order: HostOrder, weather: &mut Weather<'_>) -> Vec<Told> {
+        match order {
+            HostOrder::Switch(job) => self.begin(&job, false, weather),
+            HostOrder::RollBack(job) => self.begin(&job, true, weather),
+            HostOrder::Await { job, rollback } => {
+                let name = (job.rollout.clone(), job.log_index, rollback);
+                if self.job.as_ref().is_some_and(|running| running.name == name) {
+                    return Vec::new();
+                }
+                let exit_code = self.ended.get(&name).copied().unwrap_or(KILLED);
+                vec![Told::Report(ANSWER, self.report(&name, exit_code, weather.now))]
+            }
+            HostOrder::Inspect { job, rollback, boot_id } => {
+                let name = (job.rollout.clone(), job.log_index, rollback);
+                let runs = self.job.as_ref().is_some_and(|running| running.name == name);
+                let ended = self.ended.get(&name).map(|exit_code| JobTrace::Ended {
+                    exit_code: *exit_code,
+                    stderr_tail: String::new(),
+                });
+                let found = Found {
+                    boot: if boot_id == Some(self.boot_id()) { Boot::Same } else { Boot::Other },
+                    job: if runs { JobTrace::Running } else { ended.unwrap_or(JobTrace::None) },
+                    observed: self.observe(weather.now),
+                };
+                vec![Told::Report(ANSWER, HostReport::Inspected { rollout: job.rollout, found })]
+            }
+            HostOrder::StartProbes { generation } => {
+                self.probing = Some(generation);
+                self.results.clear();
+                if weather.faults.strikes(weather.random, Fault::ProbesUnreadable, 50) {
+                    let probes = Err("the file is not there".to_owned());
+                    return vec![Told::Report(ANSWER, HostReport::ProbesDeclared { generation, probes })];
+                }
+                let report = HostReport::ProbesDeclared { generation, probes: Ok(declared()) };
+                vec![Told::Report(ANSWER, report), Told::Probe(ANSWER * 2, generation)]
+            }
+            HostOrder::StopProbes => {
+                self.probing = None;
+                Vec::new()
+            }
+            HostOrder::Observe => {
+                let observed = self.observe(weather.now);
+                self.said = Some((weather.now, observed.clone()));
+                vec![Told::Report(ANSWER, HostReport::Running(observed))]
+            }
+        }
+    }
+
+    /// Runs the probes of this start once, if they have not been stopped since.
+    pub(crate) fn probe(&mut self, generation: u64, weather: &mut Weather<'_>) -> Vec<Told> {
+        if self.probing != Some(generation) {
+            return Vec::new();
+        }
+        let mut told = vec![Told::Probe(self.probe_interval, generation)];
+        if weather.now < self.silent_until {
+            return told;
+        }
+        let flaps = weather.faults.strikes(weather.random, Fault::ProbesFlap, 120);
+        let fails = flaps || self.is_sick(weather);
+        for (probe_name, mode, fails) in
+            [(works(), ProbeMode::Enforce, fails), (watches(), ProbeMode::Observe, fails || weather.now % 3 == 0)]
+        {
+            self.results.insert(probe_name.clone(), (weather.now, !fails));
+            if !fails {
+                self.passed.insert(probe_name.clone(), weather.now);
+            }
+            let run = ProbeRun {
+                probe_name,
+                mode,
+                status: if fails { ProbeStatus::Fail } else { ProbeStatus::Pass },
+                failure_reason: fails.then(|| "the release is bad".to_owned()),
+                sub_results: None,
+            };
+            told.push(Told::Report(ANSWER, HostReport::ProbeRan { generation, run }));
+        }
+        told
+    }
+
+    fn is_sick(&self, weather: &Weather<'_>) -> bool {
+        let Some(running) = &self.running else { return true };
+        let since = Duration::from_micros(weather.now.saturating_sub(self.since));
+        weather.health.unhealthy.contains(running)
+            || weather.health.fails_after.get(running).is_some_and(|after| since >= *after)
+    }
+
+    /// A job ends; what its agent is told, if there is one. None: the job was killed before.
+    pub(crate) fn end(&mut self, number: u64, now: u64) -> Option<HostReport> {
+        let job = self.job.take_if(|job| job.number == number)?;
+        if let Some(then) = job.then {
+            self.run(then, now);
+        }
+        self.ended.insert(job.name.clone(), job.exit_code);
+        Some(self.report(&job.name, job.exit_code, now))
+    }
+
+    /// Somebody switches it by hand.
+    pub(crate) fn switch_by_hand(&mut self, to: Closure, now: u64) {
+        self.run(to, now);
+        self.tampered = true;
+    }
+
+    /// Goes down and comes up again: what ran is cut off, and its traces are gone.
+    pub(crate) fn reboot(&mut self, now: u64, random: &mut Random) {
+        if let Some(Running { then: Some(then), .. }) = self.job.take()
+            && random.percent(50)
+        {
+            self.run(then, now);
+        }
+        self.boot += 1;
+        self.booted = now;
+        self.ended.clear();
+        self.results.clear();
+        self.passed.clear();
+        self.probing = None;
     }
 
     /// The agent is gone; what it had started goes on, its probes do not.
@@ -95,20 +258,60 @@ impl Machine {
         self.probing = None;
     }
 
-    fn switch(&mut self, job: Job, rollback: bool, health: &Health) -> HostReport {
-        self.activations.push(job.target.clone());
-        let fails = !rollback && health.unswitchable.contains(&job.target);
-        let exit_code = if fails { 1 } else { 0 };
-        if !fails {
-            self.running = Some(job.target.clone());
-        }
-        self.ended.push((job.clone(), rollback, exit_code));
-        self.report(&job, rollback, exit_code)
+    fn run(&mut self, closure: Closure, now: u64) {
+        self.running = Some(closure);
+        self.since = now;
+        self.results.clear();
+        self.passed.clear();
     }
 
-    fn report(&self, job: &Job, rollback: bool, exit_code: i32) -> HostReport {
-        let (rollout, observed) = (job.rollout.clone(), self.running.clone());
+    fn observe(&self, now: u64) -> Option<Closure> {
+        self.running.clone().filter(|_| now >= self.blind_until)
+    }
+
+    fn begin(&mut self, job: &Job, rollback: bool, weather: &mut Weather<'_>) -> Vec<Told> {
+        let name = (job.rollout.clone(), job.log_index, rollback);
+        if self.job.as_ref().is_some_and(|running| running.name == name) {
+            return Vec::new();
+        }
+        if !rollback {
+            self.activations.push(job.target.clone());
+        }
+        self.jobs += 1;
+        self.ended.remove(&name);
+        let (mut took, mut exit_code, mut then) = (SWITCH, 0, Some(job.target.clone()));
+        let (random, faults) = (&mut *weather.random, &mut *weather.faults);
+        let other = || "dir:other".parse::<Closure>().ok();
         if rollback {
+            if faults.strikes(random, Fault::RollbackFails, 100) {
+                (exit_code, then) = (1, None);
+            } else if faults.strikes(random, Fault::RollbackLies, 100) {
+                then = None;
+            }
+        } else if weather.health.unswitchable.contains(&job.target)
+            || faults.strikes(random, Fault::SwitchFails, 80)
+        {
+            (exit_code, then) = (1, None);
+        } else if faults.strikes(random, Fault::SwitchHalf, 80) {
+            exit_code = 4;
+        } else if faults.strikes(random, Fault::SwitchLies, 80) {
+            then = None;
+        } else if faults.strikes(random, Fault::SwitchThird, 60) {
+            then = other();
+            self.tampered = true;
+        } else if faults.strikes(random, Fault::SwitchHangs, 60) {
+            (took, exit_code, then) = (job.timeout + SWITCH, KILLED, None);
+        }
+        if took == SWITCH && faults.strikes(random, Fault::SwitchSlow, 300) {
+            took = Duration::from_millis(random.between(1_000, 20_000)).min(job.timeout);
+        }
+        self.job = Some(Running { number: self.jobs, name, exit_code, then });
+        vec![Told::Ends(took, self.jobs)]
+    }
+
+    fn report(&self, (rollout, _, rollback): &JobName, exit_code: i32, now: u64) -> HostReport {
+        let (rollout, observed) = (rollout.clone(), self.observe(now));
+        if *rollback {
             HostReport::RollbackEnded { rollout, exit_code, observed }
         } else {
             HostReport::SwitchEnded { rollout, exit_code, stderr_tail: String::new(), observed }
@@ -116,6 +319,16 @@ impl Machine {
     }
 }
 
-fn probe_name() -> ProbeName {
+fn declared() -> Vec<DeclaredProbe> {
+    let probe = |probe_name, mode| DeclaredProbe { probe_name, kind: "exec".to_owned(), mode };
+    vec![probe(works(), ProbeMode::Enforce), probe(watches(), ProbeMode::Observe)]
+}
+
+/// The probe that gates.
+pub(crate) fn works() -> ProbeName {
     "works".parse().unwrap_or_else(|error| panic!("a probe's name: {error}"))
+}
+
+fn watches() -> ProbeName {
+    "watches".parse().unwrap_or_else(|error| panic!("a probe's name: {error}"))
 }

@@ -1,0 +1,89 @@
+//! A stand-in for one host's disk: rows that are durable, and writes that are not yet.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound;
+
+use muster_core::ledger::{Batch, Rows, Table};
+
+/// The tables that hosts sync, in the order in which they are sent.
+pub(crate) const SYNCED: [Table; 3] = [Table::Documents, Table::Decisions, Table::Feeds];
+
+/// The rows of a disk.
+pub(crate) type RowMap = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
+
+/// One host's disk.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Disk {
+    pub(crate) rows: RowMap,
+    /// Writes that were issued and are not durable, in order.
+    pub(crate) writes: VecDeque<(u64, Batch)>,
+    /// Sums up which keys each synced table has, so that equal tables are known as such.
+    sums: [u64; SYNCED.len()],
+}
+
+impl Disk {
+    /// The oldest write becomes durable: its number and rows.
+    pub(crate) fn next_durable(&mut self) -> Option<(u64, Batch)> {
+        let (number, batch) = self.writes.pop_front()?;
+        self.apply(&batch);
+        Some((number, batch))
+    }
+
+    fn apply(&mut self, batch: &Batch) {
+        for change in &batch.0 {
+            let key = (change.table, change.key.clone());
+            let was = match &change.value {
+                Some(value) => self.rows.insert(key, value.clone()).is_some(),
+                None => self.rows.remove(&key).is_some(),
+            };
+            let is = change.value.is_some();
+            if let Some(at) = SYNCED.iter().position(|table| *table == change.table)
+                && was != is
+            {
+                self.sums[at] ^= fnv(&change.key);
+            }
+        }
+    }
+
+    /// What the synced tables hold, in short.
+    pub(crate) fn sums(&self) -> &[u64; SYNCED.len()] {
+        &self.sums
+    }
+
+    /// The rows of a table, by key.
+    pub(crate) fn of(&self, table: Table) -> impl Iterator<Item = (&Vec<u8>, &Vec<u8>)> {
+        let from = Bound::Included((table, Vec::new()));
+        let rows = self.rows.range((from, Bound::Unbounded)).take_while(move |((of, _), _)| *of == table);
+        rows.map(|((_, key), value)| (key, value))
+    }
+
+    /// What another disk has of a table and this one has not.
+    pub(crate) fn lacks(&self, other: &Self, table: Table) -> Vec<Vec<u8>> {
+        let mut mine = self.of(table).map(|(key, _)| key).peekable();
+        let mut missing = Vec::new();
+        for (key, value) in other.of(table) {
+            while mine.next_if(|at| *at < key).is_some() {}
+            if mine.peek().is_none_or(|at| *at != key) {
+                missing.push(value.clone());
+            }
+        }
+        missing
+    }
+}
+
+impl Rows for Disk {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        Ok(self.rows.get(&(table, key.to_vec())).cloned())
+    }
+
+    fn table(&self, table: Table) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), String>> {
+        self.of(table).map(|(key, value)| Ok((key.clone(), value.clone())))
+    }
+}
+
+/// FNV-1a, 64 bits.
+pub(crate) fn fnv(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
+}

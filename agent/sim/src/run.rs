@@ -1,0 +1,370 @@
+//! One seeded run: a drawn fleet, faults for a while, then calm in which everything has to come to its end.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use muster_core::gate::{self, Reason, WaveState};
+use muster_core::id::RolloutId;
+use muster_core::ledger::Table;
+use muster_core::node::Node;
+use muster_core::wire::{HealthPolicy, HostState};
+
+use crate::draw::{Draft, Size};
+use crate::fault::{Fault, Faults};
+use crate::operator::Operator;
+use crate::property::Violation;
+use crate::random::Random;
+use crate::strike::Striker;
+use crate::world::{Habits, World, micros};
+
+/// Between two looks at whether a run has come to its end.
+const LOOK: Duration = Duration::from_secs(5);
+/// Looks in a row at which everything that is open was held by something nameable.
+const HELD_LOOKS: u32 = 12;
+/// What the calm may take beyond the fleet's own limits: a retry is put off for up to ten minutes.
+const SLACK: Duration = Duration::from_secs(600 + 120);
+/// How soon everybody holds the same.
+const SAME: Duration = Duration::from_secs(60);
+
+/// What a run is made of, where that is not left to the seed.
+#[derive(Debug, Clone, Default)]
+pub struct Options {
+    /// How large the fleet is.
+    pub size: Size,
+    /// The kinds of faults; none: the seed's own mix.
+    pub faults: Option<Vec<Fault>>,
+    /// Whether keys are real.
+    pub real_signatures: bool,
+    /// Whether a story for people is kept.
+    pub trace: bool,
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub struct Outcome {
+    /// Its seed.
+    pub seed: u64,
+    /// How many hosts it had.
+    pub hosts: usize,
+    /// How many of them coordinated.
+    pub coordinators: usize,
+    /// The first property that did not hold.
+    pub violation: Option<Violation>,
+    /// Steps that nodes took.
+    pub steps: u64,
+    /// Virtual time.
+    pub took: Duration,
+    /// The hash of everything that happened.
+    pub hash: u64,
+    /// How often each kind of fault struck.
+    pub hits: BTreeMap<Fault, u64>,
+    /// Certified decisions.
+    pub decisions: usize,
+    /// How rollouts ended.
+    pub ended: BTreeMap<&'static str, usize>,
+    /// The story, if it was wanted.
+    pub lines: Vec<String>,
+}
+
+/// Runs a seed from its beginning to its end.
+pub fn run(seed: u64, options: &Options) -> Outcome {
+    let mut run = Run::new(seed, options);
+    run.play();
+    run.outcome(seed)
+}
+
+struct Run {
+    world: World,
+    operator: Operator,
+    striker: Striker,
+    random: Random,
+}
+
+impl Run {
+    fn new(seed: u64, options: &Options) -> Self {
+        let root = Random::new(seed);
+        let mut random = root.fork("run");
+        let draft = Draft::draw(&mut root.fork("fleet"), options.size);
+        let habits = Habits {
+            heartbeat: Duration::from_secs(random.between(5, 30)),
+            sync_interval: Duration::from_secs(random.between(5, 20)),
+            probe_interval: Duration::from_secs(random.between(1, 10)),
+            real_signatures: options.real_signatures || random.percent(3),
+        };
+        let mut world = World::asleep(root.fork("world").next(), draft.hosts.len(), habits);
+        world.trace.wanted = options.trace;
+        world.faults = Faults::draw(&mut root.fork("faults"), options.faults.as_deref());
+        let striker = Striker::new(root.fork("strikes"), draft.coordinators);
+        let operator = Operator::new(draft, root.fork("operators"));
+        Self { world, operator, striker, random }
+    }
+
+    fn play(&mut self) {
+        self.world.wake();
+        self.pass(Duration::from_secs(2));
+        if self.operator.publish_fleet(&mut self.world).is_none() {
+            self.world.truth.broken(0, "the drawn fleet document breaks a rule".to_owned());
+        }
+        self.trouble();
+        self.calm();
+        self.settle();
+    }
+
+    /// Lets time pass; false once a property is broken.
+    fn pass(&mut self, time: Duration) -> bool {
+        let end = self.world.now + micros(time);
+        while self.world.truth.violation.is_none() && self.world.advance(end) {}
+        self.world.truth.violation.is_none()
+    }
+
+    /// The time of faults.
+    fn trouble(&mut self) {
+        let end = self.world.now + self.random.between(60, 600) * 1_000_000;
+        let pace = self.random.between(2, 40) * 1_000_000;
+        let acts = self.random.between(10, 150) * 1_000_000;
+        let mut strike = self.world.now + self.random.between(5, 30) * 1_000_000;
+        let mut act = self.world.now + self.random.between(3, 15) * 1_000_000;
+        while self.world.now < end {
+            let due = self.striker.next_due().unwrap_or(end);
+            let next = due.min(strike).min(act).min(end);
+            let wait = Duration::from_micros(next.saturating_sub(self.world.now));
+            if !self.pass(wait) {
+                return;
+            }
+            self.striker.go_on(&mut self.world);
+            if self.world.now >= strike {
+                self.striker.strike(&mut self.world);
+                strike = self.world.now + self.random.between(1, pace * 2);
+            }
+            if self.world.now >= act {
+                self.operator.act(&mut self.world);
+                act = self.world.now + self.random.between(1, acts * 2);
+            }
+        }
+    }
+
+    /// Everything is repaired, and what is open has to end.
+    fn calm(&mut self) {
+        self.world.trace.line(self.world.now, "****", || "calm from here on".to_owned());
+        self.striker.calm(&mut self.world);
+        let paused = self.world.hosts.iter().map(|host| host.paused_until).max().unwrap_or(0);
+        let wait = Duration::from_micros(paused.saturating_sub(self.world.now));
+        if !self.pass(wait) {
+            return;
+        }
+        let end = self.world.now + micros(self.bound());
+        let mut held = 0;
+        loop {
+            self.operator.tidy(&mut self.world);
+            if !self.pass(LOOK) {
+                return;
+            }
+            let open = self.open();
+            let stuck: Vec<&(RolloutId, Option<String>)> =
+                open.iter().filter(|(_, why)| why.is_none()).collect();
+            held = if stuck.is_empty() && self.operator.is_done() { held + 1 } else { 0 };
+            if held >= HELD_LOOKS || (open.is_empty() && held > 1) {
+                return;
+            }
+            if self.world.now > end {
+                let what = match (self.world.leader_number(), stuck.first()) {
+                    (None, _) => "nobody leads the coordinators".to_owned(),
+                    (Some(_), Some((id, _))) => self.why_open(id),
+                    (Some(_), None) => "a document reaches no host".to_owned(),
+                };
+                return self.world.truth.broken(12, what);
+            }
+        }
+    }
+
+    /// Every open rollout by the leader's view, with what nameable holds it.
+    fn open(&self) -> Vec<(RolloutId, Option<String>)> {
+        let Some(node) = self.leader() else {
+            return vec![("none@none".parse().unwrap_or_else(|error| panic!("{error}")), None)];
+        };
+        let open = node.ledger().rollouts().iter().filter(|(_, record)| record.state.is_open());
+        open.map(|(id, _)| (id.clone(), self.held_by(node, id))).collect()
+    }
+
+    fn leader(&self) -> Option<&Node> {
+        self.world.hosts[self.world.leader_number()?].node.as_ref()
+    }
+
+    fn held_by(&self, node: &Node, id: &RolloutId) -> Option<String> {
+        let host = &self.world.hosts[self.world.leader_number()?];
+        let now = host.now(self.world.now);
+        let plan = node.ledger().plan(id)?;
+        let failed_holds = (0..self.world.hosts.len()).any(|number| {
+            self.world.truth.exposure(number).is_some_and(|(_, own)| own.state == HostState::Failed)
+        });
+        node.with_view(now, |view| {
+            for host in plan.hosts() {
+                for blocked in gate::all_blocked(view, plan, host, now.utc) {
+                    let nameable = match &blocked.reason {
+                        Reason::Paused { .. }
+                        | Reason::Unsigned { .. }
+                        | Reason::Quarantined { .. }
+                        | Reason::Suspect { .. }
+                        | Reason::Stale { .. }
+                        | Reason::Expired { .. }
+                        | Reason::WindowClosed
+                        | Reason::WaveUnreachable { .. }
+                        | Reason::NoConvergence { .. }
+                        | Reason::ProbeFails { .. }
+                        | Reason::NeedsPromotion { .. } => true,
+                        Reason::ChannelFirst { state, .. } => *state == "Failed" || *state == "Reverted",
+                        Reason::BudgetFull { .. } | Reason::InFlight { .. } => failed_holds,
+                        Reason::HostFirst { .. } => true,
+                        Reason::OffChannel { .. }
+                        | Reason::WaveNotDone { .. }
+                        | Reason::TooManyFailures { .. }
+                        | Reason::NotInPlan
+                        | Reason::NotFetched
+                        | Reason::Offline
+                        | Reason::NotHeardYet => false,
+                    };
+                    let done = node.ledger().record(host, id).is_some_and(|it| it.record.state != HostState::Pending);
+                    if nameable && !done {
+                        return Some(format!("{host}: {blocked}"));
+                    }
+                }
+            }
+            let wave = node.ledger().rollouts().get(id)?.current_wave;
+            match gate::wave_state(view, plan, wave, now.utc) {
+                WaveState::Open(reason @ (Reason::NoConvergence { .. } | Reason::WaveUnreachable { .. })) => {
+                    Some(reason.to_string())
+                }
+                WaveState::Done | WaveState::Open(_) => None,
+            }
+        })
+    }
+
+    fn why_open(&self, id: &RolloutId) -> String {
+        let (Some(leader), Some(node)) = (self.world.leader_number(), self.leader()) else {
+            return "nobody leads the coordinators".to_owned();
+        };
+        let now = self.world.hosts[leader].now(self.world.now);
+        let Some(plan) = node.ledger().plan(id) else { return format!("{id} is open, and its plan is not held") };
+        let record = node.ledger().rollouts().get(id);
+        let state = record.map_or("gone", |record| record.state.name());
+        let blocked: Vec<String> = node.with_view(now, |view| {
+            let hosts = plan.hosts().map(|host| {
+                let standing = view.standing(plan, host, now.utc);
+                let gate = gate::admit(view, plan, host, now.utc).err().map(|blocked| blocked.to_string());
+                format!("{host} {standing:?} {}", gate.unwrap_or_default())
+            });
+            let wave = record.map_or(0, |record| record.current_wave);
+            let wave = format!("wave {wave}: {:?}", gate::wave_state(view, plan, wave, now.utc));
+            hosts.chain([wave]).collect()
+        });
+        let waiting: Vec<String> =
+            node.waiting_decisions().map(|it| format!("{} ({:?}, {})", it.about, it.waits_for, it.signatures)).collect();
+        format!("{id} is still {state}: {}; decisions that wait: {waiting:?}", blocked.join("; "))
+    }
+
+    /// How long everything may take by the policies of what is open.
+    fn bound(&self) -> Duration {
+        let plans = self.world.truth.plans.values().map(|plan| {
+            let policy = &plan.policy;
+            let host = policy.activation_timeout_secs + 2 * policy.sustained_failure_secs + policy.dispatch_timeout_secs;
+            let waves = plan.waves.iter().map(|wave| wave.hosts.len() as u64 * (wave.soak_secs + host));
+            Duration::from_secs(waves.sum::<u64>() + policy.lost_after_secs)
+        });
+        plans.max().unwrap_or_default() * 2 + SLACK
+    }
+
+    /// After all has ended: everybody holds the same, nothing is owed, and every view is what its arrivals derive.
+    fn settle(&mut self) {
+        let mut differs = None;
+        let end = self.world.now + micros(SAME);
+        while self.world.truth.violation.is_none() {
+            differs = self.difference();
+            if differs.is_none() || self.world.now >= end {
+                break;
+            }
+            let _ = self.pass(LOOK);
+        }
+        if let Some(what) = differs {
+            self.world.truth.broken(13, what);
+        }
+        if self.world.truth.violation.is_some() {
+            return;
+        }
+        if let Some(what) = self.owed() {
+            self.world.truth.broken(9, what);
+        }
+        // What was issued and is not durable yet belongs to the state of the node, not to its disk.
+        let _ = self.pass(Duration::from_millis(50));
+        if let Err(what) = self.world.check_views() {
+            self.world.truth.broken(11, what);
+        }
+    }
+
+    fn difference(&self) -> Option<String> {
+        let fleet = self.world.truth.documents().fleet()?;
+        let of: Vec<(usize, &Node)> = self
+            .world
+            .hosts
+            .iter()
+            .enumerate()
+            .filter(|(_, host)| fleet.hosts.contains_key(&host.name) && !host.lies)
+            .filter_map(|(number, host)| Some((number, host.node.as_ref()?)))
+            .collect();
+        let (first, node) = of.first()?;
+        for (other, with) in &of {
+            let (a, b) = (&self.world.hosts[*first].name, &self.world.hosts[*other].name);
+            let documents = |node: &Node| {
+                let documents = node.ledger().documents();
+                let refs: Vec<_> = documents.channel_refs().map(|(channel, held)| (channel.clone(), held.hash)).collect();
+                let commands: Vec<_> = documents.commands().map(|command| command.hash).collect();
+                (documents.fleet().map(|held| held.hash), refs, commands)
+            };
+            if documents(node) != documents(with) {
+                return Some(format!("{a} and {b} hold other documents"));
+            }
+            for table in [Table::Decisions, Table::Feeds] {
+                let (mine, theirs) = (self.world.disk(*first), self.world.disk(*other));
+                let (more, fewer) = (theirs.lacks(mine, table).len(), mine.lacks(theirs, table).len());
+                if (more, fewer) != (0, 0) {
+                    return Some(format!("{a} lacks {fewer} rows of {table:?} that {b} has, {b} lacks {more}"));
+                }
+            }
+        }
+        None
+    }
+
+    fn owed(&self) -> Option<String> {
+        for (number, host) in self.world.hosts.iter().enumerate() {
+            for (rollout, own) in &self.world.truth.own[number] {
+                let prior = own.prior.as_ref().filter(|prior| **prior != own.target);
+                let rolls_back = own.policy == HealthPolicy::RollbackAndHalt && !own.third && prior.is_some();
+                if own.state == HostState::Failed && rolls_back && own.rollback.is_none() {
+                    return Some(format!("{} failed in {rollout} and never rolled back", host.name));
+                }
+            }
+        }
+        None
+    }
+
+    fn outcome(mut self, seed: u64) -> Outcome {
+        let mut ended = BTreeMap::new();
+        if let Some(node) = self.leader() {
+            for record in node.ledger().rollouts().values() {
+                *ended.entry(record.state.name()).or_default() += 1;
+            }
+        }
+        Outcome {
+            seed,
+            hosts: self.world.hosts.len(),
+            coordinators: self.operator.draft.coordinators,
+            violation: self.world.truth.violation.clone(),
+            steps: self.world.steps(),
+            took: Duration::from_micros(self.world.now),
+            hash: self.world.trace.hash(),
+            hits: self.world.faults.hits().clone(),
+            decisions: self.world.truth.decisions.len(),
+            ended,
+            lines: std::mem::take(&mut self.world.trace.lines),
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! Faults that strike at a moment: agents that die, networks that break, machines that reboot, clocks that jump.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use muster_core::node::{Input, Node};
+use muster_core::wire::HostState;
+
+use crate::fault::Fault;
+use crate::random::Random;
+use crate::world::World;
+
+/// The kinds that strike at a moment; the others come with messages, writes, switches and operators.
+const KINDS: [Fault; 30] = [
+    Fault::Deaf,
+    Fault::PartitionClean,
+    Fault::PartitionOneWay,
+    Fault::PartitionBridge,
+    Fault::PartitionRing,
+    Fault::PartitionMinority,
+    Fault::PartitionSingle,
+    Fault::PartitionLeader,
+    Fault::PartitionFlapping,
+    Fault::Crash,
+    Fault::CrashLeader,
+    Fault::CrashMajority,
+    Fault::PowerCut,
+    Fault::CrashInWrite,
+    Fault::LostWrite,
+    Fault::CrashInRecovery,
+    Fault::Stop,
+    Fault::Pause,
+    Fault::SlowHost,
+    Fault::SlowDisk,
+    Fault::FullDisk,
+    Fault::Reboot,
+    Fault::RebootInSwitch,
+    Fault::HandSwitched,
+    Fault::BlindBackend,
+    Fault::ProbesSilent,
+    Fault::Drift,
+    Fault::JumpAhead,
+    Fault::JumpBack,
+    Fault::SilentLink,
+];
+
+/// What a fault still has to do.
+#[derive(Debug, Clone)]
+enum Later {
+    Heal,
+    Cut { shape: Fault, apart: Vec<usize>, again: u64 },
+    Kill(usize),
+    ClockBack(usize, TimeDelta),
+}
+
+/// Deals out the faults that strike at a moment.
+#[derive(Debug)]
+pub(crate) struct Striker {
+    random: Random,
+    coordinators: usize,
+    later: BTreeMap<(u64, u64), Later>,
+    count: u64,
+}
+
+impl Striker {
+    pub(crate) fn new(random: Random, coordinators: usize) -> Self {
+        Self { random, coordinators, later: BTreeMap::new(), count: 0 }
+    }
+
+    /// When something that began has to go on.
+    pub(crate) fn next_due(&self) -> Option<u64> {
+        self.later.keys().next().map(|(at, _)| *at)
+    }
+
+    /// Goes on with what is due.
+    pub(crate) fn go_on(&mut self, world: &mut World) {
+        while self.next_due().is_some_and(|at| at <= world.now) {
+            let Some((_, later)) = self.later.pop_first() else { return };
+            match later {
+                Later::Heal => self.reshape(world, None),
+                Later::Cut { shape, apart, again } => {
+                    self.reshape(world, Some((shape, &apart)));
+                    let heals = Duration::from_secs(self.random.between(2, 6));
+                    self.after(world, heals, Later::Heal);
+                    if again > 0 {
+                        let gap = Duration::from_secs(self.random.between(7, 12));
+                        self.after(world, gap, Later::Cut { shape, apart, again: again - 1 });
+                    }
+                }
+                Later::Kill(host) => world.kill_host(host, true),
+                Later::ClockBack(host, by) => {
+                    world.hosts[host].clock_off -= by;
+                    world.hosts[host].jumped = world.now;
+                }
+            }
+        }
+    }
+
+    /// Strikes once.
+    pub(crate) fn strike(&mut self, world: &mut World) {
+        let kinds: Vec<Fault> = KINDS.into_iter().filter(|kind| world.faults.strength(*kind) > 0).collect();
+        let Some(kind) = self.random.pick(&kinds).copied() else { return };
+        let strength = world.faults.strength(kind);
+        if self.random.below(100) < strength.max(20) && self.carry_out(world, kind).is_some() {
+            world.faults.hit(kind);
+            let now = world.now;
+            world.trace.line(now, "****", || format!("{}: {}", kind.name(), kind.what()));
+        }
+    }
+
+    fn carry_out(&mut self, world: &mut World, kind: Fault) -> Option<()> {
+        let host = self.random.index(world.hosts.len());
+        let until = world.now + self.random.between(2, 120) * 1_000_000;
+        match kind {
+            Fault::Crash => self.crash(world, host),
+            Fault::CrashLeader => {
+                let leader = world.leader_number()?;
+                self.crash(world, leader)
+            }
+            Fault::CrashMajority => {
+                for host in 0..=self.coordinators / 2 {
+                    let _ = self.crash(world, host);
+                }
+                Some(())
+            }
+            Fault::PowerCut => {
+                for host in 0..world.hosts.len() {
+                    let _ = self.reboot(world, host);
+                }
+                Some(())
+            }
+            Fault::CrashInWrite | Fault::LostWrite => {
+                let writing: Vec<usize> = world.up().filter(|host| !world.disk(*host).writes.is_empty()).collect();
+                let host = *self.random.pick(&writing)?;
+                // The kill itself says what it cut off.
+                self.crash(world, host)
+            }
+            Fault::CrashInRecovery => {
+                self.crash(world, host)?;
+                let again = Duration::from_millis(self.random.below(12));
+                world.start_later(host, Duration::from_millis(50));
+                self.after(world, Duration::from_millis(50) + again, Later::Kill(host));
+                world.start_later(host, Duration::from_millis(500));
+                Some(())
+            }
+            Fault::Stop => {
+                world.hosts[host].node.as_ref()?;
+                world.step(host, Input::Stopping);
+                self.after(world, Duration::from_millis(100), Later::Kill(host));
+                world.start_later(host, Duration::from_millis(self.random.between(200, 20_000)));
+                Some(())
+            }
+            Fault::Pause => self.set(&mut world.hosts[host].paused_until, until),
+            Fault::SlowHost => self.set(&mut world.hosts[host].slow_until, until),
+            Fault::SlowDisk => self.set(&mut world.hosts[host].slow_disk_until, until),
+            Fault::FullDisk => self.set(&mut world.hosts[host].full_disk_until, until),
+            Fault::Deaf => self.set(&mut world.hosts[host].deaf_until, until),
+            Fault::BlindBackend => self.set(&mut world.hosts[host].machine.blind_until, until),
+            Fault::ProbesSilent => self.set(&mut world.hosts[host].machine.silent_until, until),
+            Fault::Reboot => self.reboot(world, host),
+            Fault::RebootInSwitch => {
+                let all = world.hosts.iter().enumerate();
+                let switching: Vec<usize> =
+                    all.filter(|(_, host)| host.machine.is_switching()).map(|(host, _)| host).collect();
+                let host = *self.random.pick(&switching)?;
+                self.reboot(world, host)
+            }
+            Fault::HandSwitched => {
+                let soaks = |host: &usize| {
+                    world.truth.own[*host].values().any(|own| own.state == HostState::Soaking)
+                };
+                let soaking: Vec<usize> = (0..world.hosts.len()).filter(soaks).collect();
+                let host = *self.random.pick(&soaking)?;
+                let (hand, now) = ("dir:hand".parse().ok()?, world.now);
+                world.hosts[host].machine.switch_by_hand(hand, now);
+                Some(())
+            }
+            Fault::Drift => {
+                let drift = i64::try_from(self.random.below(1000)).unwrap_or(0) - 500;
+                world.hosts[host].drift_ppm = drift;
+                Some(())
+            }
+            Fault::JumpAhead | Fault::JumpBack => {
+                let secs = i64::try_from(self.random.between(2, 400)).unwrap_or(0);
+                let by = TimeDelta::seconds(if kind == Fault::JumpAhead { secs } else { -secs });
+                world.hosts[host].clock_off += by;
+                world.hosts[host].jumped = world.now;
+                if self.random.percent(60) {
+                    let after = Duration::from_secs(self.random.between(5, 200));
+                    self.after(world, after, Later::ClockBack(host, by));
+                }
+                Some(())
+            }
+            _ => self.partition(world, kind),
+        }
+    }
+
+    fn set(&self, moment: &mut u64, until: u64) -> Option<()> {
+        *moment = until;
+        Some(())
+    }
+
+    fn crash(&mut self, world: &mut World, host: usize) -> Option<()> {
+        world.hosts[host].node.as_ref()?;
+        let told = self.random.percent(50);
+        world.kill_host(host, told);
+        let quick = self.random.percent(60);
+        let after = if quick { self.random.between(20, 3_000) } else { self.random.between(3_000, 120_000) };
+        world.start_later(host, Duration::from_millis(after));
+        Some(())
+    }
+
+    fn reboot(&mut self, world: &mut World, host: usize) -> Option<()> {
+        world.kill_host(host, false);
+        let now = world.now;
+        world.hosts[host].machine.reboot(now, &mut self.random);
+        world.start_later(host, Duration::from_millis(self.random.between(4_000, 60_000)));
+        Some(())
+    }
+
+    fn partition(&mut self, world: &mut World, kind: Fault) -> Option<()> {
+        let hosts = world.hosts.len();
+        if hosts < 2 || !world.network.is_whole() {
+            return None;
+        }
+        let apart: Vec<usize> = match kind {
+            Fault::PartitionSingle => vec![self.random.index(hosts)],
+            Fault::PartitionLeader => vec![world.hosts.iter().position(|host| host.node.as_ref().is_some_and(Node::leads))?],
+            Fault::PartitionMinority => (0..(self.coordinators - 1) / 2).collect(),
+            _ => (0..hosts).filter(|_| self.random.percent(50)).collect(),
+        };
+        if apart.is_empty() {
+            return None;
+        }
+        if kind == Fault::PartitionFlapping {
+            let again = self.random.between(1, 5);
+            self.after(world, Duration::ZERO, Later::Cut { shape: kind, apart, again });
+            return Some(());
+        }
+        self.reshape(world, Some((kind, &apart)));
+        let heals = Duration::from_secs(self.random.between(3, 150));
+        self.after(world, heals, Later::Heal);
+        Some(())
+    }
+
+    /// Takes another shape, or none; who is connected hears of it, unless links break silently.
+    fn reshape(&mut self, world: &mut World, shape: Option<(Fault, &[usize])>) {
+        let before = world.network.clone();
+        match shape {
+            Some((shape, apart)) => world.network.take_shape(shape, apart, &mut self.random),
+            None => world.network.heal(),
+        }
+        let silent = shape.is_some() && world.faults.strikes(&mut self.random, Fault::SilentLink, 500);
+        world.tell_links(&before, silent);
+    }
+
+    fn after(&mut self, world: &World, after: Duration, later: Later) {
+        self.count += 1;
+        self.later.insert((world.now + crate::world::micros(after), self.count), later);
+    }
+
+    /// All is well from now on.
+    pub(crate) fn calm(&mut self, world: &mut World) {
+        self.later.clear();
+        world.faults.stop();
+        self.reshape(world, None);
+        for host in 0..world.hosts.len() {
+            let now = world.now;
+            let state = &mut world.hosts[host];
+            for moment in [
+                &mut state.slow_until,
+                &mut state.slow_disk_until,
+                &mut state.full_disk_until,
+                &mut state.deaf_until,
+                &mut state.machine.blind_until,
+                &mut state.machine.silent_until,
+            ] {
+                *moment = (*moment).min(now);
+            }
+            if state.clock_off != TimeDelta::zero() || state.drift_ppm != 0 {
+                state.clock_off = TimeDelta::zero();
+                state.drift_ppm = 0;
+                state.jumped = now;
+            }
+            if !world.hosts[host].is_up() {
+                world.start_host(host);
+            }
+        }
+    }
+}

@@ -1,0 +1,515 @@
+//! The true state of the world, kept beside the nodes, and the safety properties asked of it after every step.
+//!
+//! Nothing here asks a node what it believes. What hosts signed is read where it became durable, what machines run is
+//! asked of the machines, and what operators signed is known from the operators.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use muster_core::document::{Acceptance, Documents, Plan, Verb};
+use muster_core::id::{ChannelId, Closure, HostId, RolloutId};
+use muster_core::ledger::{Batch, Reference, Table, key};
+use muster_core::node::{Note, Topic};
+use muster_core::wire::{
+    Decision, DecisionBody, DecisionId, Envelope, FeedBody, HealthPolicy, HostEventKind, HostState, codec,
+};
+use muster_signing::{Certificate, Sealed, SignedDocument, Verified};
+
+use crate::disk::fnv;
+use crate::fleet::Fleet;
+use crate::host::{Host, true_time};
+use crate::machine::{JobName, works};
+use crate::property::Violation;
+
+/// What writing, waking and answering may take between an event and its row, in microseconds.
+const LAG: u64 = 3_000_000;
+
+/// What one host truly is in one rollout, by its own durable words.
+#[derive(Debug, Clone)]
+pub(crate) struct Own {
+    pub(crate) state: HostState,
+    pub(crate) log_index: u64,
+    pub(crate) acked: u64,
+    pub(crate) completed: Option<u64>,
+    pub(crate) prior: Option<Closure>,
+    pub(crate) target: Closure,
+    pub(crate) rollback: Option<i32>,
+    pub(crate) policy: HealthPolicy,
+    /// Whether it failed since something else than target and prior was found running.
+    pub(crate) third: bool,
+}
+
+impl Own {
+    fn in_flight(&self) -> bool {
+        matches!(self.state, HostState::Activating | HostState::Soaking | HostState::Deferred)
+    }
+}
+
+/// The true state of the world.
+#[derive(Debug)]
+pub(crate) struct Truth {
+    documents: Documents,
+    pub(crate) plans: BTreeMap<RolloutId, Arc<Plan>>,
+    pub(crate) verbs: Vec<Verb>,
+    lifted: BTreeSet<(ChannelId, DecisionId)>,
+    pub(crate) decisions: BTreeMap<DecisionId, (u64, Decision)>,
+    log: BTreeMap<u64, u64>,
+    feeds: BTreeMap<Vec<u8>, u64>,
+    leaders: BTreeMap<u64, usize>,
+    pub(crate) own: Vec<BTreeMap<RolloutId, Own>>,
+    begun: BTreeSet<(usize, RolloutId, u64)>,
+    quarantines: Vec<BTreeSet<(ChannelId, Closure, DecisionId)>>,
+    endorsed: BTreeSet<(usize, DecisionId)>,
+    /// Hosts that some fleet document left out or moved.
+    pub(crate) left_out: BTreeSet<HostId>,
+    /// The first property that did not hold.
+    pub(crate) violation: Option<Violation>,
+    now: u64,
+}
+
+impl Truth {
+    pub(crate) fn new(fleet: &Fleet) -> Self {
+        let documents = Documents::new(vec![fleet.trust()]);
+        let hosts = fleet.names().len();
+        Self {
+            documents: documents.unwrap_or_else(|error| panic!("the pin is valid: {error}")),
+            plans: BTreeMap::new(),
+            verbs: Vec::new(),
+            lifted: BTreeSet::new(),
+            decisions: BTreeMap::new(),
+            log: BTreeMap::new(),
+            feeds: BTreeMap::new(),
+            leaders: BTreeMap::new(),
+            own: vec![BTreeMap::new(); hosts],
+            begun: BTreeSet::new(),
+            quarantines: vec![BTreeSet::new(); hosts],
+            endorsed: BTreeSet::new(),
+            left_out: BTreeSet::new(),
+            violation: None,
+            now: 0,
+        }
+    }
+
+    /// A property does not hold; the first time counts.
+    pub(crate) fn broken(&mut self, property: u8, what: String) {
+        let at = self.now;
+        self.violation.get_or_insert(Violation { property, at, what });
+    }
+
+    /// Operators signed a document; whether it keeps the rules.
+    pub(crate) fn signed(&mut self, document: &Verified<SignedDocument>, now: u64) -> Result<(), String> {
+        self.now = now;
+        match self.documents.check(document, true_time(now)) {
+            Ok(Acceptance::New(accepted)) => self.documents.insert(accepted),
+            Ok(Acceptance::Duplicate | Acceptance::Waits { .. }) => return Ok(()),
+            Err(refusal) => return Err(refusal.to_string()),
+        }
+        let hash = document.digest();
+        if let Some(plan) = self.documents.plan_by_ref(&hash) {
+            self.plans.insert(plan.rollout_id.clone(), plan);
+        }
+        if let Some(command) = self.documents.command(&hash) {
+            if let Verb::ClearClosure { channel, quarantines, .. } = &command.verb {
+                self.lifted.extend(quarantines.iter().map(|id| (channel.clone(), *id)));
+            }
+            self.verbs.push(command.verb.clone());
+        }
+        Ok(())
+    }
+
+    /// The operators' own set of documents.
+    pub(crate) fn documents(&self) -> &Documents {
+        &self.documents
+    }
+
+    /// A host's write became durable.
+    pub(crate) fn durable(&mut self, now: u64, host: usize, batch: &Batch, hosts: &[Host]) {
+        self.now = now;
+        for change in &batch.0 {
+            let Some(value) = &change.value else { continue };
+            match change.table {
+                Table::Feeds => self.feed_row(host, &change.key, value, hosts),
+                Table::Decisions => self.decision_row(host, value, hosts),
+                Table::Arrivals => self.arrival_row(host, value, &hosts[host]),
+                _ => {}
+            }
+        }
+    }
+
+    fn feed_row(&mut self, host: usize, row: &[u8], value: &[u8], hosts: &[Host]) {
+        let hash = fnv(value);
+        if *self.feeds.entry(row.to_vec()).or_insert(hash) != hash {
+            let row = String::from_utf8_lossy(row).into_owned();
+            self.broken(10, format!("feed position {row:?} has two contents"));
+        }
+        let mut own = hosts[host].name.as_str().as_bytes().to_vec();
+        own.push(0);
+        if row.starts_with(&own) {
+            let envelope = Sealed::parse(value)
+                .ok()
+                .and_then(|sealed| codec::decode::<Envelope>("envelope", sealed.payload()).ok());
+            match envelope {
+                Some(envelope) => self.own_event(host, &envelope, hosts),
+                None => self.broken(10, "an own envelope on disk cannot be read".to_owned()),
+            }
+        }
+    }
+
+    fn own_event(&mut self, host: usize, envelope: &Envelope, hosts: &[Host]) {
+        let FeedBody::Rollout(event) = &envelope.body else { return };
+        let rollout = event.rollout_id.clone();
+        if let HostEventKind::DispatchAck { current_closure_at_dispatch, log_index, .. } = &event.kind {
+            return self.acknowledged(host, rollout, *log_index, current_closure_at_dispatch.clone(), hosts);
+        }
+        let now = self.now;
+        let Some(own) = self.own[host].get_mut(&rollout) else { return };
+        match &event.kind {
+            HostEventKind::ActivationCompleted { .. } => {
+                own.state = HostState::Soaking;
+                own.completed = Some(now);
+            }
+            HostEventKind::ActivationFailed { exit_code, .. } => {
+                own.state = HostState::Failed;
+                own.third = *exit_code == muster_core::host::THIRD_CLOSURE_EXIT_CODE;
+            }
+            HostEventKind::Failed { policy_applied, .. } => {
+                own.state = HostState::Failed;
+                own.policy = *policy_applied;
+            }
+            HostEventKind::ActivationDeferred { .. } => own.state = HostState::Deferred,
+            HostEventKind::RollbackComplete { exit_code, reverted_to_closure, .. } => {
+                own.rollback = Some(*exit_code);
+                if *exit_code == 0 && own.prior.as_ref() == Some(reverted_to_closure) {
+                    own.state = HostState::Reverted;
+                    let machine = &hosts[host].machine;
+                    if machine.running.as_ref() != Some(reverted_to_closure) && !machine.tampered {
+                        let what = format!(
+                            "{} says that it is back on {reverted_to_closure} and runs {:?}",
+                            hosts[host].name, machine.running
+                        );
+                        self.broken(9, what);
+                    }
+                }
+            }
+            HostEventKind::Converged { .. } => {
+                own.state = HostState::Converged;
+                let own = own.clone();
+                self.converged(host, &rollout, &own, hosts);
+            }
+            HostEventKind::DispatchAck { .. }
+            | HostEventKind::DispatchRejected { .. }
+            | HostEventKind::ActivationStarted { .. }
+            | HostEventKind::ProbeTopologyDeclared { .. }
+            | HostEventKind::ProbeObservedFirst { .. }
+            | HostEventKind::ProbeResult { .. }
+            | HostEventKind::ProbeFailureFirst { .. } => {}
+        }
+    }
+
+    fn acknowledged(
+        &mut self,
+        host: usize,
+        rollout: RolloutId,
+        log_index: u64,
+        prior: Option<Closure>,
+        hosts: &[Host],
+    ) {
+        let name = hosts[host].name.clone();
+        let Some(plan) = self.plans.get(&rollout).cloned() else {
+            return self.broken(1, format!("{name} acknowledges {rollout}, which nobody signed"));
+        };
+        let Some(target) = plan.targets.get(&name).cloned() else {
+            return self.broken(1, format!("{name} acknowledges {rollout}, which has no target for it"));
+        };
+        let busy = self.own[host].iter().find(|(other, own)| {
+            **other != rollout && matches!(own.state, HostState::Activating | HostState::Soaking)
+        });
+        if let Some((other, own)) = busy {
+            let what = format!("{name} acknowledges {rollout} while it is {} in {other}", own.state.name());
+            return self.broken(6, what);
+        }
+        self.check_certificate(&rollout, log_index, &hosts[host]);
+        let barred = self.quarantines[host].iter().find(|(channel, closure, id)| {
+            *channel == plan.channel && *closure == target && !self.lifted.contains(&(channel.clone(), *id))
+        });
+        if let Some((_, closure, _)) = barred {
+            let what = format!("{name} acknowledges a dispatch to {closure}, which it knows to be quarantined");
+            return self.broken(5, what);
+        }
+        let policy = plan.policy.on_health_failure;
+        let own = Own {
+            state: HostState::Activating,
+            log_index,
+            acked: self.now,
+            completed: None,
+            prior,
+            target,
+            rollback: None,
+            policy,
+            third: false,
+        };
+        self.own[host].insert(rollout, own);
+        self.check_budgets(host, hosts);
+    }
+
+    /// Property 2, from the host's own disk and the operators' own documents.
+    fn check_certificate(&mut self, rollout: &RolloutId, log_index: u64, state: &Host) {
+        let name = &state.name;
+        let certified = self.decisions.range(DecisionId { log_index, ordinal: 0 }..).find(|(id, (_, decision))| {
+            id.log_index == log_index
+                && matches!(&decision.body, DecisionBody::Dispatch { host, rollout_id, .. }
+                    if host == name && rollout_id == rollout)
+        });
+        let held = certified.is_some_and(|(id, (_, decision))| {
+            let row = key::decision(decision.fleet_serial, *id);
+            state.disk.rows.contains_key(&(Table::Decisions, row))
+        });
+        if !held {
+            let what = format!("{name} acts on entry {log_index} of {rollout} without a certificate on its disk");
+            self.broken(2, what);
+        }
+    }
+
+    /// Whether people decided that nobody counts or waits for the host.
+    pub(crate) fn is_let_go(&self, host: &HostId, rollout: &RolloutId) -> bool {
+        self.left_out.contains(host)
+            || self.verbs.iter().any(|verb| {
+                matches!(verb, Verb::Skip { host: skipped, rollout: only }
+                    if skipped == host && only.as_ref().is_none_or(|only| only == rollout))
+            })
+    }
+
+    /// The dispatch because of which a host truly counts against budgets.
+    pub(crate) fn exposure(&self, host: usize) -> Option<(&RolloutId, &Own)> {
+        let converged = self.own[host]
+            .values()
+            .filter(|own| own.state == HostState::Converged)
+            .map(|own| own.log_index)
+            .max()
+            .unwrap_or(0);
+        self.own[host].iter().find(|(_, own)| {
+            own.log_index > converged && (own.in_flight() || own.state == HostState::Failed)
+        })
+    }
+
+    /// Property 3: in the order of their dispatches, each host's budgets had room for it.
+    fn check_budgets(&mut self, newcomer: usize, hosts: &[Host]) {
+        let exposed: BTreeMap<&HostId, (u64, &RolloutId)> = (0..hosts.len())
+            .filter_map(|host| {
+                let (rollout, own) = self.exposure(host)?;
+                let name = &hosts[host].name;
+                (!self.is_let_go(name, rollout)).then_some((name, (own.log_index, rollout)))
+            })
+            .collect();
+        let mut found = None;
+        for (name, (log_index, rollout)) in &exposed {
+            let Some(plan) = self.plans.get(*rollout) else { continue };
+            for budget in plan.budgets_of(name) {
+                let together: Vec<&&HostId> = exposed
+                    .iter()
+                    .filter(|(other, (theirs, _))| budget.hosts.contains(**other) && theirs <= log_index)
+                    .map(|(other, _)| other)
+                    .collect();
+                if together.len() > budget.limit {
+                    found = Some(format!(
+                        "budget {} of {rollout} allows {} and {together:?} are in flight (newest: {})",
+                        budget.index + 1,
+                        budget.limit,
+                        hosts[newcomer].name
+                    ));
+                }
+            }
+        }
+        if let Some(what) = found {
+            self.broken(3, what);
+        }
+    }
+
+    /// Property 8.
+    fn converged(&mut self, host: usize, rollout: &RolloutId, own: &Own, hosts: &[Host]) {
+        let (state, now) = (&hosts[host], self.now);
+        let (name, machine) = (&state.name, &state.machine);
+        let completed = own.completed.unwrap_or(now);
+        let soak = self.plans.get(rollout).and_then(|plan| {
+            let wave = plan.wave_of(name)?;
+            Some(plan.wave(wave)?.soak_secs)
+        });
+        let began = completed.saturating_sub(LAG).max(machine.booted).max(state.jumped);
+        let soaked = now.saturating_sub(began);
+        let wanted = soak.unwrap_or(0) * 1_000_000;
+        let passed = machine.passed.get(&works()).copied();
+        let what = if machine.said.as_ref().is_none_or(|(at, said)| {
+            said.as_ref() != Some(&own.target) || *at + LAG < completed
+        }) {
+            format!("its backend last said {:?}", machine.said)
+        } else if machine.running.as_ref() != Some(&own.target) && !machine.tampered {
+            format!("it runs {:?}", machine.running)
+        } else if soaked + wanted / 50 + LAG < wanted {
+            format!("it soaked for {soaked} us of {wanted}")
+        } else if passed.is_none_or(|at| at + LAG < completed) {
+            format!("its probe last passed at {passed:?}, before its activation at {completed}")
+        } else {
+            return;
+        };
+        self.broken(8, format!("{name} converged on {} in {rollout}, but {what}", own.target));
+    }
+
+    fn decision_row(&mut self, host: usize, value: &[u8], hosts: &[Host]) {
+        let Ok(certificate) = Certificate::parse(value) else {
+            return self.broken(10, "a certificate on disk cannot be read".to_owned());
+        };
+        let hash = fnv(certificate.payload());
+        let Ok(decision) = codec::decode::<Decision>("decision", certificate.payload()) else {
+            return self.broken(7, "a certified decision cannot be read".to_owned());
+        };
+        let id = decision.id();
+        if let DecisionBody::Quarantine { channel, closure, .. } = &decision.body {
+            self.quarantines[host].insert((channel.clone(), closure.clone(), id));
+        }
+        if let Some((known, _)) = self.decisions.get(&id) {
+            if *known != hash {
+                self.broken(7, format!("two certificates for decision {id:?} differ"));
+            }
+            return;
+        }
+        self.check_quorum(&certificate, &decision);
+        self.decisions.insert(id, (hash, decision.clone()));
+        self.check_waves(&decision, hosts);
+    }
+
+    /// Whether a quorum of the electorate signed, counted anew.
+    fn check_quorum(&mut self, certificate: &Certificate, decision: &Decision) {
+        let Some(fleet) = self.documents.fleet_by_serial(decision.fleet_serial) else {
+            return self.broken(2, format!("{decision:?} names a fleet document that nobody signed"));
+        };
+        let electorate = fleet.electorate();
+        let keys: BTreeSet<_> = electorate.members.keys().copied().collect();
+        let (n, lies) = (keys.len(), electorate.faults > 0);
+        let quorum = if lies { (n + (n - 1) / 3 + 1).div_ceil(2) } else { n / 2 + 1 };
+        let signed = certificate.verify(crate::fleet::FLEET, &keys).signers().len();
+        if signed < quorum {
+            self.broken(2, format!("{signed} of {n} coordinators signed {decision:?}, it takes {quorum}"));
+        }
+    }
+
+    /// Property 4, asked when a coordinator signs: nobody of an earlier wave is truly under way.
+    fn check_waves(&mut self, decision: &Decision, hosts: &[Host]) {
+        let DecisionBody::Dispatch { host, rollout_id, wave, .. } = &decision.body else { return };
+        let Some(plan) = self.plans.get(rollout_id).cloned() else { return };
+        let before = usize::try_from(*wave).unwrap_or(0).min(plan.waves.len());
+        let limits = &plan.policy;
+        for (earlier, wave) in plan.waves[..before].iter().enumerate() {
+            let patience = limits.lost_after_secs.min(
+                limits.activation_timeout_secs + wave.soak_secs + 2 * limits.sustained_failure_secs,
+            );
+            let mut converged = 0;
+            let mut let_go = 0;
+            for (number, state) in hosts.iter().enumerate().filter(|(_, it)| wave.hosts.contains(&it.name)) {
+                if self.is_let_go(&state.name, rollout_id) {
+                    let_go += 1;
+                    continue;
+                }
+                let Some(own) = self.own[number].get(rollout_id) else { continue };
+                converged += usize::from(own.state == HostState::Converged);
+                let lost = self.now.saturating_sub(own.acked) + 100_000_000 >= patience * 1_000_000;
+                if own.in_flight() && own.log_index < decision.log_index && !lost {
+                    let what = format!(
+                        "{host} of a later wave is dispatched into {rollout_id} while {} of wave {} is {}",
+                        state.name,
+                        earlier + 1,
+                        own.state.name()
+                    );
+                    return self.broken(4, what);
+                }
+            }
+            if converged == 0 && let_go < wave.hosts.len() && !plan.urgent {
+                let wave = earlier + 1;
+                let what = format!("{host} is dispatched into {rollout_id}, and nobody of wave {wave} has converged");
+                return self.broken(4, what);
+            }
+        }
+    }
+
+    /// Committed entries are the same everywhere.
+    fn arrival_row(&mut self, host: usize, value: &[u8], state: &Host) {
+        let Ok(reference) = Reference::read(value) else { return };
+        if reference.table != Table::Log {
+            return;
+        }
+        let Some(index) = reference.key.as_slice().try_into().map(u64::from_be_bytes).ok() else { return };
+        let entry = state.disk.rows.get(&(Table::Log, reference.key)).map_or(0, |entry| fnv(entry));
+        if *self.log.entry(index).or_insert(entry) != entry {
+            self.broken(7, format!("host {host} committed another entry {index} than another coordinator"));
+        }
+    }
+
+    /// A host gossips: of its own feed only what is on its disk.
+    pub(crate) fn published(&mut self, now: u64, host: usize, topic: Topic, bytes: &[u8], hosts: &[Host]) {
+        self.now = now;
+        if topic != Topic::Events || hosts[host].lies {
+            return;
+        }
+        let sealed = Sealed::parse(bytes).ok();
+        let envelope =
+            sealed.and_then(|sealed| codec::decode::<Envelope>("envelope", sealed.payload()).ok());
+        let Some(envelope) = envelope else { return };
+        let row = key::feed(&envelope.host, envelope.incarnation, envelope.seq);
+        if hosts[host].disk.rows.get(&(Table::Feeds, row)).is_none_or(|stored| stored != bytes) {
+            let what = format!("{} published feed position {} before it was durable", envelope.host, envelope.seq);
+            self.broken(10, what);
+        }
+    }
+
+    /// A coordinator signs a decision.
+    pub(crate) fn endorsed(&mut self, now: u64, host: usize, decision: &[u8], hosts: &[Host]) {
+        self.now = now;
+        if hosts[host].lies {
+            return;
+        }
+        let Ok(decision) = codec::decode::<Decision>("decision", decision) else { return };
+        if !self.endorsed.insert((host, decision.id())) {
+            return;
+        }
+        let DecisionBody::Dispatch { rollout_id, target_closure, .. } = &decision.body else { return };
+        let channel = rollout_id.channel();
+        let barred = self.quarantines[host].iter().any(|(on, closure, id)| {
+            *on == channel && closure == target_closure && !self.lifted.contains(&(on.clone(), *id))
+        });
+        if barred {
+            let what = format!("{} signs a dispatch to the quarantined {target_closure}", hosts[host].name);
+            self.broken(5, what);
+        }
+        self.check_waves(&decision, hosts);
+    }
+
+    /// A machine begins a job.
+    pub(crate) fn begins(&mut self, now: u64, host: usize, job: &JobName, target: &Closure, hosts: &[Host]) {
+        self.now = now;
+        let (rollout, log_index, rollback) = job;
+        let name = &hosts[host].name;
+        if *rollback {
+            let prior = self.own[host].get(rollout).and_then(|own| own.prior.clone());
+            if prior.as_ref() != Some(target) {
+                self.broken(9, format!("{name} rolls back to {target}, and {prior:?} ran before"));
+            }
+            return;
+        }
+        if self.plans.get(rollout).and_then(|plan| plan.targets.get(name)) != Some(target) {
+            self.broken(1, format!("{name} activates {target} for {rollout}, which nobody signed for it"));
+        }
+        self.check_certificate(rollout, *log_index, &hosts[host]);
+        if !self.begun.insert((host, rollout.clone(), *log_index)) {
+            self.broken(6, format!("{name} begins twice to activate for entry {log_index} of {rollout}"));
+        }
+    }
+
+    /// A node tells people something.
+    pub(crate) fn told(&mut self, now: u64, host: usize, note: &Note) {
+        self.now = now;
+        if let Note::Leading { leads: true, term } = note
+            && *self.leaders.entry(*term).or_insert(host) != host
+        {
+            self.broken(7, format!("two coordinators lead in term {term}"));
+        }
+    }
+}
