@@ -60,6 +60,7 @@ pub(super) fn router(door: Door, limits: Limits) -> Router {
         .route("/v1/quarantines", fixed(Query::Quarantines))
         .route("/v1/id", fixed(Query::Id))
         .route("/v1/store", fixed(Query::Store))
+        .route("/v1/store/verify", get(verify_store))
         .route("/v1/documents", post(publish))
         .route("/v1/documents/{hash}", named(|hash| hashed(&hash).map(Query::Document)))
         .route("/healthz", get(healthz))
@@ -135,6 +136,7 @@ fn respond(answer: Result<Answer, Problem>) -> Handled {
         Answer::Quarantines(value) => body(StatusCode::OK, &value),
         Answer::Id(value) => body(StatusCode::OK, &value),
         Answer::Store(value) => body(StatusCode::OK, &value),
+        Answer::StoreVerified(value) => body(StatusCode::OK, &value),
         Answer::Document(value) => body(StatusCode::OK, &value),
         Answer::Metrics(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
         Answer::Receipt(value) => body(StatusCode::ACCEPTED, &value),
@@ -191,6 +193,10 @@ async fn list_events(
         }
         Some(_) => Err(Problem::new(Code::BadRequest, "follow is 1 or 0")),
     }
+}
+
+async fn verify_store(State(shared): State<Shared>, Extension(client): Extension<Client>) -> Handled {
+    respond(shared.door.ask(Ask::VerifyStore, client.credentials).await)
 }
 
 async fn healthz(State(shared): State<Shared>, Extension(client): Extension<Client>) -> Handled {

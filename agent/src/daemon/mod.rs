@@ -10,6 +10,7 @@ mod figures;
 mod hands;
 mod ingress;
 mod library;
+mod verifier;
 mod workers;
 
 use std::path::{Path, PathBuf};
@@ -32,6 +33,7 @@ use crate::control::{self, Ask, Problem, Request};
 use crate::{keys, storage};
 use hands::Hands;
 use library::Shelf;
+use verifier::Verifier;
 use workers::{Said, Workers};
 
 /// Batches that may be on their way to the disk before the network has to wait.
@@ -65,6 +67,7 @@ struct Daemon {
     clock: Instant,
     store_path: PathBuf,
     requests: u64,
+    verifier: Verifier,
     /// Closes the control socket when it is dropped.
     _closing: tokio::sync::oneshot::Sender<()>,
 }
@@ -135,6 +138,7 @@ impl Daemon {
             clock,
             store_path,
             requests: 0,
+            verifier: Verifier::new(),
             _closing: closing,
         };
         daemon.carry_out(outputs);
@@ -251,6 +255,7 @@ impl Daemon {
                 // Who asked may have hung up.
                 drop(reply.send(answers::answer(&asked, query)));
             }
+            Ask::VerifyStore => self.verifier.begin(&self.hands.store, &self.store_path, reply),
             Ask::Publish(parts) => {
                 tracing::info!(?peer, bytes = parts.bytes.len(), "a document is published");
                 self.requests += 1;
