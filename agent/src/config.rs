@@ -190,7 +190,7 @@ impl Default for Gossip {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
-    /// A TCP address; none: the control socket only.
+    /// A TCP address, such as 127.0.0.1:9746; none: the control socket only. Whoever reaches it may read.
     pub listen: Option<SocketAddr>,
 }
 

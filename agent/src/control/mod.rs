@@ -6,6 +6,7 @@
 
 pub mod client;
 mod events;
+pub mod metrics;
 pub mod problem;
 mod routes;
 pub mod server;

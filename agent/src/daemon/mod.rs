@@ -25,10 +25,11 @@ use muster_core::node::{self, Input, Node, Origin, Output, RequestId, Settings};
 use muster_core::time::{Mono, Now};
 use muster_store::{CommitError, Identity, Store};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::activation::Backend;
 use crate::config::{BackendKind, Config};
+use crate::control::metrics::MetricsListener;
 use crate::control::{self, Ask, Problem, Request};
 use crate::{keys, storage};
 use hands::Hands;
@@ -68,8 +69,8 @@ struct Daemon {
     store_path: PathBuf,
     requests: u64,
     verifier: Verifier,
-    /// Closes the control socket when it is dropped.
-    _closing: tokio::sync::oneshot::Sender<()>,
+    /// Closes the control socket and the metrics' when it is dropped.
+    _closing: watch::Sender<()>,
 }
 
 impl Daemon {
@@ -118,12 +119,16 @@ impl Daemon {
         let (network, events) = muster_gossip::start(network, Arc::clone(&shelf) as _)?;
         let (door, inbox) = control::door();
         let listener = control::server::Listener::bind(&config.socket)?;
-        let (closing, closed) = tokio::sync::oneshot::channel::<()>();
-        let shutdown = async move {
-            // Either way the daemon is gone.
-            drop(closed.await);
-        };
-        tokio::spawn(listener.serve(door, control::server::Limits::default(), shutdown));
+        let limits = control::server::Limits::default();
+        let (closing, closed) = watch::channel(());
+        if let Some(address) = config.metrics.listen {
+            let metrics = MetricsListener::bind(address).await;
+            let metrics =
+                metrics.with_context(|| format!("metrics.listen = \"{address}\" cannot be listened on"))?;
+            tracing::info!(address = %metrics.address()?, "metrics are served over TCP");
+            tokio::spawn(metrics.serve(door.clone(), limits, gone(closed.clone())));
+        }
+        tokio::spawn(listener.serve(door, limits, gone(closed)));
         let (sender, written) = mpsc::unbounded_channel();
         let hands = Hands::new(network, store, shelf, sender);
         let mut daemon = Self {
@@ -273,6 +278,11 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Waits until the daemon is gone.
+async fn gone(mut closed: watch::Receiver<()>) {
+    while closed.changed().await.is_ok() {}
 }
 
 fn now(clock: Instant) -> Now {
