@@ -75,6 +75,9 @@ struct Daemon {
 
 impl Daemon {
     async fn start(config: Config) -> anyhow::Result<Self> {
+        for idle in config.honoured()? {
+            tracing::warn!("{idle}");
+        }
         let backend = Backend::new(&config.activation)?;
         let key = keys::read_private(&config.identity).context("this host's key cannot be read")?;
         let pins = vec![read_trust(&config.trust)?];
