@@ -49,23 +49,28 @@ impl MetricsListener {
 struct Shared {
     door: Door,
     limits: Limits,
-    last: Arc<Mutex<Option<(Instant, Result<String, Problem>)>>>,
+    last: Arc<Mutex<Option<Told>>>,
+}
+
+/// An answer of the loop, and when it gave it.
+#[derive(Debug)]
+struct Told {
+    at: Instant,
+    text: Result<String, Problem>,
 }
 
 impl Shared {
     async fn text(&self) -> Result<String, Problem> {
         let mut last = self.last.lock().await;
-        if let Some((asked, text)) = &*last
-            && asked.elapsed() < self.limits.metrics_age
-        {
-            return text.clone();
+        if let Some(told) = last.as_ref().filter(|told| told.at.elapsed() < self.limits.metrics_age) {
+            return told.text.clone();
         }
         let text = match self.door.ask(Ask::Query(Query::Metrics), None).await {
             Ok(Answer::Metrics(text)) => Ok(text),
             Ok(_) => Err(Problem::new(Code::Internal, "the answer is to another question")),
             Err(problem) => Err(problem),
         };
-        *last = Some((Instant::now(), text.clone()));
+        *last = Some(Told { at: Instant::now(), text: text.clone() });
         text
     }
 }

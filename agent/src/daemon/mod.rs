@@ -120,18 +120,7 @@ impl Daemon {
         network.bootstrap = config.bootstrap.clone();
         network.publish = config.gossip.publish;
         let (network, events) = muster_gossip::start(network, Arc::clone(&shelf) as _)?;
-        let (door, inbox) = control::door();
-        let listener = control::server::Listener::bind(&config.socket)?;
-        let limits = control::server::Limits::default();
-        let (closing, closed) = watch::channel(());
-        if let Some(address) = config.metrics.listen {
-            let metrics = MetricsListener::bind(address).await;
-            let metrics =
-                metrics.with_context(|| format!("metrics.listen = \"{address}\" cannot be listened on"))?;
-            tracing::info!(address = %metrics.address()?, "metrics are served over TCP");
-            tokio::spawn(metrics.serve(door.clone(), limits, gone(closed.clone())));
-        }
-        tokio::spawn(listener.serve(door, limits, gone(closed)));
+        let (inbox, closing) = open_doors(&config).await?;
         let (sender, written) = mpsc::unbounded_channel();
         let hands = Hands::new(network, store, shelf, sender);
         let mut daemon = Self {
@@ -281,6 +270,23 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Opens the control socket, and the metrics' address if there is one; both close when the sender is dropped.
+async fn open_doors(config: &Config) -> anyhow::Result<(control::Inbox, watch::Sender<()>)> {
+    let (door, inbox) = control::door();
+    let limits = control::server::Limits::default();
+    let (closing, closed) = watch::channel(());
+    let socket = control::server::Listener::bind(&config.socket)?;
+    if let Some(address) = config.metrics.listen {
+        let metrics = MetricsListener::bind(address).await;
+        let metrics =
+            metrics.with_context(|| format!("metrics.listen = \"{address}\" cannot be listened on"))?;
+        tracing::info!(address = %metrics.address()?, "metrics are served over TCP");
+        tokio::spawn(metrics.serve(door.clone(), limits, gone(closed.clone())));
+    }
+    tokio::spawn(socket.serve(door, limits, gone(closed)));
+    Ok((inbox, closing))
 }
 
 /// Waits until the daemon is gone.
