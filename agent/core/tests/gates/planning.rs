@@ -52,14 +52,15 @@ fn documents_are_adopted_before_anything_else_and_each_once() {
     let fleet = story.accept_fleet(story.fleet.clone());
     let newest = story.publish("stable", "v1", &[]);
     let pause = story.accept_command(&json!({ "verb": "pause", "host": "h2" }));
-    let adopted: Vec<_> = story
-        .proposal()
-        .into_iter()
-        .map(|statement| match statement {
-            LogStatement::DocumentAdopted { kind, hash, .. } => (kind, hash),
-            LogStatement::Rollout { .. } | LogStatement::Withdrawn { .. } => panic!("{statement:?}"),
+    let proposal = story.proposal();
+    let adopted: Vec<_> = proposal
+        .iter()
+        .map_while(|statement| match statement {
+            LogStatement::DocumentAdopted { kind, hash, .. } => Some((*kind, *hash)),
+            LogStatement::Rollout { .. } | LogStatement::Withdrawn { .. } => None,
         })
         .collect();
+    assert_eq!(kinds(&proposal[adopted.len()..]), ["RolloutOpened"]);
     let (kind, reference, command) = (DocumentKind::Fleet, DocumentKind::ChannelRef, DocumentKind::Command);
     assert_eq!(adopted, [(kind, fleet), (reference, newest), (command, pause)]);
     let all = story.plan();
