@@ -201,20 +201,8 @@ impl Run {
             for host in plan.hosts() {
                 for blocked in gate::all_blocked(view, plan, host, now.utc) {
                     let nameable = match &blocked.reason {
-                        Reason::Paused { .. }
-                        | Reason::Unsigned { .. }
-                        | Reason::Quarantined { .. }
-                        | Reason::Suspect { .. }
-                        | Reason::Stale { .. }
-                        | Reason::Expired { .. }
-                        | Reason::WindowClosed
-                        | Reason::WaveUnreachable { .. }
-                        | Reason::NoConvergence { .. }
-                        | Reason::ProbeFails { .. }
-                        | Reason::NeedsPromotion { .. } => true,
-                        Reason::ChannelFirst { state, .. } => *state == "Failed" || *state == "Reverted",
                         Reason::BudgetFull { .. } | Reason::InFlight { .. } => failed_holds,
-                        Reason::HostFirst { .. } => true,
+                        // Of these the evidence is here at once, and somebody has to come of himself.
                         Reason::OffChannel { .. }
                         | Reason::WaveNotDone { .. }
                         | Reason::TooManyFailures { .. }
@@ -222,6 +210,8 @@ impl Run {
                         | Reason::NotFetched
                         | Reason::Offline
                         | Reason::NotHeardYet => false,
+                        // A person, a window, the age of the ref, or another rollout that is looked at by itself.
+                        _ => true,
                     };
                     let done = node.ledger().record(host, id).is_some_and(|it| it.record.state != HostState::Pending);
                     if nameable && !done {
@@ -353,6 +343,8 @@ impl Run {
                 *ended.entry(record.state.name()).or_default() += 1;
             }
         }
+        let inputs = format!("{:?}", self.world.inputs);
+        self.world.trace.line(self.world.now, "all", || inputs);
         Outcome {
             seed,
             hosts: self.world.hosts.len(),

@@ -98,6 +98,8 @@ pub struct World {
     queue: BTreeMap<(u64, u64), (usize, Event)>,
     count: u64,
     steps: u64,
+    /// How many inputs of each kind the nodes took.
+    pub(crate) inputs: BTreeMap<&'static str, u64>,
 }
 
 impl World {
@@ -136,6 +138,7 @@ impl World {
             queue: BTreeMap::new(),
             count: 0,
             steps: 0,
+            inputs: BTreeMap::new(),
         }
     }
 
@@ -467,6 +470,7 @@ impl World {
         let now = state.now(self.now);
         let Some(node) = &mut state.node else { return };
         self.steps += 1;
+        *self.inputs.entry(kind_of(&input)).or_default() += 1;
         let outputs = node.step(now, input);
         self.carry_out(host, outputs);
     }
@@ -765,6 +769,22 @@ fn flipped(bytes: &[u8], random: &mut Random) -> Vec<u8> {
         *byte ^= 1 << random.below(8);
     }
     bytes
+}
+
+fn kind_of(input: &Input) -> &'static str {
+    match input {
+        Input::Tick => "ticks",
+        Input::Document { .. } => "documents",
+        Input::Envelope { .. } => "envelopes",
+        Input::Notice { .. } => "notices",
+        Input::Decision { .. } => "decisions",
+        Input::Consensus { .. } => "log",
+        Input::Endorsement(_) => "endorsements",
+        Input::Host(_) => "reports",
+        Input::PeerUp(_) | Input::PeerDown(_) => "peers",
+        Input::Stored { .. } => "stored",
+        Input::Stopping => "stops",
+    }
 }
 
 fn brief(report: &HostReport) -> String {

@@ -33,6 +33,8 @@ pub const PROBE_REPEAT_SECS: u64 = 600;
 pub const CLOCK_JUMP_SECS_MAX: u64 = 30;
 /// An observation that was asked for and not answered is asked for again after so long, in seconds.
 pub const OBSERVE_AGAIN_SECS: u64 = 30;
+/// Declared probes that could not be read are asked for again after so long, in seconds.
+pub const DECLARE_AGAIN_SECS: u64 = 10;
 
 /// One run of a probe, as its runner saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,7 +72,15 @@ pub struct Vigil {
     declared: bool,
     reset: Reset,
     asked: Option<Mono>,
+    unreadable: Option<Unreadable>,
     probes: BTreeMap<ProbeName, Watch>,
+}
+
+/// Since when nobody can tell which probes the host is to run, and when that was last tried.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Unreadable {
+    since: Mono,
+    tried: Mono,
 }
 
 /// Whether the probes have to be declared anew.
@@ -100,14 +110,23 @@ impl Vigil {
             declared: false,
             reset: Reset::None,
             asked: None,
+            unreadable: None,
             probes: BTreeMap::new(),
         }
+    }
+
+    /// Takes note that the declared probes cannot be read: they are asked for again, and if that lasts for as long as a
+    /// failing probe may fail, the host fails. A health that nobody can tell is none.
+    pub fn undeclared(&mut self, now: Now) {
+        let since = self.unreadable.map_or(now.mono, |unreadable| unreadable.since);
+        self.unreadable = Some(Unreadable { since, tried: now.mono });
     }
 
     /// Takes the set of probes that the host runs from now on; of two with one name the first counts.
     pub fn declared(&mut self, now: Now, probes: Vec<DeclaredProbe>) -> Vec<HostEventKind> {
         let _ = self.clock_jumped(now);
         self.reset = Reset::None;
+        self.unreadable = None;
         self.soak.get_or_insert(now);
         self.declared = true;
         self.probes.clear();
@@ -197,7 +216,13 @@ impl Vigil {
             HostState::Soaking => {
                 let soak_end = self.soak_wakes_at(record);
                 let failing = self.failing().map(|(_, since)| plus(since, policy.sustained_failure_secs));
-                failing.chain(soak_end).min()
+                let declare = self.unreadable.map(|unreadable| {
+                    let limit = policy.sustained_failure_secs.max(DECLARE_AGAIN_SECS);
+                    let fails = plus(unreadable.since, limit);
+                    let again = plus(unreadable.tried, DECLARE_AGAIN_SECS);
+                    if fails > self.seen.mono { again.min(fails) } else { again }
+                });
+                failing.chain(soak_end).chain(declare).min()
             }
             HostState::Pending
             | HostState::Deferred
@@ -226,8 +251,14 @@ impl Vigil {
             self.reset = Reset::Asked;
             return Vigilance { reset_probes: true, ..Vigilance::default() };
         }
-        if let Some(failed) = self.sustained_failure(now, policy) {
+        if let Some(failed) = self.sustained_failure(now, policy).or_else(|| self.unreadable_for_long(now, policy)) {
             return Vigilance { events: vec![failed], ..Vigilance::default() };
+        }
+        if let Some(unreadable) = &mut self.unreadable
+            && now.mono >= plus(unreadable.tried, DECLARE_AGAIN_SECS)
+        {
+            unreadable.tried = now.mono;
+            return Vigilance { reset_probes: true, ..Vigilance::default() };
         }
         let silent = self.asked.is_none_or(|asked| now.mono >= plus(asked, OBSERVE_AGAIN_SECS));
         let observe = silent && self.is_due(now, record);
@@ -246,6 +277,19 @@ impl Vigil {
             failed_at: now.utc,
             sustained_duration_secs: now.mono.since(first).as_secs(),
             failing_probes: failing.into_iter().map(|(name, _)| name.clone()).collect(),
+            policy_applied: policy.on_health_failure,
+        })
+    }
+
+    /// Asked for once more at least before it counts, so that an agent that stood still does not fail by its own sleep.
+    fn unreadable_for_long(&self, now: Now, policy: &Policy) -> Option<HostEventKind> {
+        let Unreadable { since, tried } = self.unreadable?;
+        let asked_again = tried > since && now.mono < plus(tried, DECLARE_AGAIN_SECS);
+        let limit = policy.sustained_failure_secs.max(DECLARE_AGAIN_SECS);
+        (asked_again && now.mono >= plus(since, limit)).then(|| HostEventKind::Failed {
+            failed_at: now.utc,
+            sustained_duration_secs: now.mono.since(since).as_secs(),
+            failing_probes: Vec::new(),
             policy_applied: policy.on_health_failure,
         })
     }

@@ -402,7 +402,10 @@ impl Node {
                         }
                     }
                     Err(why) => {
-                        turn.tell(Note::Alarm { message: format!("health checks cannot be read: {why}") })
+                        if let Some((_, vigil)) = &mut self.own.vigil {
+                            vigil.undeclared(turn.now);
+                        }
+                        turn.tell(Note::Alarm { message: format!("health checks cannot be read: {why}") });
                     }
                 }
             }

@@ -165,6 +165,44 @@ fn host_without_probes_converges_after_its_soak() {
 }
 
 #[test]
+fn host_whose_probes_cannot_be_read_asks_again_and_then_fails() {
+    let mut story = Story::activating(&[]);
+    story.apply(vec![HostEventKind::ActivationCompleted {
+        observed_current_closure: closure("v2"),
+        exit_code: 0,
+        completed_at: story.now.utc,
+    }]);
+    story.vigil.undeclared(story.now);
+    for _ in 0..policy().sustained_failure_secs / DECLARE_AGAIN_SECS {
+        let wakes_at = story.vigil.wakes_at(&story.record, &policy());
+        assert_eq!(wakes_at, Some(plus(story.now.mono, DECLARE_AGAIN_SECS)));
+        story.now.utc = after(story.now.utc, DECLARE_AGAIN_SECS);
+        story.now.mono = plus(story.now.mono, DECLARE_AGAIN_SECS);
+        let look = story.vigil.tick(story.now, &story.record, &policy());
+        assert_eq!((look.reset_probes, look.events), (true, vec![]));
+        story.vigil.undeclared(story.now);
+    }
+    story.tick();
+    assert_eq!(story.state(), HostState::Failed);
+}
+
+#[test]
+fn probes_that_can_be_read_again_heal_the_host() {
+    let mut story = Story::activating(&[("http", Enforce)]);
+    story.apply(vec![HostEventKind::ActivationCompleted {
+        observed_current_closure: closure("v2"),
+        exit_code: 0,
+        completed_at: story.now.utc,
+    }]);
+    story.vigil.undeclared(story.now);
+    // An agent that stood still for long asks once more before it fails.
+    assert!(story.pass(3600).reset_probes);
+    story.run("http", Pass);
+    story.pass(SOAK_SECS);
+    assert_eq!(story.state(), HostState::Converged);
+}
+
+#[test]
 fn results_are_said_when_they_are_first_or_changed_or_ten_minutes_old() {
     let mut story = Story::soaking(&[("http", Enforce), ("quiet", Enforce)]);
     assert_eq!(story.run("http", Pass), ["ProbeObservedFirst", "ProbeResult"]);
