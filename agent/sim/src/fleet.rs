@@ -32,8 +32,7 @@ impl Fleet {
     /// Makes keys for hosts named `h1` to `hN`: real ones, or stand-ins that cost less.
     pub fn new(hosts: usize, real_signatures: bool) -> Self {
         let make = |seed: &str| key(sha256(seed.as_bytes()).0, real_signatures);
-        let names: Vec<HostId> =
-            (1..=hosts).filter_map(|number| format!("h{number}").parse().ok()).collect();
+        let names: Vec<HostId> = (1..=hosts).filter_map(|number| format!("h{number}").parse().ok()).collect();
         Self {
             operator: make("operator"),
             stranger: make("stranger"),

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 use muster_sim::fault::Fault;
 use muster_sim::run::{Options, Outcome, run};
 
-const USAGE: &str = "usage: muster-sim [--seeds A..B] [--hosts N] [--coordinators N] [--tolerate lies] [--faults LIST]
+const USAGE: &str =
+    "usage: muster-sim [--seeds A..B] [--hosts N] [--coordinators N] [--tolerate lies] [--faults LIST]
                   [--real-signatures] [--trace] [--coverage] [--bench] [--mutants] [--keep-going]";
 
 struct Arguments {
@@ -56,7 +57,8 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
             "--tolerate" => arguments.options.size.lies = value()? == "lies",
             "--faults" => {
                 let list = value()?;
-                let named = |name: &str| Fault::named(name).ok_or_else(|| format!("no fault is named {name}"));
+                let named =
+                    |name: &str| Fault::named(name).ok_or_else(|| format!("no fault is named {name}"));
                 let list = list.split(',').filter(|name| !name.is_empty() && *name != "none");
                 arguments.options.faults = Some(list.map(named).collect::<Result<_, _>>()?);
             }
@@ -130,7 +132,10 @@ fn campaign(arguments: &Arguments) -> ExitCode {
         }
         if let Some(violation) = &outcome.violation {
             report(arguments, seed, &outcome);
-            println!("seed {seed}, {} hosts, {} coordinators: {violation}\n", outcome.hosts, outcome.coordinators);
+            println!(
+                "seed {seed}, {} hosts, {} coordinators: {violation}\n",
+                outcome.hosts, outcome.coordinators
+            );
             if !arguments.keep_going {
                 break;
             }
@@ -174,10 +179,15 @@ fn print_sum(arguments: &Arguments, sum: &Sum, took: Duration) {
     if arguments.coverage {
         for fault in Fault::ALL {
             let hit = sum.hits.get(fault).copied().unwrap_or(0);
-            println!("{:>22} {hit:>7} seeds, {:5.1} %", fault.name(), 100.0 * hit as f64 / sum.runs.max(1) as f64);
+            println!(
+                "{:>22} {hit:>7} seeds, {:5.1} %",
+                fault.name(),
+                100.0 * hit as f64 / sum.runs.max(1) as f64
+            );
         }
     } else {
-        let hit: Vec<String> = sum.hits.iter().map(|(fault, hits)| format!("{} {hits}", fault.name())).collect();
+        let hit: Vec<String> =
+            sum.hits.iter().map(|(fault, hits)| format!("{} {hits}", fault.name())).collect();
         println!("faults, in how many seeds: {}", hit.join(", "));
     }
 }

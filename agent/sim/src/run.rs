@@ -213,7 +213,10 @@ impl Run {
                         // A person, a window, the age of the ref, or another rollout that is looked at by itself.
                         _ => true,
                     };
-                    let done = node.ledger().record(host, id).is_some_and(|it| it.record.state != HostState::Pending);
+                    let done = node
+                        .ledger()
+                        .record(host, id)
+                        .is_some_and(|it| it.record.state != HostState::Pending);
                     if nameable && !done {
                         return Some(format!("{host}: {blocked}"));
                     }
@@ -234,7 +237,9 @@ impl Run {
             return "nobody leads the coordinators".to_owned();
         };
         let now = self.world.hosts[leader].now(self.world.now);
-        let Some(plan) = node.ledger().plan(id) else { return format!("{id} is open, and its plan is not held") };
+        let Some(plan) = node.ledger().plan(id) else {
+            return format!("{id} is open, and its plan is not held");
+        };
         let record = node.ledger().rollouts().get(id);
         let state = record.map_or("gone", |record| record.state.name());
         let blocked: Vec<String> = node.with_view(now, |view| {
@@ -247,8 +252,10 @@ impl Run {
             let wave = format!("wave {wave}: {:?}", gate::wave_state(view, plan, wave, now.utc));
             hosts.chain([wave]).collect()
         });
-        let waiting: Vec<String> =
-            node.waiting_decisions().map(|it| format!("{} ({:?}, {})", it.about, it.waits_for, it.signatures)).collect();
+        let waiting: Vec<String> = node
+            .waiting_decisions()
+            .map(|it| format!("{} ({:?}, {})", it.about, it.waits_for, it.signatures))
+            .collect();
         format!("{id} is still {state}: {}; decisions that wait: {waiting:?}", blocked.join("; "))
     }
 
@@ -256,7 +263,9 @@ impl Run {
     fn bound(&self) -> Duration {
         let plans = self.world.truth.plans.values().map(|plan| {
             let policy = &plan.policy;
-            let host = policy.activation_timeout_secs + 2 * policy.sustained_failure_secs + policy.dispatch_timeout_secs;
+            let host = policy.activation_timeout_secs
+                + 2 * policy.sustained_failure_secs
+                + policy.dispatch_timeout_secs;
             let waves = plan.waves.iter().map(|wave| wave.hosts.len() as u64 * (wave.soak_secs + host));
             Duration::from_secs(waves.sum::<u64>() + policy.lost_after_secs)
         });
@@ -305,7 +314,8 @@ impl Run {
             let (a, b) = (&self.world.hosts[*first].name, &self.world.hosts[*other].name);
             let documents = |node: &Node| {
                 let documents = node.ledger().documents();
-                let refs: Vec<_> = documents.channel_refs().map(|(channel, held)| (channel.clone(), held.hash)).collect();
+                let refs: Vec<_> =
+                    documents.channel_refs().map(|(channel, held)| (channel.clone(), held.hash)).collect();
                 let commands: Vec<_> = documents.commands().map(|command| command.hash).collect();
                 (documents.fleet().map(|held| held.hash), refs, commands)
             };
@@ -316,7 +326,9 @@ impl Run {
                 let (mine, theirs) = (self.world.disk(*first), self.world.disk(*other));
                 let (more, fewer) = (theirs.lacks(mine, table).len(), mine.lacks(theirs, table).len());
                 if (more, fewer) != (0, 0) {
-                    return Some(format!("{a} lacks {fewer} rows of {table:?} that {b} has, {b} lacks {more}"));
+                    return Some(format!(
+                        "{a} lacks {fewer} rows of {table:?} that {b} has, {b} lacks {more}"
+                    ));
                 }
             }
         }

@@ -267,7 +267,11 @@ impl World {
     /// The oldest write of a host becomes durable.
     fn make_durable(&mut self, host: usize) -> Option<u64> {
         let (number, batch) = self.hosts[host].disk.next_durable()?;
-        self.trace.mix(self.now, host, &batch.0.iter().flat_map(|change| change.key.clone()).collect::<Vec<_>>());
+        self.trace.mix(
+            self.now,
+            host,
+            &batch.0.iter().flat_map(|change| change.key.clone()).collect::<Vec<_>>(),
+        );
         self.truth.durable(self.now, host, &batch, &self.hosts);
         Some(number)
     }
@@ -428,7 +432,8 @@ impl World {
                 self.start_later(host, REOPEN);
             }
             Event::Report { life, report } if self.is_life(host, life) => {
-                self.trace.line(self.now, self.hosts[host].name.as_str(), || format!("is told {}", brief(&report)));
+                self.trace
+                    .line(self.now, self.hosts[host].name.as_str(), || format!("is told {}", brief(&report)));
                 self.step(host, Input::Host(report));
             }
             Event::Probe { life, generation } if self.is_life(host, life) => {
@@ -436,7 +441,10 @@ impl World {
                 self.told(host, told);
             }
             // Of an agent that has died since.
-            Event::Durable { .. } | Event::WriteFailed { .. } | Event::Report { .. } | Event::Probe { .. } => {}
+            Event::Durable { .. }
+            | Event::WriteFailed { .. }
+            | Event::Report { .. }
+            | Event::Probe { .. } => {}
             Event::JobEnds { number } => {
                 if let Some(report) = self.hosts[host].machine.end(number, self.now) {
                     let life = self.hosts[host].life;
@@ -511,7 +519,8 @@ impl World {
                 Output::Tell(note) => self.tell(host, note),
                 Output::Reply { result, .. } => {
                     let result = result.map(|receipt| receipt.duplicate).map_err(|error| error.to_string());
-                    self.trace.line(self.now, self.hosts[host].name.as_str(), || format!("answers {result:?}"));
+                    self.trace
+                        .line(self.now, self.hosts[host].name.as_str(), || format!("answers {result:?}"));
                     self.replies.push((host, result));
                 }
                 Output::Persist { .. } | Output::Verdict { .. } | Output::Enrol(_) => {}
