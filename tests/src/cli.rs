@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -18,6 +18,18 @@ const PATIENCE: Duration = Duration::from_secs(180);
 /// A command line that is being put together.
 #[derive(Debug)]
 pub struct Muster(Command);
+
+/// A command that runs in the background; it ends when this is dropped.
+#[derive(Debug)]
+pub struct Following(Child);
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        // It may have ended by itself, which is as good.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
 
 /// What a command did.
 #[derive(Debug)]
@@ -69,6 +81,17 @@ impl Muster {
     pub fn within(mut self, folder: &Path) -> Self {
         self.0.current_dir(folder);
         self
+    }
+
+    /// Lets it run in the background, and write to a file, until what is returned is dropped.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    pub fn follow(mut self, out: &Path) -> Following {
+        let file = File::create(out).expect("a file can be made");
+        self.0.stdin(Stdio::null()).stdout(file).stderr(Stdio::null());
+        Following(self.0.spawn().expect("muster can be started"))
     }
 
     /// Runs it to its end.

@@ -19,7 +19,7 @@ mod wait;
 
 pub use agent::Agent;
 pub use binary::muster_binary;
-pub use cli::{Muster, Ran};
+pub use cli::{Following, Muster, Ran};
 pub use control::{Answer, request};
 pub use fleet::{Builder, Fleet};
 pub use keys::{Operator, fresh_key, write_key};

@@ -21,14 +21,18 @@ const EVENTS_MAX: usize = 256;
 /// Proposes what the log lacks.
 pub fn propose(view: &View<'_>, hold: &BTreeSet<HostId>, now: DateTime<Utc>) -> Vec<LogStatement> {
     let mut statements = adoptions(view, now);
-    let mut events = openings(view, &adopting(&statements), now);
-    if !statements.is_empty() {
+    // In a batch of their own, however many there are: a predecessor closes where its successor opens.
+    let opened = openings(view, &adopting(&statements), now);
+    let adopts = !statements.is_empty();
+    if !opened.is_empty() {
+        statements.push(LogStatement::Rollout { events: opened });
+    }
+    if adopts {
         // What a newly adopted document means for the hosts is asked once it counts.
-        statements.extend(batches(events));
         return statements;
     }
     statements.extend(withdrawals(view, now));
-    events.extend(operators_orders(view, now));
+    let mut events = operators_orders(view, now);
     for (id, record) in view.ledger.rollouts() {
         let Some(plan) = view.ledger.plan(id) else { continue };
         events.extend(mirrored(view, plan, record, now));

@@ -42,6 +42,8 @@ pub struct Seen {
     order: (u64, u64, u64),
     /// When a fresh message of the host last came in.
     heard: Option<Mono>,
+    /// When this notice came in, fresh or not.
+    received: Mono,
     /// The host's clock less this one's, when the notice came in fresh.
     pub offset: Option<chrono::TimeDelta>,
 }
@@ -68,8 +70,14 @@ impl Presences {
         if known.is_some_and(|seen| seen.order >= notice.order()) {
             return false;
         }
-        let age = now.utc - notice.at;
-        let fresh = age <= SKEW_MAX + to_delta(self.patience_of(presence));
+        let age = now.utc.signed_duration_since(notice.at);
+        // A clock that is far off is told from an old message by what comes again and again: both clocks moved alike.
+        let lives = known.is_some_and(|seen| {
+            let theirs = notice.at.signed_duration_since(seen.at);
+            let drift = theirs - to_delta(now.mono.since(seen.received));
+            seen.order.0 == notice.incarnation && seen.order.1 == notice.boot && drift.abs() <= SKEW_MAX
+        });
+        let fresh = lives || age <= SKEW_MAX + to_delta(self.patience_of(presence));
         let heard = if fresh { Some(now.mono) } else { known.and_then(|seen| seen.heard) };
         self.hosts.insert(
             notice.host.clone(),
@@ -79,7 +87,8 @@ impl Presences {
                 incarnation: notice.incarnation,
                 order: notice.order(),
                 heard,
-                offset: fresh.then(|| notice.at - now.utc),
+                received: now.mono,
+                offset: fresh.then(|| -age),
             },
         );
         true
@@ -87,7 +96,7 @@ impl Presences {
 
     /// Takes note that a fresh envelope of a host came in.
     pub fn heard_envelope(&mut self, now: Now, host: &HostId, at: DateTime<Utc>) {
-        if now.utc - at <= SKEW_MAX {
+        if now.utc.signed_duration_since(at) <= SKEW_MAX {
             self.envelopes.insert(host.clone(), now.mono);
         }
     }

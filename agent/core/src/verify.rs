@@ -196,6 +196,16 @@ pub fn certificate(roster: &Roster, bytes: &[u8]) -> Result<Certified, VerifyErr
     Ok(Certified { certificate: counted, decision })
 }
 
+/// Counts a certificate again that was verified under an older roster.
+pub fn recount(roster: &Roster, certified: &Certified) -> Result<(), VerifyError> {
+    let serial = certified.decision.fleet_serial;
+    let electorate = roster.electorate(serial).ok_or(VerifyError::UnknownFleetSerial(serial))?;
+    let counted = roster.counted_keys(electorate);
+    let signed = certified.certificate.signers().keys().filter(|key| counted.contains(*key)).count();
+    let needed = electorate.quorum;
+    if signed < needed { Err(VerifyError::NoQuorum { signed, needed }) } else { Ok(()) }
+}
+
 /// One coordinator's signature of a decision, as it travels between coordinators.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,8 +1,11 @@
 //! What people and programs read: every command in text and in JSON, and the same over the socket.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 
-use muster_tests::{Fleet, Muster, Release, has_program};
+use muster_tests::{Agent, Fleet, Muster, Release, has_program, poll, wait_for};
 use serde_json::{Value, json};
 
 /// A command, the route whose body `--json` repeats, and what its text must speak of.
@@ -90,6 +93,42 @@ fn the_socket_is_plain_http(fleet: &Fleet) {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         let seen: Value = serde_json::from_slice(&output.stdout).unwrap();
         assert_eq!(seen["hosts"], agent.look("/v1/status")["hosts"]);
+    }
+}
+
+#[test]
+fn whoever_follows_the_events_misses_none() {
+    let fleet = Fleet::of(3).build();
+    fleet.install("v1", Release::GOOD);
+    fleet.launch();
+    let positions = |events: &mut dyn Iterator<Item = Value>| -> Vec<u64> {
+        events.map(|event| event["position"].as_u64().unwrap()).collect()
+    };
+    let told = |file: &Path| {
+        let text = fs::read_to_string(file).unwrap();
+        // The last line may be half written.
+        positions(&mut text.lines().map_while(|line| serde_json::from_str(line).ok()))
+    };
+    let follow = |agent: &Agent| {
+        let file = fleet.folder().join(format!("{}.told", agent.name));
+        (agent.muster(["events", "--follow", "--json"]).follow(&file), file)
+    };
+    let followers: Vec<_> = fleet.agents.iter().map(follow).collect();
+    for (_, file) in &followers {
+        wait_for("something is told", Duration::from_secs(30), || (!told(file).is_empty()).then_some(()));
+    }
+    let rollout = fleet.roll_out("r1", "v1");
+    fleet.wait_for_rollout(&rollout, "Terminal");
+    for (agent, (_, file)) in fleet.agents.iter().zip(&followers) {
+        let first = told(file)[0];
+        let mut seen = (Vec::new(), Vec::new());
+        let told_all = poll(Duration::from_secs(20), || {
+            let all =
+                positions(&mut agent.events().into_iter()).into_iter().filter(|position| *position >= first);
+            seen = (told(file), all.collect());
+            (seen.0 == seen.1).then_some(())
+        });
+        assert!(told_all.is_some(), "{}: told {:?} of {:?}", agent.name, seen.0, seen.1);
     }
 }
 

@@ -36,6 +36,8 @@ const REVIEW_INTERVAL: Duration = Duration::from_secs(1);
 const RETRY_FIRST: Duration = Duration::from_secs(15);
 /// The longest such pause.
 const RETRY_MAX: Duration = Duration::from_secs(600);
+/// Why a coordinator whose log is of before a recovery stops.
+const OTHER_EPOCH: &str = "this coordinator stops: its log is of an epoch that a recovery document has ended";
 /// Signatures of decisions that the log has not led to here yet.
 const EARLY_MAX: usize = 4096;
 
@@ -103,19 +105,20 @@ pub(super) struct Coordinator {
 impl Coordinator {
     pub(super) fn new(
         me: PublicKey,
-        fleet: &FleetName,
+        epoch: Digest,
         electorate: Electorate,
         durable: Durable,
         said: BTreeMap<DecisionId, Said>,
         seed: u64,
         now: Mono,
     ) -> Self {
-        let epoch = crate::coordination::epoch(fleet, &electorate, 0);
         let members = electorate.members.keys().map(|key| MemberId(*key.as_bytes())).collect();
         let mut config = Config::new(MemberId(*me.as_bytes()), members, epoch.0, seed);
         if electorate.faults > 0 {
             config.quorum = electorate.quorum;
         }
+        let first = durable.entries.first().map(|(_, entry)| entry);
+        let of_other = first.is_some_and(|entry| entry.chain_hash != entry.chain_hash_after(&epoch.0));
         Self {
             stored_last: durable.entries.last().map_or(0, |(index, _)| *index),
             log: Log::new(config, durable, now),
@@ -134,7 +137,7 @@ impl Coordinator {
             plan_wanted: true,
             planned: None,
             retries: BTreeMap::new(),
-            stopped: None,
+            stopped: of_other.then(|| OTHER_EPOCH.to_owned()),
             awaits: None,
         }
     }
@@ -190,9 +193,16 @@ impl Coordinator {
 impl Node {
     /// Gives the log's clock a chance, and looks at everything that waits for time to pass.
     pub(super) fn tick_coordinator(&mut self, turn: &mut Turn) {
-        if let Some(coordinator) = &mut self.coordinator {
-            let ready = coordinator.log.tick(turn.now);
-            self.absorb(turn, ready);
+        let epoch = self.ledger.epoch();
+        if let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.stopped.is_none()) {
+            if epoch == Some(coordinator.epoch) {
+                let ready = coordinator.log.tick(turn.now);
+                self.absorb(turn, ready);
+            } else {
+                coordinator.stopped = Some(OTHER_EPOCH.to_owned());
+                self.note_alarm(OTHER_EPOCH);
+                turn.tell(Note::Alarm { message: OTHER_EPOCH.to_owned() });
+            }
         }
         self.publish_overdue(turn);
         self.review(turn);
@@ -585,7 +595,13 @@ impl Coordinator {
     fn admit(&mut self, derived: Derived, now: Mono) {
         let id = derived.decision.id();
         let bytes = codec::encode(&derived.decision);
-        let said = self.said.get(&id).cloned();
+        let said = self.said.get(&id).cloned().map(|said| match said {
+            // Signing other bytes for the same place would be a lie: rather never.
+            Said::Endorsed { hash } if hash != sha256(&bytes) => {
+                Said::Objected { reason: "another decision was signed in its place".to_owned() }
+            }
+            said @ (Said::Endorsed { .. } | Said::Objected { .. }) => said,
+        });
         let mut approval = Approval {
             derived,
             bytes,
@@ -618,12 +634,22 @@ impl Coordinator {
         }
     }
 
-    /// After a restart this coordinator's own earlier signatures count at once: they are on disk.
+    /// After a restart this coordinator's own earlier signatures and objections count at once: they are on disk.
     pub(super) fn sign_again(&mut self, signer: &SigningKey, fleet: &FleetName) {
-        for approval in self.approvals.values_mut() {
-            if let Some(Said::Endorsed { .. }) = approval.said {
-                let signature = sign_decision(signer, fleet.as_str(), &approval.bytes);
-                approval.signatures.insert(signer.public(), signature);
+        let needs = self.void_needs();
+        for (id, approval) in &mut self.approvals {
+            match approval.said {
+                Some(Said::Endorsed { .. }) => {
+                    let signature = sign_decision(signer, fleet.as_str(), &approval.bytes);
+                    approval.signatures.insert(signer.public(), signature);
+                }
+                Some(Said::Objected { .. }) => {
+                    approval.objectors.insert(signer.public());
+                    if approval.objectors.len() >= needs {
+                        self.void.insert(*id);
+                    }
+                }
+                None => {}
             }
         }
     }

@@ -30,7 +30,7 @@ use crate::id::HostId;
 use crate::ledger::{FeedError, Ledger};
 use crate::presence::Presences;
 use crate::time::{Mono, Now};
-use crate::verify::Certified;
+use crate::verify::{self, Certified};
 use crate::wire::{DecisionId, DocumentKind, Envelope, Notice, NoticeBody, Received};
 use beacon::Marks;
 use coordinator::Coordinator;
@@ -115,6 +115,7 @@ impl Node {
         }
         self.begin_incarnation(turn);
         self.consider_dispatches(turn);
+        self.take_back_deferred(turn);
         self.tick_own(turn);
         if turn.changed {
             if let Some(coordinator) = &mut self.coordinator {
@@ -230,11 +231,12 @@ impl Node {
         if self.coordinator.is_some() || !electorate.members.contains_key(&self.signer.public()) {
             return;
         }
+        let Some(epoch) = self.ledger.epoch() else { return };
         let stored = self.stored_log.take().unwrap_or_default();
         let seed = self.random.next();
         self.coordinator = Some(Coordinator::new(
             self.signer.public(),
-            &self.settings.fleet,
+            epoch,
             electorate,
             stored.durable,
             stored.said,
@@ -285,7 +287,10 @@ impl Node {
 
     fn notice(&mut self, turn: &mut Turn, notice: &Verified<Received<Notice>>, message: Option<MessageRef>) {
         let content = &notice.content;
+        let current = self.ledger.roster().key_of(&content.host) == Some(&notice.signer);
         let verdict = match &content.body {
+            // The key was changed since the notice was verified.
+            _ if !current => Verdict::Ignore,
             // What this host said itself comes back by sync.
             NoticeBody::Presence(_) if content.host == self.settings.host => Verdict::Ignore,
             NoticeBody::Presence(presence) => {
@@ -318,7 +323,8 @@ impl Node {
     /// Takes in a certified decision.
     fn take_decision(&mut self, turn: &mut Turn, certified: &Certified, message: Option<MessageRef>) {
         let id: DecisionId = certified.decision.id();
-        if self.ledger.decision(&certified.certificate, &certified.decision) {
+        let counts = verify::recount(self.ledger.roster(), certified).is_ok();
+        if counts && self.ledger.decision(&certified.certificate, &certified.decision) {
             turn.changed = true;
             self.forget_certified();
         }

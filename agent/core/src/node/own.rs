@@ -9,15 +9,15 @@ use muster_signing::{Purpose, seal};
 use super::door::{HostOrder, HostReport, Job};
 use super::turn::Turn;
 use super::{Node, Note, Output, Topic};
-use crate::document::Plan;
+use crate::document::{Fleet, Held, Plan};
 use crate::host::{self, Effect, HostContext, Local, LocalEffect, ProbeRun, Recovery, Vigil};
 use crate::id::{Closure, ProbeName, RolloutId};
-use crate::ledger::{NO_HASH, Table, key};
+use crate::ledger::{Mirrored, NO_HASH, Table, key};
 use crate::verify;
 use crate::view::secs;
 use crate::wire::{
     DecisionBody, Envelope, FeedBody, HostEvent, HostEventKind, HostState, IncarnationStarted, ProbeMode,
-    ProbeStatus, RejectReason, codec,
+    ProbeStatus, RejectReason, RolloutState, codec,
 };
 
 /// How far this host's clock may be off before it refuses to be dispatched.
@@ -59,7 +59,7 @@ impl Node {
             .ledger
             .records_of(&me)
             .map(|it| it.record.clone())
-            .filter(|record| record.is_in_flight() || record.rollback_owed)
+            .filter(|record| record.is_in_flight() || record.owes_rollback())
             .collect();
         for record in open {
             let Some(plan) = self.ledger.plan(&record.rollout_id).cloned() else { continue };
@@ -73,17 +73,6 @@ impl Node {
         let settled = self.ledger.records_of(&me).max_by_key(|it| it.record.log_index);
         if settled.is_some_and(|it| it.record.state == HostState::Converged) {
             self.start_probes(turn);
-        }
-    }
-
-    /// The first word of a new incarnation, once others can verify it: it ends what an older one left open.
-    pub(super) fn begin_incarnation(&mut self, turn: &mut Turn) {
-        let Some(running) = self.own.running.clone() else { return };
-        let begun =
-            self.ledger.feed(&self.settings.host).is_some_and(|feed| feed.incarnation() == self.incarnation);
-        if !begun && self.is_enrolled() {
-            let started = IncarnationStarted { current_closure: running, started_at: turn.now.utc };
-            self.append(turn, FeedBody::Incarnation(started), true);
         }
     }
 
@@ -121,6 +110,13 @@ impl Node {
             return Answer::Hold;
         };
         let (now, documents) = (turn.now.utc, self.ledger.documents());
+        // Without the ref nothing can be said, not even no; and of a rollout that this host is in already, or was,
+        // every further dispatch has its answer.
+        let Some(plan) = self.ledger.plan(rollout_id) else { return Answer::Hold };
+        let pending = |it: &Mirrored| it.record.state == HostState::Pending;
+        if !self.ledger.record(host, rollout_id).is_some_and(pending) || !self.was_enrolled() {
+            return Answer::Hold;
+        }
         let greatest = self.greatest_at.max(Some(now));
         if greatest > Some(*not_after) {
             return Answer::Reject(R::TooLate);
@@ -133,9 +129,10 @@ impl Node {
         if enrolled.is_none() {
             return Answer::Reject(R::Revoked);
         }
-        let (Some(plan), Some(_)) = (self.ledger.plan(rollout_id), &self.own.running) else {
+        // A newer fleet document may still come.
+        if self.own.running.is_none() || documents.fleet_is_expired(now) {
             return Answer::Hold;
-        };
+        }
         let window = secs(plan.freshness_window_minutes.saturating_mul(60));
         let reason = if plan.targets.get(host) != Some(target_closure) {
             Some(R::NotMyTarget)
@@ -143,7 +140,7 @@ impl Node {
             Some(R::RefSignature)
         } else if plan.expires_at.is_some_and(|at| now >= at) {
             Some(R::RefExpired)
-        } else if now - plan.signed_at > window {
+        } else if now.signed_duration_since(plan.signed_at) > window {
             Some(R::RefStale)
         } else if self.ran_newer(plan) {
             Some(R::RefDowngrade)
@@ -167,6 +164,45 @@ impl Node {
         }
     }
 
+    /// Whether any fleet document that is held names this host with its key: what it signs under another one nobody
+    /// takes, and it could not read it back itself.
+    fn was_enrolled(&self) -> bool {
+        let key = self.signer.public();
+        let named =
+            |fleet: &Held<Fleet>| fleet.hosts.get(&self.settings.host).is_some_and(|it| it.key == key);
+        self.ledger.documents().fleets().any(|fleet| named(fleet))
+    }
+
+    /// The first thing that a new incarnation says: it ends what the host's older one left open.
+    pub(super) fn begin_incarnation(&mut self, turn: &mut Turn) {
+        let Some(current_closure) = self.own.running.clone() else { return };
+        let feed = self.ledger.feed(&self.settings.host);
+        let begun = feed.is_some_and(|feed| feed.incarnation() >= self.incarnation && feed.head().is_some());
+        if !begun && self.is_enrolled() {
+            let started_at = self.incarnation_began();
+            let started = IncarnationStarted { current_closure, started_at };
+            self.append(turn, FeedBody::Incarnation(started), true);
+        }
+    }
+
+    /// Takes the target of the next boot back once it is known to be bad.
+    pub(super) fn take_back_deferred(&mut self, turn: &mut Turn) {
+        let mine = self.ledger.records_of(&self.settings.host).map(|it| &it.record);
+        let bad = mine.filter(|record| record.state == HostState::Deferred).find(|record| {
+            let rollout = self.ledger.rollouts().get(&record.rollout_id).map(|rollout| rollout.state);
+            matches!(rollout, Some(RolloutState::Failed | RolloutState::Reverted))
+                || self.ledger.is_quarantined(&record.channel, &record.target_closure)
+        });
+        if let Some(rollout) = bad.map(|record| record.rollout_id.clone()) {
+            let kind = HostEventKind::ActivationFailed {
+                exit_code: host::NO_EXIT_CODE,
+                stderr_tail: "its release failed elsewhere before this host was rebooted".to_owned(),
+                failed_at: turn.now.utc,
+            };
+            self.emit(turn, &rollout, kind);
+        }
+    }
+
     fn ran_newer(&self, plan: &Plan) -> bool {
         self.ledger.records_of(&self.settings.host).any(|it| {
             let ran = it.record.dispatch_acked_at.is_some() && it.record.channel == plan.channel;
@@ -183,7 +219,7 @@ impl Node {
     }
 
     fn entered_at(&self, plan: &Plan, not_after: DateTime<Utc>) -> DateTime<Utc> {
-        not_after - secs(plan.policy.dispatch_timeout_secs)
+        not_after.checked_sub_signed(secs(plan.policy.dispatch_timeout_secs)).unwrap_or(not_after)
     }
 
     fn incarnation_began(&self) -> DateTime<Utc> {
@@ -195,6 +231,10 @@ impl Node {
     ///
     /// An event that the host machine refuses is not made: something overtook it, and the refusal is told.
     pub(super) fn emit(&mut self, turn: &mut Turn, rollout: &RolloutId, kind: HostEventKind) {
+        if !self.was_enrolled() {
+            let message = format!("{} of {rollout}, but this host's key is not enrolled", kind.name());
+            return turn.tell(Note::Warning { message });
+        }
         let me = self.settings.host.clone();
         let (Some(mirrored), Some(plan)) =
             (self.ledger.record(&me, rollout), self.ledger.plan(rollout).cloned())

@@ -431,7 +431,7 @@ fn an_equivocation_still_blocks_its_channel_after_a_restart() {
     for (index, entry) in (1..).zip(&story.entries) {
         disk.0.insert((Table::Log, key::number(index)), muster_core::wire::codec::encode(entry));
     }
-    let node = crate::kit::node("h4", &disk, story.now);
+    let node = node("h4", &disk, story.now);
     assert!(node.0.ledger().documents().is_blocked(&"stable".parse().unwrap()));
 }
 
@@ -446,7 +446,7 @@ fn a_forked_feed_is_still_forked_after_a_restart() {
     for (index, entry) in (1..).zip(&story.entries) {
         disk.0.insert((Table::Log, key::number(index)), muster_core::wire::codec::encode(entry));
     }
-    let node = crate::kit::node("h4", &disk, story.now);
+    let node = node("h4", &disk, story.now);
     assert!(node.0.ledger().feed(&host("h1")).unwrap().is_forked());
 }
 

@@ -7,5 +7,7 @@ mod approving;
 mod budgets;
 mod history;
 mod kit;
+mod listening;
+mod own_host;
 mod planning;
 mod waves;

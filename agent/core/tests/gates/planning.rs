@@ -24,11 +24,13 @@ fn kinds(statements: &[LogStatement]) -> Vec<&'static str> {
 }
 
 fn joined(statements: &[LogStatement]) -> Vec<String> {
-    let hosts = events(statements).into_iter().filter_map(|event| match event {
-        RolloutEvent::HostJoined { host_id, .. } => Some(host_id.to_string()),
-        _ => None,
-    });
-    hosts.collect()
+    let mut hosts = Vec::new();
+    for event in events(statements) {
+        if let RolloutEvent::HostJoined { host_id, .. } = event {
+            hosts.push(host_id.to_string());
+        }
+    }
+    hosts
 }
 
 fn state(story: &Story, id: &RolloutId) -> RolloutState {
