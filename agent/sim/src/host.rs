@@ -42,6 +42,8 @@ pub(crate) struct Host {
     /// When its wall clock last jumped.
     pub(crate) jumped: u64,
     pub(crate) heard: Vec<Heard>,
+    /// Ticks in a row after which its node wanted the next one at once.
+    pub(crate) spins: u32,
     /// Whether it does not follow the protocol.
     pub(crate) lies: bool,
 }
@@ -67,6 +69,7 @@ impl Host {
             drift_ppm: 0,
             jumped: 0,
             heard: vec![None; hosts],
+            spins: 0,
             lies: false,
         }
     }

@@ -171,11 +171,13 @@ impl Coordinator {
         self.plan_wanted = true;
     }
 
-    pub(super) fn wakes_at(&self) -> Option<Mono> {
+    /// When anything is due next; a leader that waits for its own entries plans again when they are applied.
+    pub(super) fn wakes_at(&self, applied: u64) -> Option<Mono> {
         if self.stopped.is_some() {
             return None;
         }
-        let plan = self.leads().then(|| match self.planned {
+        let plans = self.leads() && self.log.last_index() == applied;
+        let plan = plans.then(|| match self.planned {
             None => Mono::default(),
             Some(planned) if self.plan_wanted => planned.after(PLAN_DEBOUNCE),
             Some(planned) => planned.after(PLAN_INTERVAL),
