@@ -42,6 +42,9 @@ const IDLE: Duration = Duration::from_secs(8);
 /// Ticks in a row after which a node may still want the next one at once.
 const SPINS_MAX: u32 = 50;
 
+/// The least time between two pulls that a node asks for.
+const PULL_GAP: Duration = Duration::from_millis(100);
+
 /// How a fleet behaves when nothing is wrong.
 #[derive(Debug, Clone)]
 pub(crate) struct Habits {
@@ -522,8 +525,12 @@ impl World {
                     self.told(host, told);
                 }
                 Output::Fetch { from } => {
-                    let from = from.and_then(|from| self.fleet.number_of(&from));
-                    self.push(Duration::from_millis(5), host, Event::Sync { from, again: false });
+                    // One pull at a time, as in the agent.
+                    if self.hosts[host].fetches_at <= self.now {
+                        let from = from.and_then(|from| self.fleet.number_of(&from));
+                        self.hosts[host].fetches_at = self.now + micros(PULL_GAP);
+                        self.push(Duration::from_millis(5), host, Event::Sync { from, again: false });
+                    }
                 }
                 Output::Tell(note) => self.tell(host, note),
                 Output::Reply { result, .. } => {
