@@ -14,23 +14,37 @@ use crate::control::client::{Client, ClientError};
 /// How often a live view asks again.
 pub(super) const REFRESH: Duration = Duration::from_millis(500);
 
-/// Which agent is asked, and in what form it answers.
+/// Which agent is asked.
 #[derive(Debug, Args)]
-pub(super) struct Agent {
+pub(super) struct Socket {
     /// The agent's control socket.
     #[arg(long, env = "MUSTER_SOCKET", default_value = SOCKET_DEFAULT, value_name = "PATH")]
     pub(super) socket: PathBuf,
+}
+
+/// Which agent is asked, and in what form it answers.
+#[derive(Debug, Args)]
+pub(super) struct Agent {
+    #[command(flatten)]
+    pub(super) socket: Socket,
     /// Print the agent's answer as JSON, unchanged.
     #[arg(long)]
     pub(super) json: bool,
 }
 
-impl Agent {
+impl Socket {
     /// Runs what asks the agent.
     pub(super) fn ask<T>(&self, work: impl AsyncFnOnce(&Client) -> Result<T, Failure>) -> Result<T, Failure> {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::new)?;
         runtime.block_on(work(&Client::new(&self.socket)))
+    }
+}
+
+impl Agent {
+    /// Runs what asks the agent.
+    pub(super) fn ask<T>(&self, work: impl AsyncFnOnce(&Client) -> Result<T, Failure>) -> Result<T, Failure> {
+        self.socket.ask(work)
     }
 
     /// Reads one route and prints it: as it came, or as `text` makes of it.
@@ -147,7 +161,8 @@ mod tests {
     #[test]
     fn an_agent_that_is_not_there_is_told_apart_by_the_exit_code() {
         let folder = tempfile::tempdir().unwrap();
-        let agent = Agent { socket: folder.path().join("muster.sock"), json: false };
+        let socket = Socket { socket: folder.path().join("muster.sock") };
+        let agent = Agent { socket, json: false };
         let failure = agent.show::<serde_json::Value>("/v1/status", |_| String::new()).unwrap_err();
         assert_eq!(failure.exit, Exit::NoAgent);
         assert!(failure.message.starts_with("no agent answers at "), "{failure}");

@@ -125,6 +125,7 @@ fn stored_by(info: &DocumentInfo, of: u32) -> String {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+    use super::super::asking::Socket;
     use super::*;
     use crate::control::wire::fixtures;
     use crate::control::{self, Answer, Ask, Query};
@@ -143,7 +144,7 @@ mod tests {
             };
             control::tests::check(control::server::Limits::default(), answer, async |bench| {
                 let publish = Publish {
-                    agent: Agent { socket: bench.path.clone(), json: false },
+                    agent: Agent { socket: Socket { socket: bench.path.clone() }, json: false },
                     file: PathBuf::new(),
                     wait: true,
                     timeout: Duration::from_secs(timeout),
@@ -160,7 +161,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("stable.json");
         std::fs::write(&file, "{}").unwrap();
-        let agent = Agent { socket: PathBuf::new(), json: false };
+        let agent = Agent { socket: Socket { socket: PathBuf::new() }, json: false };
         let publish = Publish { agent, file: file.clone(), wait: false, timeout: Duration::ZERO };
         let failure = publish.document().unwrap_err();
         assert!(failure.hint.unwrap().contains("muster sign"));

@@ -10,11 +10,14 @@ use muster_core::id::{ChannelId, ChannelRef, Closure, HostId, OperatorName};
 use muster_signing::{Digest, OperatorKey, sha256, verify_document};
 use serde::Serialize;
 
+use super::asking::Socket;
 use super::document_files::{DocumentFiles, read_document, write_document, write_signature};
 use super::documents::{Kind, Parsed, rfc3339};
 use super::output::{line, note};
 use super::verify::Root;
 use super::{Exit, Failure};
+use crate::control::client::Client;
+use crate::control::wire::Status;
 use crate::keys::Signer;
 
 /// Makes and signs a document; the signature goes beside it, as FILE.<operator>.sig.
@@ -35,6 +38,11 @@ enum What {
 
 /// Makes a channel ref and signs it.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:
+  muster sign channel-ref --channel stable --ref v1 --targets targets.json --fleet fleet.json --key operator
+
+Without --serial the agent behind the socket says what the channel's last one is. Where no agent can be
+asked, as on an operator's own machine, give it.")]
 struct SignChannelRef {
     /// The channel.
     #[arg(long)]
@@ -48,9 +56,11 @@ struct SignChannelRef {
     /// The fleet document that it builds on.
     #[arg(long, value_name = "FILE")]
     fleet: PathBuf,
-    /// Its place among the channel's refs: greater than the last one's.
+    /// Its place among the channel's refs, greater than the last one's: by default one more than the agent knows of.
     #[arg(long)]
     serial: Option<u64>,
+    #[command(flatten)]
+    agent: Socket,
     /// When it stops to count: a time (RFC 3339), or a time from now (30m, 12h, 7d).
     #[arg(long)]
     expires: Option<String>,
@@ -113,17 +123,14 @@ impl SignChannelRef {
                 ChannelRefDocument::parse(&bytes).map_err(|refusal| Failure::file(path, refusal))?;
             resolve(&document, &bytes, &fleet, &fleet_bytes).map_err(|error| Failure::file(path, error))?;
         } else {
-            let bytes = make_channel_ref(self.request()?, &fleet, &fleet_bytes, Utc::now())?;
+            let bytes = make_channel_ref(self.request(&fleet)?, &fleet, &fleet_bytes, Utc::now())?;
             write_document(path, &bytes)?;
         }
         signature.sign(path, Kind::ChannelRef, &signer, &fleet.operators, fleet.thresholds.channel_ref)
     }
 
-    fn request(&self) -> Result<ChannelRefRequest, Failure> {
+    fn request(&self, fleet: &Fleet) -> Result<ChannelRefRequest, Failure> {
         let missing = |what| Failure::usage(format_args!("{what} is needed to make a channel ref"));
-        let Some(serial) = self.serial else {
-            return Err(missing("--serial").hint("take one more than the channel's last ref has"));
-        };
         let path = self.targets.as_ref().ok_or_else(|| missing("--targets"))?;
         let targets = serde_json::from_slice(&read_document(path)?).map_err(|error| {
             Failure::file(path, error).hint("targets are a JSON object: {\"web-01\": \"/nix/store/...\"}")
@@ -131,12 +138,38 @@ impl SignChannelRef {
         Ok(ChannelRefRequest {
             channel: self.channel.clone(),
             target_ref: self.target_ref.clone().ok_or_else(|| missing("--ref"))?,
-            serial,
+            serial: self.serial.map_or_else(|| self.next_serial(fleet), Ok)?,
             targets,
             expires_at: self.expires.as_ref().map(|text| expiry(text, Utc::now())).transpose()?,
             urgent: self.urgent,
         })
     }
+
+    fn next_serial(&self, fleet: &Fleet) -> Result<u64, Failure> {
+        let found = self.agent.ask(async |client| Ok(next_serial(client, fleet, &self.channel).await))?;
+        found.map_err(|problem| {
+            Failure::usage(format_args!("--serial is needed to make a channel ref: {problem}")).hint(
+                "give --serial, one more than the channel's last ref has, or name an agent of the fleet that runs \
+                 with --socket or MUSTER_SOCKET",
+            )
+        })
+    }
+}
+
+/// One more than the serial of the channel's newest ref.
+async fn next_serial(client: &Client, fleet: &Fleet, channel: &ChannelId) -> Result<u64, String> {
+    let status: Status = client.read("/v1/status").await.map_err(|error| error.to_string())?;
+    let path = client.path().display();
+    if status.fleet != fleet.name.as_str() {
+        return Err(format!("the agent at {path} is of the fleet {}, not of {}", status.fleet, fleet.name));
+    }
+    if status.fleet_serial.is_none() {
+        return Err(format!("the agent at {path} holds no fleet document yet, so it knows of no refs"));
+    }
+    let known = status.channels.iter().find(|known| known.channel == channel.as_str());
+    let last = known.and_then(|known| known.ref_serial).unwrap_or(0);
+    last.checked_add(1)
+        .ok_or_else(|| format!("no serial is greater than {last}, which {channel}'s last ref has"))
 }
 
 impl SignFile {
@@ -352,6 +385,44 @@ fn expiry(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Failure> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+    use crate::control::wire::fixtures;
+    use crate::control::{self, Answer, Problem};
+
+    #[test]
+    fn the_next_serial_follows_the_last_one_that_the_agent_knows() {
+        let changed = |change: &dyn Fn(&mut Status)| {
+            let mut status = fixtures::status();
+            change(&mut status);
+            Ok(Answer::Status(status))
+        };
+        let cases: [(Result<Answer, Problem>, &str, Result<u64, &str>); 6] = [
+            (changed(&|_| ()), "stable", Ok(42)),
+            (changed(&|_| ()), "edge", Ok(1)),
+            (changed(&|_| ()), "of-tomorrow", Ok(1)),
+            (
+                changed(&|status| status.fleet = "away".to_owned()),
+                "stable",
+                Err("is of the fleet away, not of home"),
+            ),
+            (changed(&|status| status.fleet_serial = None), "stable", Err("holds no fleet document yet")),
+            (
+                changed(&|status| status.channels[1].ref_serial = Some(u64::MAX)),
+                "stable",
+                Err("no serial is greater"),
+            ),
+        ];
+        let fleet = Fleet::parse(&fixtures::fleet_bytes()).unwrap();
+        for (answer, channel, expected) in cases {
+            let answer = move |_: &control::Request| Some(answer.clone());
+            control::tests::check(control::server::Limits::default(), answer, async |bench| {
+                match (next_serial(&bench.client, &fleet, &channel.parse().unwrap()).await, expected) {
+                    (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{channel}"),
+                    (Err(found), Err(expected)) => assert!(found.contains(expected), "{found}"),
+                    (found, expected) => panic!("{channel}: {found:?} instead of {expected:?}"),
+                }
+            });
+        }
+    }
 
     #[test]
     fn an_expiry_is_a_time_or_a_distance() {

@@ -5,25 +5,35 @@ use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use clap::Args;
+use data_encoding::BASE64;
 use muster_core::document::refusal::CLOCK_AHEAD_MAX;
 use muster_core::document::{Fleet, Trust};
 use muster_core::id::OperatorName;
 use muster_signing::{Digest, OperatorKey, sha256, verify_document};
 use serde::Serialize;
 
+use super::asking::Socket;
 use super::document_files::{DocumentFiles, read_document};
 use super::documents::{Kind, Parsed, rfc3339};
 use super::output::{self, Tone, line, plain, toned};
 use super::{Exit, Failure};
+use crate::control::Code;
+use crate::control::client::{Client, ClientError};
+use crate::control::wire::FleetDocument;
 
 /// Says who signed FILE, whether enough of the trusted operators did, and whether it is fresh.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  muster verify stable.json                                  the operators of the agent's fleet document count
+  muster verify fleet.json --trust /etc/muster/trust.json    asks no agent")]
 pub struct Verify {
     /// The document; its signatures lie beside it, as FILE.sig and FILE.<operator>.sig.
     file: PathBuf,
-    /// Whose signatures count: a trust.json, or a fleet document.
+    /// Whose signatures count: a trust.json, or a fleet document; by default the one that the agent holds.
     #[arg(long, value_name = "FILE")]
     trust: Option<PathBuf>,
+    #[command(flatten)]
+    agent: Socket,
     /// The kind that it must be of.
     #[arg(long)]
     kind: Option<Kind>,
@@ -99,13 +109,12 @@ pub struct ThresholdReport {
 
 impl Verify {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let Some(trust) = &self.trust else {
-            return Err(Failure::usage("whose signatures count is not said")
-                .hint("--trust /etc/muster/trust.json, or --trust and a fleet document that you trust"));
-        };
-        let root = Root::read(trust)?;
         let files = DocumentFiles::read(&self.file)?;
         let parsed = Parsed::read(&files.bytes).map_err(|refusal| Failure::file(&self.file, refusal))?;
+        let root = match &self.trust {
+            Some(trust) => Root::read(trust)?,
+            None => self.agent.ask(Root::of_agent)?,
+        };
         let mut report = judge(&files, &parsed, &root, Utc::now());
         if let Some(wanted) = self.kind.filter(|wanted| *wanted != parsed.kind()) {
             report.valid = false;
@@ -131,6 +140,25 @@ impl Root {
         Trust::parse(&bytes).map(Self::Pinned).map_err(|error| {
             Failure::file(path, error).hint("--trust takes a trust.json or a fleet document")
         })
+    }
+
+    /// The fleet document that an agent holds; it has looked at the signatures.
+    async fn of_agent(client: &Client) -> Result<Self, Failure> {
+        const HINT: &str = "--trust takes a trust.json or a fleet document, and then no agent is asked";
+        let held: FleetDocument = client.read("/v1/fleet").await.map_err(|error| match &error {
+            ClientError::Unreachable { .. } => {
+                let Failure { exit, message, .. } = Failure::from(error);
+                Failure { exit, message, hint: Some(HINT.to_owned()) }
+            }
+            ClientError::Refused(problem) if problem.code == Code::NotFound => {
+                Failure::new(&problem.detail).hint(HINT)
+            }
+            ClientError::Refused(_) | ClientError::Silent { .. } | ClientError::Protocol(_) => error.into(),
+        })?;
+        let senseless = |problem: String| Failure::from(ClientError::Protocol(problem));
+        let bytes = BASE64.decode(held.document.as_bytes()).map_err(|error| senseless(error.to_string()))?;
+        let fleet = Fleet::parse(&bytes).map_err(|refusal| senseless(refusal.to_string()))?;
+        Ok(Self::Fleet { fleet: Box::new(fleet), hash: sha256(&bytes) })
     }
 
     /// Who signs.
@@ -292,6 +320,47 @@ impl Report {
         }
         if self.valid {
             line(toned(Tone::Good, "valid"));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::control::wire::fixtures;
+    use crate::control::{self, Answer, Problem};
+
+    fn check(answer: Result<Answer, Problem>, test: impl FnOnce(Result<Root, Failure>)) {
+        let answer = move |_: &control::Request| Some(answer.clone());
+        control::tests::check(control::server::Limits::default(), answer, async |bench| {
+            test(Root::of_agent(&bench.client).await);
+        });
+    }
+
+    #[test]
+    fn the_operators_of_the_agents_fleet_document_count() {
+        check(Ok(Answer::Fleet(fixtures::fleet())), |root| {
+            let root = root.unwrap();
+            assert_eq!(root.operators().values().collect::<Vec<_>>().len(), 1);
+            assert_eq!(root.threshold(Kind::Command), ("the trusted fleet document's operators", 1));
+            assert!(matches!(root, Root::Fleet { hash, .. } if hash == sha256(&fixtures::fleet_bytes())));
+        });
+    }
+
+    #[test]
+    fn an_agent_without_a_fleet_document_is_told_apart_from_one_that_makes_no_sense() {
+        check(Err(Problem::new(Code::NotFound, "this host holds no fleet document yet")), |root| {
+            let failure = root.unwrap_err();
+            assert_eq!(failure.message, "this host holds no fleet document yet");
+            assert!(failure.hint.unwrap().contains("--trust"));
+        });
+        for document in ["?", "e30="] {
+            let fleet = FleetDocument { document: document.to_owned(), ..fixtures::fleet() };
+            check(Ok(Answer::Fleet(fleet)), |root| {
+                assert!(root.unwrap_err().message.contains("makes no sense"), "{document}");
+            });
         }
     }
 }

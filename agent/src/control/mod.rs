@@ -33,6 +33,8 @@ pub const EVENTS_MAX: u32 = 1000;
 pub enum Query {
     /// The fleet at a glance.
     Status,
+    /// The newest fleet document, with its signatures.
+    Fleet,
     /// The roster and the connections.
     Peers,
     /// All rollouts.
@@ -84,6 +86,8 @@ pub enum Ask {
 pub enum Answer {
     /// To [`Query::Status`].
     Status(wire::Status),
+    /// To [`Query::Fleet`].
+    Fleet(wire::FleetDocument),
     /// To [`Query::Peers`].
     Peers(wire::Peers),
     /// To [`Query::Rollouts`].

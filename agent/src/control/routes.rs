@@ -51,6 +51,7 @@ pub(super) fn router(door: Door, limits: Limits) -> Router {
     let shared = Shared { door, limits, followers: Arc::new(Semaphore::new(limits.followers)) };
     Router::new()
         .route("/v1/status", fixed(Query::Status))
+        .route("/v1/fleet", fixed(Query::Fleet))
         .route("/v1/peers", fixed(Query::Peers))
         .route("/v1/rollouts", fixed(Query::Rollouts))
         .route("/v1/rollouts/{id}", named(|id| named_well(id).map(Query::Rollout)))
@@ -125,6 +126,7 @@ fn respond(answer: Result<Answer, Problem>) -> Handled {
     }
     Ok(match answer? {
         Answer::Status(value) => body(StatusCode::OK, &value),
+        Answer::Fleet(value) => body(StatusCode::OK, &value),
         Answer::Peers(value) => body(StatusCode::OK, &value),
         Answer::Rollouts(value) => body(StatusCode::OK, &value),
         Answer::Rollout(value) => body(StatusCode::OK, &value),

@@ -67,6 +67,7 @@ fn stub(request: &Request) -> Option<Result<Answer, Problem>> {
     };
     Some(match query {
         Query::Status => Ok(Answer::Status(fixtures::status())),
+        Query::Fleet => Ok(Answer::Fleet(fixtures::fleet())),
         Query::Peers => Ok(Answer::Peers(fixtures::peers())),
         Query::Rollouts => Ok(Answer::Rollouts(fixtures::rollouts())),
         Query::Rollout(id) if id == "stable@v2" => Ok(Answer::Rollout(fixtures::rollout_show())),
@@ -124,6 +125,7 @@ fn every_route_answers_with_its_wire_type() {
         let events = wire::Events { schema: SCHEMA, events: (1..=3).map(fixtures::event).collect() };
         let cases = [
             ("/v1/status".to_owned(), json(fixtures::status())),
+            ("/v1/fleet".to_owned(), json(fixtures::fleet())),
             ("/v1/peers".to_owned(), json(fixtures::peers())),
             ("/v1/rollouts".to_owned(), json(fixtures::rollouts())),
             ("/v1/rollouts/stable@v2".to_owned(), json(fixtures::rollout_show())),
@@ -149,7 +151,10 @@ fn absent_is_null_and_times_are_utc() {
     let status = serde_json::to_value(fixtures::status()).unwrap();
     assert_eq!(
         status["channels"][0],
-        json!({"channel": "edge", "ref": null, "rollout": null, "state": null, "wave": null, "waves": null})
+        json!({
+            "channel": "edge", "ref": null, "ref_serial": null, "rollout": null, "state": null, "wave": null,
+            "waves": null
+        })
     );
     assert_eq!(status["hosts"][1]["waits_for"], Value::Null);
     let show = serde_json::to_value(fixtures::rollout_show()).unwrap();

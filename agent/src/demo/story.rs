@@ -24,7 +24,7 @@ const RECOVERY_MAX: Duration = Duration::from_secs(20);
 /// How long it may take until everybody knows and has what is decided.
 const SETTLING_MAX: Duration = Duration::from_secs(20);
 /// How long the canary has soaked when the coordinator is killed: all other hosts are still to be dispatched.
-const KILL_AFTER: Duration = Duration::from_millis(400);
+const KILL_AFTER: Duration = Duration::from_millis(300);
 
 /// The story over one fleet.
 pub(super) struct Story<'a> {
@@ -223,7 +223,7 @@ impl<'a> Story<'a> {
         let killed = self.agents.kill(leader).await?;
         let watch = self.watch.clone();
         let (event, seen) = tokio::select! {
-            decision = watch.decision(positions, since, RECOVERY_MAX) => decision?,
+            decision = watch.decision(positions, (killed, since), RECOVERY_MAX) => decision?,
             // It never has enough, so it ends only with an error.
             failed = self.follow(observer, V2, told, |_| false) => {
                 return Err(failed.err().unwrap_or_else(|| DemoError::Unexpected("the rollout ended".to_owned())));

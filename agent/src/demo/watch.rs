@@ -19,6 +19,8 @@ use crate::control::wire::{
 const LOOK: Duration = Duration::from_millis(80);
 /// The same while a time is taken.
 const CLOSE_LOOK: Duration = Duration::from_millis(15);
+/// How long a message can be on its way from an agent that is no more.
+const ON_ITS_WAY_MAX: Duration = Duration::from_millis(200);
 /// How long an agent may take until it answers.
 const STARTING_MAX: Duration = Duration::from_secs(10);
 
@@ -131,21 +133,21 @@ impl Watch {
         Ok(positions)
     }
 
-    /// The first certified decision, made at `since` or later, that any of the agents shows behind those positions, and when
-    /// it did.
+    /// The first decision, certified after `killed`, that any of the agents shows behind those positions, and when it did.
     pub(super) async fn decision(
         &self,
         mut positions: BTreeMap<String, u64>,
-        since: DateTime<Utc>,
+        killed: (Instant, DateTime<Utc>),
         limit: Duration,
     ) -> Result<(Event, Instant), DemoError> {
-        let started = Instant::now();
-        while started.elapsed() < limit {
+        while killed.0.elapsed() < limit {
             for (host, position) in &mut positions {
                 let learnt: Events = self.read(host, &format!("/v1/events?after={position}")).await?;
                 for event in learnt.events {
                     *position = event.position;
-                    if event.kind == EventKind::Decision && event.at >= since {
+                    // What was decided before may have been certified before, and still have been on its way.
+                    let fresh = event.at >= killed.1 || killed.0.elapsed() > ON_ITS_WAY_MAX;
+                    if event.kind == EventKind::Decision && fresh {
                         return Ok((event, Instant::now()));
                     }
                 }

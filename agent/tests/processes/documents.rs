@@ -58,7 +58,12 @@ impl Desk {
 
     fn command(&self, program: impl AsRef<Path>, args: &[&str]) -> Command {
         let mut command = Command::new(program.as_ref());
-        command.args(args).current_dir(self.folder.path()).env_remove("SSH_AUTH_SOCK").stdin(Stdio::null());
+        command
+            .args(args)
+            .current_dir(self.folder.path())
+            .env_remove("SSH_AUTH_SOCK")
+            .env_remove("MUSTER_SOCKET")
+            .stdin(Stdio::null());
         command
     }
 
@@ -166,7 +171,9 @@ fn operators_sign_a_fleet_document_until_the_threshold_holds() {
         desk.ok(&["verify", "fleet.json", "--trust", "fleet.json"]).contains("good fleet.json.bob.sig: bob")
     );
     desk.fails(1, &["verify", "fleet.json", "--trust", "trust.json", "--kind", "command"], "not a command");
-    desk.fails(2, &["verify", "fleet.json"], "--trust");
+    let absent = ["verify", "fleet.json", "--socket", "absent.sock"];
+    desk.fails(3, &absent, "no agent answers at absent.sock");
+    desk.fails(3, &absent, "--trust takes a trust.json");
 
     let strange = desk.ok(&["sign", "fleet", "fleet.json", "--key", "mallory"]);
     assert!(strange.starts_with("fleet.json.key-"), "{strange}");
@@ -239,7 +246,9 @@ fn what_would_be_refused_later_is_not_signed() {
         assert!(text(&output.stderr).contains(problem), "{}", text(&output.stderr));
         assert!(!desk.path("stable.json").exists());
     };
-    check(desk.sign_ref("alice", &[]), 2, "--serial is needed");
+    let absent = ["--socket", "absent.sock"];
+    check(desk.sign_ref("alice", &absent), 2, "--serial is needed to make a channel ref: no agent answers");
+    check(desk.sign_ref("alice", &absent), 2, "give --serial, one more than");
     check(desk.sign_ref("mallory", &["--serial", "1"]), 1, "no operator of the fleet has the key");
     check(desk.sign_ref("alice", &["--serial", "1", "--expires", "soon"]), 2, "is no time");
     check(desk.sign_ref("alice", &["--serial", "1", "--operator", "bob"]), 1, "bob's key is not");

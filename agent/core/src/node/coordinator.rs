@@ -3,14 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use muster_signing::{
-    Digest, PublicKey, Purpose, Signature, SigningKey, assemble, seal, sha256, sign_decision,
-};
+use muster_signing::{Digest, PublicKey, Purpose, Signature, SigningKey, seal};
 
+use super::approvals::{Approval, REVIEW_INTERVAL, Said, Unpublished};
 use super::door::CoordinatorMessage;
 use super::turn::Turn;
-use super::{Node, Note, Output, Topic};
-use crate::coordination::approval::{Judgement, judge};
+use super::{Node, Note, Output};
 use crate::coordination::log::{
     self, Config, Durable, Entry, Forwarded, Log, MemberId, Operation, ProposalId, Ready, Standing, WriteId,
 };
@@ -18,65 +16,22 @@ use crate::document::Electorate;
 use crate::id::{FleetName, HostId};
 use crate::ledger::{Batch, Derived, EntryError, Table, key};
 use crate::planner;
-use crate::time::{Mono, Now};
-use crate::verify::{self, Endorsement, EndorsementMessage};
+use crate::time::Mono;
+use crate::verify::Endorsement;
 use crate::view::View;
 use crate::wire::codec;
-use crate::wire::{DecisionBody, DecisionId, LogPayload, NoticeBody, RULES};
+use crate::wire::{DecisionId, LogPayload, RULES};
 
 /// Between two plans, unless an own proposal was applied: many inputs make one plan.
 const PLAN_DEBOUNCE: Duration = Duration::from_millis(50);
 /// The longest time between two plans.
 const PLAN_INTERVAL: Duration = Duration::from_secs(15);
-/// How long another coordinator waits for the leader to publish a certificate.
-const PUBLISH_PATIENCE: Duration = Duration::from_millis(200);
-/// How often a decision that is not certified is looked at again, and its signature sent again.
-const REVIEW_INTERVAL: Duration = Duration::from_secs(1);
 /// The first pause before a host whose dispatch came to nothing is dispatched again.
 const RETRY_FIRST: Duration = Duration::from_secs(15);
 /// The longest such pause.
 const RETRY_MAX: Duration = Duration::from_secs(600);
 /// Why a coordinator whose log is of before a recovery stops.
 const OTHER_EPOCH: &str = "this coordinator stops: its log is of an epoch that a recovery document has ended";
-/// Signatures of decisions that the log has not led to here yet.
-const EARLY_MAX: usize = 4096;
-
-/// What this coordinator said to a decision; on disk before it leaves.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-#[serde(tag = "said", rename_all = "snake_case")]
-pub(super) enum Said {
-    /// It signed these bytes.
-    Endorsed {
-        /// SHA-256 of the decision.
-        hash: Digest,
-    },
-    /// It never will.
-    Objected {
-        /// Why.
-        reason: String,
-    },
-}
-
-/// A decision that is not certified yet.
-#[derive(Debug)]
-struct Approval {
-    derived: Derived,
-    bytes: Vec<u8>,
-    said: Option<Said>,
-    waits_for: Option<String>,
-    signatures: BTreeMap<PublicKey, Signature>,
-    objectors: BTreeSet<PublicKey>,
-    began: Mono,
-    /// When it was last judged, or its signature last sent.
-    looked: Mono,
-}
-
-/// A certificate that the leader should have published.
-#[derive(Debug)]
-struct Unpublished {
-    at: Mono,
-    bytes: Vec<u8>,
-}
 
 /// The state of a coordinator.
 #[derive(Debug)]
@@ -84,22 +39,22 @@ pub(super) struct Coordinator {
     pub(super) log: Log,
     pub(super) electorate: Electorate,
     pub(super) epoch: Digest,
-    committed: VecDeque<(u64, Entry)>,
-    approvals: BTreeMap<DecisionId, Approval>,
-    early: BTreeMap<DecisionId, Vec<Endorsement>>,
-    early_objections: BTreeMap<DecisionId, BTreeSet<PublicKey>>,
-    unpublished: BTreeMap<DecisionId, Unpublished>,
+    pub(super) committed: VecDeque<(u64, Entry)>,
+    pub(super) approvals: BTreeMap<DecisionId, Approval>,
+    pub(super) early: BTreeMap<DecisionId, Vec<Endorsement>>,
+    pub(super) early_objections: BTreeMap<DecisionId, BTreeSet<PublicKey>>,
+    pub(super) unpublished: BTreeMap<DecisionId, Unpublished>,
     pub(super) void: BTreeSet<DecisionId>,
-    stored_last: u64,
-    writes: VecDeque<(u64, Vec<WriteId>)>,
-    own_signatures: VecDeque<(u64, DecisionId, Signature)>,
-    said: BTreeMap<DecisionId, Said>,
-    led: bool,
-    plan_wanted: bool,
-    planned: Option<Mono>,
-    retries: BTreeMap<HostId, (Mono, Duration)>,
+    pub(super) stored_last: u64,
+    pub(super) writes: VecDeque<(u64, Vec<WriteId>)>,
+    pub(super) own_signatures: VecDeque<(u64, DecisionId, Signature)>,
+    pub(super) said: BTreeMap<DecisionId, Said>,
+    pub(super) led: bool,
+    pub(super) plan_wanted: bool,
+    pub(super) planned: Option<Mono>,
+    pub(super) retries: BTreeMap<HostId, (Mono, Duration)>,
     pub(super) stopped: Option<String>,
-    awaits: Option<Digest>,
+    pub(super) awaits: Option<Digest>,
 }
 
 impl Coordinator {
@@ -156,7 +111,7 @@ impl Coordinator {
         self.log.leader().and_then(|member| PublicKey::from_bytes(&member.0).ok())
     }
 
-    fn review_due(&self) -> Option<Mono> {
+    pub(super) fn review_due(&self) -> Option<Mono> {
         self.approvals.values().map(|approval| approval.looked.after(REVIEW_INTERVAL)).min()
     }
 
@@ -187,7 +142,7 @@ impl Coordinator {
         [self.log.wakes_at(), plan, review, publish].into_iter().flatten().min()
     }
 
-    fn void_needs(&self) -> usize {
+    pub(super) fn void_needs(&self) -> usize {
         (self.electorate.members.len() + 1 + self.electorate.faults).saturating_sub(self.electorate.quorum)
     }
 }
@@ -254,7 +209,7 @@ impl Node {
     }
 
     /// Does what a step of the log asks for.
-    fn absorb(&mut self, turn: &mut Turn, ready: Ready) {
+    pub(super) fn absorb(&mut self, turn: &mut Turn, ready: Ready) {
         let Some(coordinator) = &mut self.coordinator else { return };
         // What the log says of itself waits for its own writes, and for no others.
         let at_once = ready.write.is_none() && turn.log_writes.is_empty() && coordinator.writes.is_empty();
@@ -373,258 +328,9 @@ impl Node {
             Err(error) => turn.outputs.push(Output::Tell(Note::Warning { message: error.to_string() })),
         }
     }
-
-    /// Asks this coordinator's own evidence about every decision to which it has said nothing yet.
-    pub(super) fn review(&mut self, turn: &mut Turn) {
-        let now = turn.now;
-        let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.stopped.is_none()) else { return };
-        if !turn.changed && coordinator.review_due().is_none_or(|due| now.mono < due) {
-            return;
-        }
-        let void = coordinator.void.clone();
-        let nobody = BTreeSet::new();
-        let view = View {
-            ledger: &self.ledger,
-            presences: &self.presences,
-            void: &void,
-            tentative: &nobody,
-            mono: now.mono,
-        };
-        let others: Vec<PublicKey> = coordinator
-            .electorate
-            .members
-            .keys()
-            .filter(|key| **key != self.signer.public())
-            .copied()
-            .collect();
-        for (id, approval) in &mut coordinator.approvals {
-            if approval.said.is_some() {
-                if now.mono >= approval.looked.after(REVIEW_INTERVAL) {
-                    turn.say_again.push(*id);
-                    approval.looked = now.mono;
-                }
-                continue;
-            }
-            approval.looked = now.mono;
-            match judge(&view, &approval.derived, now.utc) {
-                Judgement::Wait(reason) => approval.waits_for = Some(reason),
-                Judgement::Endorse => {
-                    let hash = sha256(&approval.bytes);
-                    approval.said = Some(Said::Endorsed { hash });
-                }
-                Judgement::Object(reason) => approval.said = Some(Said::Objected { reason }),
-            }
-            if let Some(said) = &approval.said {
-                approval.waits_for = None;
-                turn.rows.put(Table::Endorsed, key::endorsed(*id), codec::encode(said));
-                coordinator.said.insert(*id, said.clone());
-                turn.say.push(*id);
-            }
-        }
-        let spoken: Vec<DecisionId> = std::mem::take(&mut turn.say);
-        let again: Vec<DecisionId> = std::mem::take(&mut turn.say_again);
-        for (id, fresh) in spoken.iter().map(|id| (id, true)).chain(again.iter().map(|id| (id, false))) {
-            self.speak(turn, *id, &others, fresh);
-        }
-    }
-
-    /// Tells the other coordinators what this one says to a decision.
-    fn speak(&mut self, turn: &mut Turn, id: DecisionId, others: &[PublicKey], fresh: bool) {
-        let Some(coordinator) = &mut self.coordinator else { return };
-        let Some(approval) = coordinator.approvals.get(&id) else { return };
-        let message = match &approval.said {
-            Some(Said::Endorsed { .. }) => {
-                let signature = sign_decision(&self.signer, self.settings.fleet.as_str(), &approval.bytes);
-                if fresh {
-                    turn.own_signatures.push((id, signature));
-                }
-                let decision = approval.bytes.clone();
-                CoordinatorMessage::Endorsement(EndorsementMessage { decision, signature })
-            }
-            Some(Said::Objected { reason }) => {
-                let (epoch, reason) = (coordinator.epoch, reason.clone());
-                let body = NoticeBody::Objection { epoch, decision: id, reason };
-                CoordinatorMessage::Objection(self.sign_notice(turn, body))
-            }
-            None => return,
-        };
-        for to in others {
-            turn.outputs.push(Output::Send { to: *to, message: message.clone(), at_once: false });
-        }
-        if fresh && matches!(message, CoordinatorMessage::Objection(_)) {
-            let me = self.signer.public();
-            self.objected(turn, id, me);
-        }
-    }
-
-    /// Another coordinator signed a decision.
-    pub(super) fn endorsed(&mut self, turn: &mut Turn, endorsement: Endorsement) {
-        let Some(coordinator) = &mut self.coordinator else { return };
-        let id = endorsement.decision.id();
-        if endorsement.decision.epoch != coordinator.epoch {
-            let message = format!("{} signs a decision of another epoch", endorsement.endorsed.signer());
-            turn.outputs.push(Output::Tell(Note::Alarm { message }));
-            return;
-        }
-        match coordinator.approvals.get_mut(&id) {
-            Some(approval) if approval.bytes == endorsement.endorsed.payload() => {
-                approval.signatures.insert(*endorsement.endorsed.signer(), *endorsement.endorsed.signature());
-            }
-            Some(_) => {
-                let message = format!(
-                    "{} signed another decision {id:?} than the log led to here",
-                    endorsement.endorsed.signer()
-                );
-                turn.outputs.push(Output::Tell(Note::Alarm { message }));
-            }
-            None if id.log_index > self.ledger.applied() && coordinator.early.len() < EARLY_MAX => {
-                let early = coordinator.early.entry(id).or_default();
-                if early.len() < coordinator.electorate.members.len() {
-                    early.push(endorsement);
-                }
-            }
-            None => {}
-        }
-        self.certify(turn);
-    }
-
-    /// A coordinator will never sign a decision.
-    pub(super) fn objected(&mut self, turn: &mut Turn, id: DecisionId, by: PublicKey) {
-        let Some(coordinator) = &mut self.coordinator else { return };
-        if !coordinator.electorate.members.contains_key(&by) {
-            return;
-        }
-        let needs = coordinator.void_needs();
-        match coordinator.approvals.get_mut(&id) {
-            Some(approval) => {
-                approval.objectors.insert(by);
-                if approval.objectors.len() >= needs && coordinator.void.insert(id) {
-                    coordinator.want_plan();
-                    turn.changed = true;
-                }
-            }
-            None if id.log_index > self.ledger.applied()
-                && coordinator.early_objections.len() < EARLY_MAX =>
-            {
-                coordinator.early_objections.entry(id).or_default().insert(by);
-            }
-            None => {}
-        }
-    }
-
-    /// Puts certificates together of decisions that a quorum has signed.
-    fn certify(&mut self, turn: &mut Turn) {
-        let Some(coordinator) = &mut self.coordinator else { return };
-        let roster = self.ledger.roster().clone();
-        let ready: Vec<DecisionId> = coordinator
-            .approvals
-            .iter()
-            .filter(|(_, approval)| approval.signatures.len() >= coordinator.electorate.quorum)
-            .map(|(id, _)| *id)
-            .collect();
-        for id in ready {
-            let Some(approval) = self.coordinator.as_ref().and_then(|it| it.approvals.get(&id)) else {
-                continue;
-            };
-            let bytes = assemble(&approval.bytes, &approval.signatures);
-            let took = turn.now.mono.since(approval.began);
-            match verify::certificate(&roster, &bytes) {
-                Ok(certified) => {
-                    turn.outputs.push(Output::Tell(Note::DecisionLatency { took }));
-                    self.take_decision(turn, &certified, None);
-                    self.hand_out(turn, id, bytes);
-                }
-                Err(error) => {
-                    let message = format!("a quorum's signatures do not hold: {error}");
-                    turn.outputs.push(Output::Tell(Note::Warning { message }));
-                }
-            }
-        }
-    }
-
-    /// The leader publishes at once; the others only if nobody has for a while.
-    fn hand_out(&mut self, turn: &mut Turn, id: DecisionId, bytes: Vec<u8>) {
-        let Some(coordinator) = &mut self.coordinator else { return };
-        if coordinator.leads() {
-            turn.outputs.push(Output::Publish { topic: Topic::Decisions, bytes });
-        } else {
-            let at = turn.now.mono.after(PUBLISH_PATIENCE);
-            coordinator.unpublished.insert(id, Unpublished { at, bytes });
-        }
-    }
-
-    /// Somebody gossiped this certificate: it need not be published again.
-    pub(super) fn was_published(&mut self, id: DecisionId) {
-        if let Some(coordinator) = &mut self.coordinator {
-            coordinator.unpublished.remove(&id);
-        }
-    }
-
-    fn publish_overdue(&mut self, turn: &mut Turn) {
-        let Some(coordinator) = &mut self.coordinator else { return };
-        let now = turn.now.mono;
-        let due: Vec<DecisionId> =
-            coordinator.unpublished.iter().filter(|(_, it)| it.at <= now).map(|(id, _)| *id).collect();
-        for id in due {
-            if let Some(Unpublished { bytes, .. }) = coordinator.unpublished.remove(&id) {
-                turn.outputs.push(Output::Publish { topic: Topic::Decisions, bytes });
-            }
-        }
-    }
-
-    /// Drops what has been certified from what waits.
-    pub(super) fn forget_certified(&mut self) {
-        if let Some(coordinator) = &mut self.coordinator {
-            let certified = self.ledger.certified();
-            coordinator.approvals.retain(|id, _| !certified.contains_key(id));
-        }
-    }
-
-    /// After a start: what the log led to and nobody is known to have certified waits again.
-    pub(super) fn resume_approvals(&mut self, now: Now) {
-        let open: Vec<Derived> = self.ledger.uncertified().cloned().collect();
-        if let Some(coordinator) = &mut self.coordinator {
-            for derived in open {
-                coordinator.admit(derived, now.mono);
-            }
-            coordinator.sign_again(&self.signer, &self.settings.fleet);
-        }
-    }
 }
 
 impl Coordinator {
-    /// A decision that the log led to begins to wait for signatures.
-    fn admit(&mut self, derived: Derived, now: Mono) {
-        let id = derived.decision.id();
-        let bytes = codec::encode(&derived.decision);
-        let said = self.said.get(&id).cloned().map(|said| match said {
-            // Signing other bytes for the same place would be a lie: rather never.
-            Said::Endorsed { hash } if hash != sha256(&bytes) => {
-                Said::Objected { reason: "another decision was signed in its place".to_owned() }
-            }
-            said @ (Said::Endorsed { .. } | Said::Objected { .. }) => said,
-        });
-        let mut approval = Approval {
-            derived,
-            bytes,
-            said,
-            waits_for: None,
-            signatures: BTreeMap::new(),
-            objectors: self.early_objections.remove(&id).unwrap_or_default(),
-            began: now,
-            looked: now,
-        };
-        for early in self.early.remove(&id).unwrap_or_default() {
-            if early.endorsed.payload() == approval.bytes {
-                approval.signatures.insert(*early.endorsed.signer(), *early.endorsed.signature());
-            }
-        }
-        if approval.objectors.len() >= self.void_needs() {
-            self.void.insert(id);
-        }
-        self.approvals.insert(id, approval);
-    }
-
     /// Notes what has to be told about once the batch is durable.
     pub(super) fn await_batch(&mut self, batch: u64, turn: &mut Turn) {
         let writes = std::mem::take(&mut turn.log_writes);
@@ -636,27 +342,7 @@ impl Coordinator {
         }
     }
 
-    /// After a restart this coordinator's own earlier signatures and objections count at once: they are on disk.
-    pub(super) fn sign_again(&mut self, signer: &SigningKey, fleet: &FleetName) {
-        let needs = self.void_needs();
-        for (id, approval) in &mut self.approvals {
-            match approval.said {
-                Some(Said::Endorsed { .. }) => {
-                    let signature = sign_decision(signer, fleet.as_str(), &approval.bytes);
-                    approval.signatures.insert(signer.public(), signature);
-                }
-                Some(Said::Objected { .. }) => {
-                    approval.objectors.insert(signer.public());
-                    if approval.objectors.len() >= needs {
-                        self.void.insert(*id);
-                    }
-                }
-                None => {}
-            }
-        }
-    }
-
-    fn store(&mut self, rows: &mut Batch, operation: Operation) {
+    pub(super) fn store(&mut self, rows: &mut Batch, operation: Operation) {
         match operation {
             Operation::HardState(state) => {
                 rows.put(Table::HardState, key::meta("hard_state"), codec::encode(&state));
@@ -674,12 +360,12 @@ impl Coordinator {
         }
     }
 
-    fn held_back(&mut self, now: Mono) -> BTreeSet<HostId> {
+    pub(super) fn held_back(&mut self, now: Mono) -> BTreeSet<HostId> {
         self.retries.retain(|_, (until, pause)| now < until.after(*pause * 2));
         self.retries.iter().filter(|(_, (until, _))| now < *until).map(|(host, _)| host.clone()).collect()
     }
 
-    fn retry_later(&mut self, host: HostId, now: Mono) {
+    pub(super) fn retry_later(&mut self, host: HostId, now: Mono) {
         let pause = self.retries.get(&host).map_or(RETRY_FIRST, |(_, pause)| (*pause * 2).min(RETRY_MAX));
         self.retries.insert(host, (now.after(pause), pause));
     }
@@ -694,17 +380,5 @@ fn sign_append(signer: &SigningKey, fleet: &FleetName, message: &mut log::Messag
     if let Some(head) = message.head_bytes() {
         let signature = seal(signer, Purpose::Append, fleet.as_str(), &head);
         message.set_signature(signature);
-    }
-}
-
-/// What a decision is about, for people.
-pub(super) fn describe(body: &DecisionBody) -> String {
-    match body {
-        DecisionBody::Dispatch { host, rollout_id, .. } => format!("dispatch of {host} into {rollout_id}"),
-        DecisionBody::Quarantine { channel, closure, .. } => format!("quarantine of {closure} on {channel}"),
-        DecisionBody::RolloutTransition { rollout_id, to, .. } => format!("{rollout_id} is {}", to.name()),
-        DecisionBody::Withdrawn { decision } => {
-            format!("withdrawal of decision {}.{}", decision.log_index, decision.ordinal)
-        }
     }
 }

@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster_signing::{Digest, PublicKey};
 
-use super::coordinator::{Coordinator, describe};
+use super::approvals::describe;
+use super::coordinator::Coordinator;
 use super::{Node, Settings};
 use crate::id::{ChannelId, Closure, HostId};
 use crate::ledger::Ledger;

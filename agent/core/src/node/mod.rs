@@ -4,6 +4,7 @@
 //! argument, and so is the seed. What it returns is to be done in order, and nothing after a
 //! [`Output::Persist`] may happen before that batch is durable; [`crate::drive`] holds that rule.
 
+mod approvals;
 mod beacon;
 mod coordinator;
 mod door;

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use muster_signing::SigningKey;
 
+use super::approvals::Said;
 use super::beacon::Marks;
-use super::coordinator::Said;
 use super::own::Own;
 use super::random::Random;
 use super::turn::Turn;

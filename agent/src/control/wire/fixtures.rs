@@ -1,6 +1,8 @@
 //! One fleet in the middle of a rollout, as tests of the socket and of the text output see it.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use data_encoding::BASE64;
+use muster_signing::{Namespace, SigningKey, armor, sha256, sign_document};
 
 use super::*;
 
@@ -39,6 +41,7 @@ pub(crate) fn status() -> Status {
             ChannelStatus {
                 channel: "edge".to_owned(),
                 r#ref: None,
+                ref_serial: None,
                 rollout: None,
                 state: None,
                 wave: None,
@@ -47,6 +50,7 @@ pub(crate) fn status() -> Status {
             ChannelStatus {
                 channel: "stable".to_owned(),
                 r#ref: Some("v2".to_owned()),
+                ref_serial: Some(41),
                 rollout: Some("stable@v2".to_owned()),
                 state: Some(RolloutState::Active),
                 wave: Some(1),
@@ -54,6 +58,39 @@ pub(crate) fn status() -> Status {
             },
         ],
         hosts,
+    }
+}
+
+/// The operator who signs.
+pub(crate) fn operator() -> SigningKey {
+    SigningKey::from_seed([7; 32])
+}
+
+/// The fleet document's bytes.
+pub(crate) fn fleet_bytes() -> Vec<u8> {
+    let alice = operator().public().to_openssh();
+    let host = |seed| serde_json::json!({ "key": SigningKey::from_seed([seed; 32]).public().to_openssh(), "channel": "stable" });
+    let policy = serde_json::json!({ "waves": [{ "selector": { "all": true }, "soakMinutes": 0 }] });
+    serde_json::json!({
+        "kind": "muster/fleet/1", "fleet": "home", "serial": 4, "signedAt": at(-9000),
+        "operators": { "alice": alice },
+        "thresholds": { "fleet": 1, "channelRef": 1, "command": 1 },
+        "hosts": { "db-01": host(1), "web-01": host(2), "web-02": host(3) },
+        "channels": { "stable": { "rolloutPolicy": "all", "freshnessWindowMinutes": 60 } },
+        "rolloutPolicies": { "all": policy }
+    })
+    .to_string()
+    .into_bytes()
+}
+
+pub(crate) fn fleet() -> FleetDocument {
+    let bytes = fleet_bytes();
+    FleetDocument {
+        schema: SCHEMA,
+        serial: 4,
+        hash: sha256(&bytes).to_string(),
+        signatures: vec![armor(&sign_document(&operator(), Namespace::Fleet, &bytes))],
+        document: BASE64.encode(&bytes),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The fleet as one agent sees it: `/v1/status`, `/v1/peers`, `/v1/id`, `/v1/store`.
+//! The fleet as one agent sees it: `/v1/status`, `/v1/fleet`, `/v1/peers`, `/v1/id`, `/v1/store`.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,8 @@ pub struct ChannelStatus {
     pub channel: String,
     /// The newest ref that was accepted.
     pub r#ref: Option<String>,
+    /// That ref's serial; the channel's next one needs a greater one.
+    pub ref_serial: Option<u64>,
     /// The newest rollout's id.
     pub rollout: Option<String>,
     /// The rollout's state.
@@ -75,6 +77,21 @@ pub struct HostStatus {
     pub online: bool,
     /// What holds it back, in one sentence.
     pub waits_for: Option<String>,
+}
+
+/// `GET /v1/fleet`: the newest fleet document that was accepted, as it was published.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FleetDocument {
+    /// The form's version.
+    pub schema: u32,
+    /// Its serial.
+    pub serial: u64,
+    /// The SHA-256 of the document: `sha256-` and hexadecimal digits.
+    pub hash: String,
+    /// The document's bytes, in base64.
+    pub document: String,
+    /// Its signatures, armored as `ssh-keygen -Y sign` writes them.
+    pub signatures: Vec<String>,
 }
 
 /// `GET /v1/peers`.

@@ -10,7 +10,9 @@ mod rollout;
 #[cfg(test)]
 pub(crate) mod fixtures;
 
-pub use fleet::{ChannelStatus, HostStatus, Id, Peer, Peers, Quorum, Status, StoreInfo, StoreTable};
+pub use fleet::{
+    ChannelStatus, FleetDocument, HostStatus, Id, Peer, Peers, Quorum, Status, StoreInfo, StoreTable,
+};
 pub use record::{
     BlockedGate, DecisionId, DocumentInfo, DocumentReceipt, Event, EventKind, Events, Explain, LastReport,
     Quarantine, Quarantines, SignedDocument,

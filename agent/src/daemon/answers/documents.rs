@@ -1,10 +1,25 @@
-//! `/v1/documents/{hash}`.
+//! `/v1/fleet` and `/v1/documents/{hash}`.
 
+use data_encoding::BASE64;
 use muster_core::wire::DocumentKind;
-use muster_signing::Digest;
+use muster_signing::{Digest, armor};
 
 use super::{Asked, not_found};
 use crate::control::{Code, Problem, wire};
+
+/// The newest fleet document.
+pub(super) fn fleet(asked: &Asked<'_>) -> Result<wire::FleetDocument, Problem> {
+    let Some(held) = asked.node.ledger().documents().fleet() else {
+        return Err(not_found("this host holds no fleet document yet"));
+    };
+    Ok(wire::FleetDocument {
+        schema: wire::SCHEMA,
+        serial: held.serial,
+        hash: held.hash.to_string(),
+        document: BASE64.encode(held.bytes()),
+        signatures: held.signatures().iter().map(|signature| armor(signature)).collect(),
+    })
+}
 
 /// What is known of one document.
 pub(super) fn info(asked: &Asked<'_>, hash: &str) -> Result<wire::DocumentInfo, Problem> {

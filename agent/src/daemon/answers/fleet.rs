@@ -68,9 +68,11 @@ fn channel(asked: &Asked<'_>, id: &ChannelId) -> wire::ChannelStatus {
     let newest = ledger.newest_rollout(id);
     let record = newest.and_then(|rollout| ledger.rollouts().get(rollout));
     let plan = newest.and_then(|rollout| ledger.plan(rollout));
+    let reference = ledger.documents().channel_ref(id);
     wire::ChannelStatus {
         channel: id.to_string(),
-        r#ref: ledger.documents().channel_ref(id).map(|held| held.target_ref.to_string()),
+        r#ref: reference.map(|held| held.target_ref.to_string()),
+        ref_serial: reference.map(|held| held.serial),
         rollout: newest.map(ToString::to_string),
         state: record.map(|record| rollout_state(record.state)),
         wave: record.map(|record| record.current_wave),

@@ -29,6 +29,7 @@ pub(super) struct Asked<'a> {
 pub(super) fn answer(asked: &Asked<'_>, query: Query) -> Result<Answer, Problem> {
     Ok(match query {
         Query::Status => Answer::Status(fleet::status(asked)),
+        Query::Fleet => Answer::Fleet(documents::fleet(asked)?),
         Query::Peers => Answer::Peers(fleet::peers(asked)),
         Query::Id => Answer::Id(fleet::id(asked)),
         Query::Store => Answer::Store(fleet::store(asked)?),

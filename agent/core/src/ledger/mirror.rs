@@ -1,0 +1,197 @@
+//! The mirror: every host's signed events, run through the host machine in the order of its feed.
+
+use super::feed::Waiting;
+use super::{Happening, Ledger, Mirrored, Table, key};
+use crate::document::Plan;
+use crate::host;
+use crate::host::{HostContext, Mirror, Terms};
+use crate::id::{HostId, RolloutId};
+use crate::wire::{
+    DecisionBody, EnvelopeRef, FeedBody, HostEvent, HostEventKind, HostState, IncarnationStarted,
+};
+use chrono::{DateTime, Utc};
+
+impl Ledger {
+    /// Whether the host has come to an end in this or a newer dispatch already: the certificate of an older one
+    /// that comes late takes no slot.
+    pub(super) fn is_behind(&self, host: &HostId, rollout: &RolloutId, log_index: u64) -> bool {
+        self.records_of(host).any(|mirrored| {
+            let record = &mirrored.record;
+            let ended = match record.state {
+                HostState::Converged => true,
+                HostState::Reverted => record.rollout_id == *rollout,
+                HostState::Pending
+                | HostState::Activating
+                | HostState::Deferred
+                | HostState::Soaking
+                | HostState::Failed => false,
+            };
+            ended && record.log_index >= log_index
+        })
+    }
+
+    /// Whether an event answers a dispatch that is not known here but may still come.
+    pub(super) fn answers_unknown(&self, record: &host::Record, event: &HostEvent) -> bool {
+        let (HostEventKind::DispatchAck { log_index, .. }
+        | HostEventKind::DispatchRejected { log_index, .. }) = &event.kind
+        else {
+            return false;
+        };
+        // Who follows the log knows all that it has applied: what it does not know there is no dispatch.
+        let may_come = !self.follows_log || *log_index > self.applied;
+        may_come && record.state == HostState::Pending && record.known_dispatch(*log_index).is_none()
+    }
+
+    /// Runs a host's waiting events through the mirror, up to the first whose record is not open yet.
+    pub(super) fn advance(&mut self, host: &HostId) {
+        while let Some(waiting) = self.feeds.get(host).and_then(|feed| feed.waiting.front()).cloned() {
+            match &waiting.body {
+                FeedBody::Incarnation(started) => {
+                    self.end_records(host, started, waiting.reference, waiting.at);
+                }
+                FeedBody::Rollout(event) => {
+                    let (Some(mirrored), Some(plan)) = (
+                        self.record(host, &event.rollout_id).cloned(),
+                        self.plans.get(&event.rollout_id).cloned(),
+                    ) else {
+                        return;
+                    };
+                    if self.answers_unknown(&mirrored.record, event) {
+                        return;
+                    }
+                    self.mirror(&plan, mirrored, event, &waiting);
+                }
+            }
+            if let Some(feed) = self.feeds.get_mut(host) {
+                feed.waiting.pop_front();
+            }
+        }
+    }
+
+    pub(super) fn mirror(
+        &mut self,
+        plan: &Plan,
+        mut mirrored: Mirrored,
+        event: &HostEvent,
+        waiting: &Waiting,
+    ) {
+        let (host, before) = (mirrored.record.host.clone(), mirrored.record.state);
+        let step = match host::step::<Mirror>(&mirrored.record, &HostContext { policy: &plan.policy }, event)
+        {
+            Ok(step) => step,
+            Err(error) => {
+                self.alarm(format!("{host} reports what cannot be in {}: {error}", event.rollout_id));
+                return;
+            }
+        };
+        mirrored.record = step.record;
+        if mirrored.record.state != before {
+            mirrored.evidence = Some(waiting.reference);
+            mirrored.reported_at = Some(waiting.at);
+            self.settle(&host, &mirrored.record, before);
+        }
+        self.put_record(&host, mirrored);
+    }
+
+    /// What follows for slots and suspicion when a host has moved.
+    pub(super) fn settle(&mut self, host: &HostId, record: &host::Record, from: HostState) {
+        self.happenings.push(Happening::HostMoved {
+            rollout: record.rollout_id.clone(),
+            host: host.clone(),
+            from,
+            to: record.state,
+        });
+        match record.state {
+            HostState::Converged => self.slots.free_up_to(host, &record.rollout_id),
+            HostState::Reverted => {
+                self.slots.free_of(host, &record.rollout_id);
+                self.suspects
+                    .entry((record.channel.clone(), record.target_closure.clone()))
+                    .or_insert_with(|| (record.rollout_id.clone(), host.clone()));
+            }
+            HostState::Pending
+            | HostState::Activating
+            | HostState::Deferred
+            | HostState::Soaking
+            | HostState::Failed => {}
+        }
+    }
+
+    pub(super) fn end_records(
+        &mut self,
+        host: &HostId,
+        started: &IncarnationStarted,
+        reference: EnvelopeRef,
+        at: DateTime<Utc>,
+    ) {
+        let open: Vec<Mirrored> =
+            self.records_of(host).filter(|mirrored| is_open(mirrored.record.state)).cloned().collect();
+        for mut mirrored in open {
+            let before = mirrored.record.state;
+            mirrored.record = host::step_incarnation(&mirrored.record, started);
+            if mirrored.record.state != before {
+                mirrored.evidence = Some(reference);
+                mirrored.reported_at = Some(at);
+                self.settle(host, &mirrored.record, before);
+            }
+            self.put_record(host, mirrored);
+        }
+    }
+
+    /// Opens the record of a dispatched host, or refreshes it if the host is dispatched anew.
+    pub(super) fn open_record(&mut self, log_index: u64, dispatch: &DecisionBody) {
+        let DecisionBody::Dispatch { host, rollout_id, target_closure, soak_due_at, soak_secs, .. } =
+            dispatch
+        else {
+            return;
+        };
+        let soak = crate::view::secs(*soak_secs);
+        let dispatched_at = soak_due_at.checked_sub_signed(soak).unwrap_or(*soak_due_at);
+        let mirrored = match self.record(host, rollout_id).cloned() {
+            Some(mut mirrored) => {
+                let terms =
+                    Terms { log_index, dispatched_at, soak_due_at: *soak_due_at, soak_secs: *soak_secs };
+                let next = mirrored.record.dispatched_by(terms);
+                if next == mirrored.record {
+                    return;
+                }
+                mirrored.record = next;
+                mirrored
+            }
+            None => Mirrored {
+                record: host::Record::open(
+                    rollout_id.clone(),
+                    host.clone(),
+                    rollout_id.channel(),
+                    target_closure.clone(),
+                    dispatched_at,
+                    *soak_due_at,
+                    *soak_secs,
+                    log_index,
+                ),
+                evidence: None,
+                reported_at: None,
+            },
+        };
+        self.put_record(host, mirrored);
+    }
+
+    pub(super) fn put_record(&mut self, host: &HostId, mirrored: Mirrored) {
+        let rollout = mirrored.record.rollout_id.clone();
+        let row = key::host_record(&rollout, host);
+        self.batch.put_view(Table::HostRecords, row.clone(), self.last_position(), &mirrored);
+        match mirrored.record.probe_failure_first_at {
+            Some(since) => self.batch.put_view(Table::ProbeFailures, row, self.last_position(), &since),
+            None => self.batch.delete(Table::ProbeFailures, row),
+        }
+        self.records.entry(host.clone()).or_default().insert(rollout, mirrored);
+    }
+}
+
+/// Whether a host may still act in the rollout.
+fn is_open(state: HostState) -> bool {
+    match state {
+        HostState::Pending | HostState::Activating | HostState::Deferred | HostState::Soaking => true,
+        HostState::Converged | HostState::Failed | HostState::Reverted => false,
+    }
+}
