@@ -141,6 +141,12 @@ fn operators_orders(view: &View<'_>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
             continue;
         };
         let Some(record) = view.ledger.rollouts().get(rollout) else { continue };
+        // What a newer rollout has taken the place of is over: going on with it would be going back.
+        if matches!(command.document.verb, Verb::ClearRollout { .. })
+            && view.ledger.newest_rollout(&record.channel) != Some(rollout)
+        {
+            continue;
+        }
         let Some(operator) = view.ledger.documents().signer_name(command.signers()) else { continue };
         let (rollout_id, reason) = (rollout.clone(), command.document.reason.clone());
         let event = match (&command.document.verb, record.state) {

@@ -57,6 +57,12 @@ impl Disk {
         rows.map(|((_, key), value)| (key, value))
     }
 
+    /// How many of the rows that count another disk has of a table and this one has not.
+    pub(crate) fn lacking(&self, other: &Self, table: Table, counts: impl Fn(&[u8]) -> bool) -> usize {
+        let missing = other.of(table).filter(|(key, _)| !self.rows.contains_key(&(table, (*key).clone())));
+        missing.filter(|(key, _)| counts(key)).count()
+    }
+
     /// What another disk has of a table and this one has not.
     pub(crate) fn lacks(&self, other: &Self, table: Table) -> Vec<Vec<u8>> {
         let mut mine = self.of(table).map(|(key, _)| key).peekable();

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use muster_core::drive::{Drive, Shell};
+use muster_core::host::CLOCK_JUMP_SECS_MAX;
 use muster_core::id::{Closure, HostId};
 use muster_core::ledger::Batch;
 use muster_core::node::{Node, Output};
@@ -42,6 +43,10 @@ pub(crate) struct Host {
     /// When its wall clock last jumped.
     pub(crate) jumped: u64,
     pub(crate) heard: Vec<Heard>,
+    /// Before this no other pull begins.
+    pub(crate) fetches_at: u64,
+    /// Ticks in a row after which its node wanted the next one at once.
+    pub(crate) spins: u32,
     /// Whether it does not follow the protocol.
     pub(crate) lies: bool,
 }
@@ -67,12 +72,22 @@ impl Host {
             drift_ppm: 0,
             jumped: 0,
             heard: vec![None; hosts],
+            fetches_at: 0,
+            spins: 0,
             lies: false,
         }
     }
 
     pub(crate) fn is_up(&self) -> bool {
         self.node.is_some()
+    }
+
+    /// Its wall clock jumps; only a jump that a soak has to notice is remembered.
+    pub(crate) fn turn_clock(&mut self, by: TimeDelta, now: u64) {
+        self.clock_off += by;
+        if by.num_seconds().unsigned_abs() > CLOCK_JUMP_SECS_MAX {
+            self.jumped = now;
+        }
     }
 
     /// What its clocks say at a moment of true time.

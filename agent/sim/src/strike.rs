@@ -90,8 +90,7 @@ impl Striker {
                 }
                 Later::Kill(host) => world.kill_host(host, true),
                 Later::ClockBack(host, by) => {
-                    world.hosts[host].clock_off -= by;
-                    world.hosts[host].jumped = world.now;
+                    world.hosts[host].turn_clock(-by, world.now);
                 }
             }
         }
@@ -184,8 +183,8 @@ impl Striker {
             Fault::JumpAhead | Fault::JumpBack => {
                 let secs = i64::try_from(self.random.between(2, 400)).unwrap_or(0);
                 let by = TimeDelta::seconds(if kind == Fault::JumpAhead { secs } else { -secs });
-                world.hosts[host].clock_off += by;
-                world.hosts[host].jumped = world.now;
+                let now = world.now;
+                world.hosts[host].turn_clock(by, now);
                 if self.random.percent(60) {
                     let after = Duration::from_secs(self.random.between(5, 200));
                     self.after(world, after, Later::ClockBack(host, by));
@@ -280,11 +279,9 @@ impl Striker {
             ] {
                 *moment = (*moment).min(now);
             }
-            if state.clock_off != TimeDelta::zero() || state.drift_ppm != 0 {
-                state.clock_off = TimeDelta::zero();
-                state.drift_ppm = 0;
-                state.jumped = now;
-            }
+            let off = state.clock_off;
+            state.turn_clock(-off, now);
+            state.drift_ppm = 0;
             if !world.hosts[host].is_up() {
                 world.start_host(host);
             }

@@ -39,6 +39,12 @@ const REOPEN: Duration = Duration::from_millis(200);
 /// How long it takes until peers notice that a silent connection is gone.
 const IDLE: Duration = Duration::from_secs(8);
 
+/// Ticks in a row after which a node may still want the next one at once.
+const SPINS_MAX: u32 = 50;
+
+/// The least time between two pulls that a node asks for.
+const PULL_GAP: Duration = Duration::from_millis(100);
+
 /// How a fleet behaves when nothing is wrong.
 #[derive(Debug, Clone)]
 pub(crate) struct Habits {
@@ -61,7 +67,7 @@ impl Default for Habits {
 
 #[derive(Debug)]
 enum Event {
-    Tick { life: u64 },
+    Tick { life: u64, at: u64 },
     Message { parcel: Rc<Parcel>, message: Option<MessageRef> },
     Direct { from: usize, message: Rc<CoordinatorMessage> },
     Durable { life: u64 },
@@ -404,10 +410,12 @@ impl World {
             return;
         }
         match event {
-            Event::Tick { life } => {
-                if self.hosts[host].life == life {
+            Event::Tick { life, at } => {
+                // A timer that an earlier one has replaced since is no timer any more.
+                if self.hosts[host].life == life && self.hosts[host].tick_at == Some(at) {
                     self.hosts[host].tick_at = None;
                     self.step(host, Input::Tick);
+                    self.note_spin(host);
                 }
             }
             Event::Message { parcel, message } => self.arrived(host, &parcel, message),
@@ -469,6 +477,18 @@ impl World {
         }
     }
 
+    /// A node that wants to be woken at once, again and again, would keep a machine busy for nothing.
+    fn note_spin(&mut self, host: usize) {
+        let state = &mut self.hosts[host];
+        let now = state.now(self.now).mono;
+        let at_once = state.node.as_ref().and_then(Node::wakes_at).is_some_and(|at| at <= now);
+        state.spins = if at_once { state.spins + 1 } else { 0 };
+        if state.spins > SPINS_MAX {
+            let what = format!("{} wants to be woken at once, {SPINS_MAX} times in a row", state.name);
+            self.truth.broken(12, what);
+        }
+    }
+
     fn is_life(&self, host: usize, life: u64) -> bool {
         self.hosts[host].life == life && self.hosts[host].is_up()
     }
@@ -513,8 +533,12 @@ impl World {
                     self.told(host, told);
                 }
                 Output::Fetch { from } => {
-                    let from = from.and_then(|from| self.fleet.number_of(&from));
-                    self.push(Duration::from_millis(5), host, Event::Sync { from, again: false });
+                    // One pull at a time, as in the agent.
+                    if self.hosts[host].fetches_at <= self.now {
+                        let from = from.and_then(|from| self.fleet.number_of(&from));
+                        self.hosts[host].fetches_at = self.now + micros(PULL_GAP);
+                        self.push(Duration::from_millis(5), host, Event::Sync { from, again: false });
+                    }
                 }
                 Output::Tell(note) => self.tell(host, note),
                 Output::Reply { result, .. } => {
@@ -727,7 +751,7 @@ impl World {
         if state.tick_at.is_none_or(|known| at < known) {
             state.tick_at = Some(at);
             let life = state.life;
-            self.push(Duration::from_micros(at - self.now), host, Event::Tick { life });
+            self.push(Duration::from_micros(at - self.now), host, Event::Tick { life, at });
         }
     }
 

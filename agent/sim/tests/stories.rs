@@ -122,3 +122,24 @@ fn sync_alone_carries_a_rollout() {
         })
     });
 }
+
+#[test]
+fn clearing_a_failed_rollout_that_a_newer_one_has_replaced_changes_nothing() {
+    let mut world = fleet(5, 3, 1);
+    world.health.unhealthy.insert("dir:v1".parse().unwrap());
+    release(&mut world, "v1");
+    reaches(&mut world, "v1 is Reverted", |world| {
+        world.rollout_state("h1", "stable@v1") == Some(RolloutState::Reverted)
+    });
+    release(&mut world, "v2");
+    reaches(&mut world, "v2 is Terminal", |world| {
+        world.rollout_state("h1", "stable@v2") == Some(RolloutState::Terminal)
+    });
+    let clear = json!({ "verb": "clear", "rollout": "stable@v1" });
+    let command = world.fleet.sign_command(world.utc(), clear);
+    world.publish("h1", command);
+    assert!(!world.run_until(MINUTES, |world| {
+        world.rollout_state("h1", "stable@v1") != Some(RolloutState::Reverted)
+    }));
+    assert_eq!(world.running("h3").unwrap().as_str(), "dir:v2");
+}

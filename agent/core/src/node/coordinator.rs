@@ -130,6 +130,7 @@ impl Coordinator {
         self.plan_wanted = true;
     }
 
+    /// When anything is due next; a leader that waits for its own entries plans again when they are applied.
     pub(super) fn wakes_at(&self) -> Option<Mono> {
         if self.stopped.is_some() {
             return None;
