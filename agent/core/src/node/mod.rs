@@ -7,6 +7,7 @@
 mod approvals;
 mod beacon;
 mod coordinator;
+mod dispatching;
 mod door;
 mod inspect;
 mod own;

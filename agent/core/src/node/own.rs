@@ -1,9 +1,9 @@
-//! This host about itself: which dispatches it acts on, and what it reports.
+//! This host about itself: what it does once it acts on a dispatch, and what it reports.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 use muster_signing::{Purpose, seal};
 
 use super::door::{HostOrder, HostReport, Job};
@@ -12,16 +12,12 @@ use super::{Node, Note, Output, Topic};
 use crate::document::{Fleet, Held, Plan};
 use crate::host::{self, Effect, HostContext, Local, LocalEffect, ProbeRun, Recovery, Vigil};
 use crate::id::{Closure, ProbeName, RolloutId};
-use crate::ledger::{Mirrored, NO_HASH, Table, key};
+use crate::ledger::{NO_HASH, Table, key};
 use crate::verify;
-use crate::view::secs;
 use crate::wire::{
-    DecisionBody, DecisionId, Envelope, FeedBody, HostEvent, HostEventKind, HostState, IncarnationStarted,
-    ProbeMode, ProbeStatus, RejectReason, RolloutState, codec,
+    DecisionId, Envelope, FeedBody, HostEvent, HostEventKind, HostState, IncarnationStarted, ProbeMode,
+    ProbeStatus, RolloutState, codec,
 };
-
-/// How far this host's clock may be off before it refuses to be dispatched.
-const OWN_CLOCK_OFF_MAX: TimeDelta = TimeDelta::minutes(5);
 
 /// What a host knows of itself beside its feed; gone with the process.
 #[derive(Debug, Default)]
@@ -29,8 +25,8 @@ pub(super) struct Own {
     /// What runs now; the outer none until the backend has said.
     pub(super) running: Option<Option<Closure>>,
     /// The newest dispatch for which the backend was asked what runs, and the newest for which it has answered.
-    observing: Option<DecisionId>,
-    observed: Option<DecisionId>,
+    pub(super) observing: Option<DecisionId>,
+    pub(super) observed: Option<DecisionId>,
     vigil: Option<(RolloutId, Vigil)>,
     generation: u64,
     failing: BTreeSet<ProbeName>,
@@ -41,14 +37,6 @@ impl Own {
     pub(super) fn failing(&self) -> impl Iterator<Item = &ProbeName> {
         self.failing.iter()
     }
-}
-
-/// What this host says to a dispatch.
-enum Answer {
-    Acknowledge,
-    Reject(RejectReason),
-    /// What is missing may still come.
-    Hold,
 }
 
 impl Node {
@@ -76,106 +64,9 @@ impl Node {
         }
     }
 
-    /// Answers every certified dispatch to this host that it has not answered yet.
-    pub(super) fn consider_dispatches(&mut self, turn: &mut Turn) {
-        let owed: Vec<(DecisionId, DecisionBody)> =
-            self.ledger.owed_dispatches().map(|(id, body)| (id, body.clone())).collect();
-        for (id, body) in owed {
-            let DecisionBody::Dispatch { rollout_id, .. } = &body else { continue };
-            // Somebody may have switched by hand since: where a rollback would go is asked of the backend now.
-            if self.own.observing.is_none_or(|asked| asked < id) {
-                self.own.observing = Some(id);
-                turn.outputs.push(Output::Order(HostOrder::Observe));
-            }
-            if self.own.observed.is_none_or(|answered| answered < id) {
-                continue;
-            }
-            let log_index = id.log_index;
-            let now = turn.now.utc;
-            match self.answer(turn, &body) {
-                Answer::Hold => {}
-                Answer::Acknowledge => {
-                    let current_closure_at_dispatch = self.own.running.clone().flatten();
-                    let kind = HostEventKind::DispatchAck {
-                        current_closure_at_dispatch,
-                        received_at: now,
-                        log_index,
-                    };
-                    self.emit(turn, rollout_id, kind);
-                }
-                Answer::Reject(reason) => {
-                    let kind = HostEventKind::DispatchRejected { reason, rejected_at: now, log_index };
-                    self.emit(turn, rollout_id, kind);
-                    turn.tell(Note::DispatchRejected { rollout: rollout_id.clone(), reason });
-                }
-            }
-        }
-    }
-
-    /// Every check before a host acts on a dispatch, in the order in which a person would want to hear of them.
-    fn answer(&self, turn: &Turn, dispatch: &DecisionBody) -> Answer {
-        use RejectReason as R;
-        let DecisionBody::Dispatch { host, rollout_id, target_closure, not_after, .. } = dispatch else {
-            return Answer::Hold;
-        };
-        let (now, documents) = (turn.now.utc, self.ledger.documents());
-        // Without the ref nothing can be said, not even no; and of a rollout that this host is in already, or was,
-        // every further dispatch has its answer.
-        let Some(plan) = self.ledger.plan(rollout_id) else { return Answer::Hold };
-        let pending = |it: &Mirrored| it.record.state == HostState::Pending;
-        if !self.ledger.record(host, rollout_id).is_some_and(pending) || !self.was_enrolled() {
-            return Answer::Hold;
-        }
-        let greatest = self.greatest_at.max(Some(now));
-        if greatest > Some(*not_after) {
-            return Answer::Reject(R::TooLate);
-        }
-        if self.presences.own_offset().is_some_and(|offset| offset.abs() > OWN_CLOCK_OFF_MAX) {
-            return Answer::Reject(R::Clock);
-        }
-        let Some(fleet) = documents.fleet() else { return Answer::Hold };
-        let enrolled = fleet.document.hosts.get(host).filter(|entry| entry.key == self.signer.public());
-        if enrolled.is_none() {
-            return Answer::Reject(R::Revoked);
-        }
-        // A newer fleet document may still come.
-        if self.own.running.is_none() || documents.fleet_is_expired(now) {
-            return Answer::Hold;
-        }
-        let window = secs(plan.freshness_window_minutes.saturating_mul(60));
-        let reason = if plan.targets.get(host) != Some(target_closure) {
-            Some(R::NotMyTarget)
-        } else if !documents.is_still_signed(&plan.ref_hash) {
-            Some(R::RefSignature)
-        } else if plan.expires_at.is_some_and(|at| now >= at) {
-            Some(R::RefExpired)
-        } else if now.signed_duration_since(plan.signed_at) > window {
-            Some(R::RefStale)
-        } else if self.ran_newer(plan) {
-            Some(R::RefDowngrade)
-        } else if self.ledger.is_quarantined(&plan.channel, target_closure) {
-            Some(R::Quarantined)
-        } else if self.entered_at(plan, *not_after) < self.incarnation_began() {
-            Some(R::TooLate)
-        } else if self.busy_elsewhere(rollout_id) {
-            Some(R::Busy)
-        } else if !self.settings.backend.accepts(target_closure) {
-            Some(R::Backend)
-        } else {
-            None
-        };
-        if let Some(reason) = reason {
-            return Answer::Reject(reason);
-        }
-        match documents.paused(&plan.channel, rollout_id, host, now) {
-            Some(_) => Answer::Hold,
-            None => Answer::Acknowledge,
-        }
-    }
-
     /// Whether any fleet document that is held names this host with its key: what it signs under another one nobody
     /// takes, and it could not read it back itself.
-    fn was_enrolled(&self) -> bool {
+    pub(super) fn was_enrolled(&self) -> bool {
         let key = self.signer.public();
         let named =
             |fleet: &Held<Fleet>| fleet.hosts.get(&self.settings.host).is_some_and(|it| it.key == key);
@@ -212,26 +103,7 @@ impl Node {
         }
     }
 
-    fn ran_newer(&self, plan: &Plan) -> bool {
-        self.ledger.records_of(&self.settings.host).any(|it| {
-            let ran = it.record.dispatch_acked_at.is_some() && it.record.channel == plan.channel;
-            ran && self.ledger.plan(&it.record.rollout_id).is_some_and(|other| other.order > plan.order)
-        })
-    }
-
-    fn busy_elsewhere(&self, rollout: &RolloutId) -> bool {
-        self.ledger.records_of(&self.settings.host).any(|it| {
-            it.record.rollout_id != *rollout
-                && it.record.is_in_flight()
-                && it.record.state != HostState::Deferred
-        })
-    }
-
-    fn entered_at(&self, plan: &Plan, not_after: DateTime<Utc>) -> DateTime<Utc> {
-        not_after.checked_sub_signed(secs(plan.policy.dispatch_timeout_secs)).unwrap_or(not_after)
-    }
-
-    fn incarnation_began(&self) -> DateTime<Utc> {
+    pub(super) fn incarnation_began(&self) -> DateTime<Utc> {
         let millis = i64::try_from(self.incarnation).unwrap_or(i64::MAX);
         DateTime::from_timestamp_millis(millis).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }

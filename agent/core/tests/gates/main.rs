@@ -5,6 +5,7 @@
 mod admission;
 mod approving;
 mod budgets;
+mod edges;
 mod history;
 mod kit;
 mod listening;
