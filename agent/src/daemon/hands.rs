@@ -1,6 +1,6 @@
 //! Carries out what the node asks for: one match arm per output.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use muster_core::document::Refusal;
@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::figures::Figures;
 use super::ingress::Pending;
 use super::library::Shelf;
-use crate::storage;
+use super::writes::Writes;
 
 /// Who published a document, and waits.
 pub(super) type Waiter = oneshot::Sender<Result<Receipt, Box<Refusal>>>;
@@ -36,7 +36,7 @@ pub(super) struct Hands {
     /// Whether the roster changed since the loop last looked.
     pub(super) enrolled: bool,
     written: mpsc::UnboundedSender<(u64, Result<(), CommitError>)>,
-    writing: VecDeque<(u64, Batch)>,
+    pub(super) writes: Writes,
     learnt: u64,
 }
 
@@ -58,27 +58,30 @@ impl Hands {
             roster: None,
             enrolled: false,
             written,
-            writing: VecDeque::new(),
+            writes: Writes::default(),
             learnt: 0,
         }
     }
 
-    /// How many batches are being written.
-    pub(super) fn writing(&self) -> usize {
-        self.writing.len()
-    }
-
-    /// A batch is durable: others may ask for what it holds.
+    /// The write that ended with this batch is durable: others may ask for what it holds.
     ///
     /// Gives the number of things that are on the disk now, for those who follow.
     pub(super) fn durable(&mut self, batch: u64) -> u64 {
-        while self.writing.front().is_some_and(|(of, _)| *of <= batch) {
-            if let Some((_, rows)) = self.writing.pop_front() {
-                self.shelf.stored(&rows);
-                self.learnt = self.learnt.max(arrivals(&rows));
-            }
+        for rows in self.writes.end(batch) {
+            self.shelf.stored(&rows);
+            self.learnt = self.learnt.max(arrivals(&rows));
         }
+        self.write();
         self.learnt
+    }
+
+    /// Begins the next write, if there is anything to write and no write is under way.
+    fn write(&mut self) {
+        if let Some((batch, changes)) = self.writes.begin() {
+            let written = self.written.clone();
+            // The loop that reads this is gone only when the agent stops.
+            self.store.commit(changes, move |result| drop(written.send((batch, result))));
+        }
     }
 
     fn reply(&mut self, request: RequestId, result: Result<Receipt, Box<Refusal>>) {
@@ -91,11 +94,8 @@ impl Hands {
 
 impl Shell for Hands {
     fn store(&mut self, batch: u64, rows: Batch) {
-        let changes = storage::changes(rows.clone());
-        self.writing.push_back((batch, rows));
-        let written = self.written.clone();
-        // The loop that reads this is gone only when the agent stops.
-        self.store.commit(changes, move |result| drop(written.send((batch, result))));
+        self.writes.ask(batch, rows);
+        self.write();
     }
 
     fn perform(&mut self, output: Output) {

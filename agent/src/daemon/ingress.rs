@@ -1,6 +1,6 @@
 //! What the network brings: every byte is verified here before the node hears of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use muster_core::coordination::log::Message;
 use muster_core::node::{CoordinatorMessage, Input, MessageRef, Origin, Verdict};
@@ -57,45 +57,56 @@ fn blame(error: &VerifyError) -> muster_gossip::Verdict {
     }
 }
 
-/// Turns an event of the network into facts for the node.
-pub(super) fn inputs(
+/// Turns an event of the network into a fact for the node; what a sync brings is put behind the backlog instead.
+pub(super) fn input(
     event: Event,
     roster: &Roster,
     shelf: &Shelf,
     pending: &mut Pending,
     network: &Network,
-) -> Vec<Input> {
+    backlog: &mut VecDeque<Item>,
+) -> Option<Input> {
     match event {
         Event::Message { topic, reference, bytes, .. } => match gossiped(topic, &bytes, roster) {
-            Ok(read) => {
-                let message = pending.wait(reference);
-                vec![read.into_input(Some(message), shelf)]
-            }
+            Ok(read) => Some(read.into_input(Some(pending.wait(reference)), shelf)),
             Err(error) => {
                 tracing::debug!(topic = topic.name(), %error, "a gossip message is not let in");
                 network.verdict(reference, blame(&error));
-                Vec::new()
+                None
             }
         },
         Event::Synced { items, .. } => {
-            let read = items.into_iter().filter_map(|item| synced(&item, roster));
-            read.map(|read| read.into_input(None, shelf)).collect()
+            backlog.extend(items);
+            None
         }
-        Event::Log { from, bytes } => direct(from, &bytes, roster).into_iter().collect(),
+        Event::Log { from, bytes } => direct(from, &bytes, roster),
         Event::PeerUp { key, address } => {
             tracing::debug!(address, "a peer is connected");
-            public(&key).map(Input::PeerUp).into_iter().collect()
+            public(&key).map(Input::PeerUp)
         }
-        Event::PeerDown { key } => public(&key).map(Input::PeerDown).into_iter().collect(),
+        Event::PeerDown { key } => public(&key).map(Input::PeerDown),
         Event::Listening { address } => {
             tracing::info!(address, "listening");
-            Vec::new()
+            None
         }
         Event::ListenFailed { reason } => {
             tracing::error!(reason, "cannot listen");
-            Vec::new()
+            None
         }
     }
+}
+
+/// Turns a thing that a sync brought into a fact for the node.
+pub(super) fn synced(item: &Item, roster: &Roster, shelf: &Shelf) -> Option<Input> {
+    let read = match item {
+        // A proof of equivocation is the other document; holding the one, this node finds out by itself.
+        Item::Document(bytes) | Item::Proof(bytes) => verify::document(bytes).map(Read::Document),
+        Item::Decision(bytes) => verify::certificate(roster, bytes).map(Read::Decision),
+        Item::Envelope(bytes) => verify::envelope(roster, bytes).map(Read::Envelope),
+        Item::Notice(bytes) => verify::notice(roster, bytes).map(Read::Notice),
+    };
+    let read = read.inspect_err(|error| tracing::debug!(%error, "an item of a sync is not let in")).ok()?;
+    Some(read.into_input(None, shelf))
 }
 
 /// Something that was let in.
@@ -131,17 +142,6 @@ fn gossiped(topic: Topic, bytes: &[u8], roster: &Roster) -> Result<Read, VerifyE
         Topic::Events => Read::Envelope(verify::envelope(roster, bytes)?),
         Topic::Presence => Read::Notice(verify::notice(roster, bytes)?),
     })
-}
-
-fn synced(item: &Item, roster: &Roster) -> Option<Read> {
-    let read = match item {
-        // A proof of equivocation is the other document; holding the one, this node finds out by itself.
-        Item::Document(bytes) | Item::Proof(bytes) => verify::document(bytes).map(Read::Document),
-        Item::Decision(bytes) => verify::certificate(roster, bytes).map(Read::Decision),
-        Item::Envelope(bytes) => verify::envelope(roster, bytes).map(Read::Envelope),
-        Item::Notice(bytes) => verify::notice(roster, bytes).map(Read::Notice),
-    };
-    read.inspect_err(|error| tracing::debug!(%error, "an item of a sync is not let in")).ok()
 }
 
 fn direct(from: HostKey, bytes: &[u8], roster: &Roster) -> Option<Input> {

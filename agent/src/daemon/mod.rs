@@ -12,7 +12,9 @@ mod ingress;
 mod library;
 mod verifier;
 mod workers;
+mod writes;
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -37,8 +39,6 @@ use library::Shelf;
 use verifier::Verifier;
 use workers::{Said, Workers};
 
-/// Batches that may be on their way to the disk before the network has to wait.
-const WRITING_MAX: usize = 128;
 /// How long a leader's hand-over may take when the agent stops.
 const PARTING_TIME: Duration = Duration::from_millis(500);
 /// The longest the loop sleeps: the watchdog of systemd wants to hear of it.
@@ -65,6 +65,8 @@ struct Daemon {
     written: mpsc::UnboundedReceiver<(u64, Result<(), CommitError>)>,
     inbox: control::Inbox,
     events: muster_gossip::Events,
+    /// What a sync brought and the node has not heard of; no more is taken from the network before it has.
+    backlog: VecDeque<muster_gossip::Item>,
     clock: Instant,
     store_path: PathBuf,
     requests: u64,
@@ -132,6 +134,7 @@ impl Daemon {
             written,
             inbox,
             events,
+            backlog: VecDeque::new(),
             clock,
             store_path,
             requests: 0,
@@ -150,7 +153,8 @@ impl Daemon {
         drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
         loop {
             let sleep = self.sleep();
-            let room = self.hands.writing() < WRITING_MAX;
+            let room = self.hands.writes.has_room();
+            let behind = !self.backlog.is_empty();
             tokio::select! {
                 biased;
                 _ = terminate.recv() => return self.stop().await,
@@ -159,7 +163,9 @@ impl Daemon {
                 Some(said) = self.reports.recv() => self.said(said),
                 report = self.workers.probe_ran() => self.step(Input::Host(report)),
                 Some(request) = self.inbox.requests.recv() => self.request(request),
-                Some(event) = self.events.recv(), if room => self.event(event),
+                // The swarm has a turn after every item.
+                () = tokio::task::yield_now(), if room && behind => self.catch_up(),
+                Some(event) = self.events.recv(), if room && !behind => self.event(event),
                 () = tokio::time::sleep(sleep) => self.step(Input::Tick),
             }
             drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog]));
@@ -173,7 +179,7 @@ impl Daemon {
         self.step(Input::Stopping);
         let parting = tokio::time::sleep(PARTING_TIME);
         tokio::pin!(parting);
-        while self.node.leads() || self.hands.writing() > 0 {
+        while self.node.leads() || !self.hands.writes.is_empty() {
             tokio::select! {
                 biased;
                 Some((batch, result)) = self.written.recv() => self.stored(batch, result)?,
@@ -234,7 +240,16 @@ impl Daemon {
     fn event(&mut self, event: muster_gossip::Event) {
         let roster = self.node.ledger().roster().clone();
         let Hands { shelf, pending, network, .. } = &mut self.hands;
-        for input in ingress::inputs(event, &roster, shelf, pending, network) {
+        if let Some(input) = ingress::input(event, &roster, shelf, pending, network, &mut self.backlog) {
+            self.step(input);
+        }
+    }
+
+    /// Takes in the next thing that a sync brought, under the roster as the things before it have left it.
+    fn catch_up(&mut self) {
+        let Some(item) = self.backlog.pop_front() else { return };
+        let roster = self.node.ledger().roster().clone();
+        if let Some(input) = ingress::synced(&item, &roster, &self.hands.shelf) {
             self.step(input);
         }
     }
