@@ -97,7 +97,7 @@ pub(super) fn input(
 }
 
 /// Turns a thing that a sync brought into a fact for the node.
-pub(super) fn synced(item: &Item, roster: &Roster, shelf: &Shelf) -> Option<Input> {
+pub(super) fn caught_up(item: &Item, roster: &Roster, shelf: &Shelf) -> Option<Input> {
     let read = match item {
         // A proof of equivocation is the other document; holding the one, this node finds out by itself.
         Item::Document(bytes) | Item::Proof(bytes) => verify::document(bytes).map(Read::Document),

@@ -10,6 +10,9 @@ mod figures;
 mod hands;
 mod ingress;
 mod library;
+mod readers;
+#[cfg(test)]
+mod testing;
 mod verifier;
 mod workers;
 mod writes;
@@ -36,6 +39,7 @@ use crate::control::{self, Ask, Problem, Request};
 use crate::{keys, storage};
 use hands::Hands;
 use library::Shelf;
+use readers::Readers;
 use verifier::Verifier;
 use workers::{Said, Workers};
 
@@ -70,6 +74,7 @@ struct Daemon {
     clock: Instant,
     store_path: PathBuf,
     requests: u64,
+    readers: Readers,
     verifier: Verifier,
     /// Closes the control socket and the metrics' when it is dropped.
     _closing: watch::Sender<()>,
@@ -138,6 +143,7 @@ impl Daemon {
             clock,
             store_path,
             requests: 0,
+            readers: Readers::new(),
             verifier: Verifier::new(),
             _closing: closing,
         };
@@ -249,7 +255,7 @@ impl Daemon {
     fn catch_up(&mut self) {
         let Some(item) = self.backlog.pop_front() else { return };
         let roster = self.node.ledger().roster().clone();
-        if let Some(input) = ingress::synced(&item, &roster, &self.hands.shelf) {
+        if let Some(input) = ingress::caught_up(&item, &roster, &self.hands.shelf) {
             self.step(input);
         }
     }
@@ -264,8 +270,7 @@ impl Daemon {
                     store_path: &self.store_path,
                     now: now(self.clock),
                 };
-                // Who asked may have hung up.
-                drop(reply.send(answers::answer(&asked, query)));
+                self.readers.answer(answers::prepare(&asked, query), reply);
             }
             Ask::VerifyStore => self.verifier.begin(&self.hands.store, &self.store_path, reply),
             Ask::Publish(parts) => {

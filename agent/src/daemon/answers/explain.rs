@@ -6,11 +6,11 @@ use muster_core::id::{HostId, RolloutId};
 use muster_core::view::View;
 use muster_core::wire::HostState;
 
-use super::events::{self, Learnt};
+use super::history::Source;
 use super::{Asked, not_found, words};
 use crate::control::{Problem, wire};
 
-/// Explains a host or a rollout.
+/// Explains a host or a rollout, but for what the host said last: [`last_report`] reads that from the store.
 pub(super) fn explain(asked: &Asked<'_>, subject: &str) -> Result<wire::Explain, Problem> {
     let ledger = asked.node.ledger();
     let unknown = || {
@@ -20,16 +20,16 @@ pub(super) fn explain(asked: &Asked<'_>, subject: &str) -> Result<wire::Explain,
     };
     if subject.contains('@') {
         let id: RolloutId = subject.parse().map_err(|_| unknown())?;
-        return if ledger.rollouts().contains_key(&id) { rollout(asked, &id) } else { Err(unknown()) };
+        return if ledger.rollouts().contains_key(&id) { Ok(rollout(asked, &id)) } else { Err(unknown()) };
     }
     let id: HostId = subject.parse().map_err(|_| unknown())?;
     if ledger.roster().key_of(&id).is_none() {
         return Err(unknown());
     }
-    host(asked, &id)
+    Ok(host(asked, &id))
 }
 
-fn host(asked: &Asked<'_>, id: &HostId) -> Result<wire::Explain, Problem> {
+fn host(asked: &Asked<'_>, id: &HostId) -> wire::Explain {
     let ledger = asked.node.ledger();
     let channel = ledger.documents().fleet().and_then(|fleet| Some(fleet.hosts.get(id)?.channel.clone()));
     let newest = channel.as_ref().and_then(|channel| ledger.newest_rollout(channel));
@@ -39,15 +39,15 @@ fn host(asked: &Asked<'_>, id: &HostId) -> Result<wire::Explain, Problem> {
         .filter(|_| matches!(state, None | Some(HostState::Pending)))
         .map(|plan| asked.node.with_view(asked.now, |view| gate::all_blocked(view, plan, id, asked.now.utc)));
     let gates: Vec<wire::BlockedGate> = blocked.iter().flatten().map(|blocked| shown(blocked, id)).collect();
-    Ok(wire::Explain {
+    wire::Explain {
         schema: wire::SCHEMA,
         subject: id.to_string(),
         host: Some(id.to_string()),
         rollout: newest.map(ToString::to_string),
         summary: summary(asked, id, newest, state, &gates),
         gates,
-        last_report: last_report(asked, id)?,
-    })
+        last_report: None,
+    }
 }
 
 fn summary(
@@ -82,7 +82,7 @@ fn summary(
     }
 }
 
-fn rollout(asked: &Asked<'_>, id: &RolloutId) -> Result<wire::Explain, Problem> {
+fn rollout(asked: &Asked<'_>, id: &RolloutId) -> wire::Explain {
     let ledger = asked.node.ledger();
     let record = &ledger.rollouts()[id];
     let plan = ledger.plan(id);
@@ -98,7 +98,7 @@ fn rollout(asked: &Asked<'_>, id: &RolloutId) -> Result<wire::Explain, Problem> 
             format!("{id} is {} in wave {}; no gate holds it", record.state.name(), record.current_wave + 1)
         }
     };
-    Ok(wire::Explain {
+    wire::Explain {
         schema: wire::SCHEMA,
         subject: id.to_string(),
         host: None,
@@ -106,7 +106,7 @@ fn rollout(asked: &Asked<'_>, id: &RolloutId) -> Result<wire::Explain, Problem> 
         summary,
         gates,
         last_report: None,
-    })
+    }
 }
 
 /// The first gate that holds each host back that was not dispatched yet.
@@ -156,21 +156,16 @@ fn waits_for(reason: &Reason) -> Option<String> {
     }
 }
 
-fn last_report(asked: &Asked<'_>, id: &HostId) -> Result<Option<wire::LastReport>, Problem> {
-    let mut last = None;
-    events::each_backwards(asked, |_, learnt| {
-        if let Learnt::Envelope(envelope) = learnt
-            && envelope.host == *id
-            && let Some(event) = envelope.event()
-        {
-            last = Some(wire::LastReport {
-                name: event.kind.name().to_owned(),
-                at: envelope.at,
-                detail: format!("{}: {}", event.rollout_id, words::event(event)),
-            });
-            return false;
-        }
-        true
-    })?;
-    Ok(last)
+/// What a host said last.
+pub(super) fn last_report(source: Source, host: &str) -> Result<Option<wire::LastReport>, Problem> {
+    let Ok(host) = host.parse::<HostId>() else { return Ok(None) };
+    let said = source.read()?.last_event(&host)?;
+    Ok(said.and_then(|said| {
+        let event = said.event()?;
+        Some(wire::LastReport {
+            name: event.kind.name().to_owned(),
+            at: said.at,
+            detail: format!("{}: {}", event.rollout_id, words::event(event)),
+        })
+    }))
 }

@@ -1,10 +1,13 @@
 //! `/v1/status`, `/v1/peers`, `/v1/id` and `/v1/store`.
 
+use std::path::Path;
+
 use chrono::TimeDelta;
 use muster_core::gate;
 use muster_core::id::{ChannelId, HostId};
 use muster_core::presence::Reach;
 use muster_core::view::View;
+use muster_store::Store;
 
 use super::words::{host_state, rollout_state};
 use super::{Asked, store_failed};
@@ -155,9 +158,9 @@ pub(super) fn id(asked: &Asked<'_>) -> wire::Id {
     }
 }
 
-/// How large the store is, and how it is.
-pub(super) fn store(asked: &Asked<'_>) -> Result<wire::StoreInfo, Problem> {
-    let stats = asked.hands.store.stats().map_err(store_failed)?;
+/// How large the store is, and how it is; reads all of it.
+pub(super) fn store(store: &Store, path: &Path, outbox: usize) -> Result<wire::StoreInfo, Problem> {
+    let stats = store.stats().map_err(store_failed)?;
     let tables = stats.tables.iter().map(|table| wire::StoreTable {
         table: table.table.name().to_owned(),
         rows: table.rows,
@@ -166,11 +169,11 @@ pub(super) fn store(asked: &Asked<'_>) -> Result<wire::StoreInfo, Problem> {
     });
     Ok(wire::StoreInfo {
         schema: wire::SCHEMA,
-        path: asked.store_path.display().to_string(),
+        path: path.display().to_string(),
         bytes: stats.file_bytes,
         tables: tables.collect(),
-        outbox: asked.node.outbox() as u64,
-        health: match asked.hands.store.health() {
+        outbox: outbox as u64,
+        health: match store.health() {
             muster_store::Health::Ok => "ok",
             muster_store::Health::Full => "full",
             muster_store::Health::Failed => "failed",
