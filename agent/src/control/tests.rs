@@ -327,6 +327,56 @@ fn a_follower_gets_every_event_once_and_in_order() {
     });
 }
 
+/// A loop that knows the events from position 0 up to a number of them, answers as the daemon's does and counts.
+fn remembering(
+    known: watch::Receiver<u64>,
+    answered: watch::Sender<u64>,
+) -> impl Fn(&Request) -> Option<Result<Answer, Problem>> {
+    move |request| {
+        let Ask::Query(Query::Events(filter)) = &request.ask else { return stub(request) };
+        let limit = filter.limit as usize;
+        let fits = |event: &wire::Event| {
+            filter.since.is_none_or(|since| event.at >= since)
+                && filter.after.is_none_or(|after| event.position > after)
+        };
+        let fitting: Vec<_> = (0..*known.borrow()).map(fixtures::event).filter(fits).collect();
+        let oldest_first = filter.after.is_some() || filter.since.is_some();
+        let skipped = if oldest_first { 0 } else { fitting.len().saturating_sub(limit) };
+        let events = fitting.into_iter().skip(skipped).take(limit).collect();
+        answered.send_modify(|count| *count += 1);
+        Some(Ok(Answer::Events(wire::Events { schema: SCHEMA, events })))
+    }
+}
+
+#[test]
+fn a_follower_gets_all_since_a_time_and_the_very_first_event() {
+    for (before, route, first) in [
+        (0, "/v1/events?follow=1", 0),
+        (0, "/v1/events?follow=1&limit=1", 0),
+        (0, "/v1/events?follow=1&since=SINCE", 3),
+        (1, "/v1/events?follow=1", 0),
+        (9, "/v1/events?follow=1&limit=2", 7),
+        (9, "/v1/events?follow=1&since=SINCE&limit=2", 3),
+        (9, "/v1/events?follow=1&since=SINCE&after=4&limit=2", 5),
+    ] {
+        let (known, watched) = watch::channel(before);
+        let (answered, answers) = watch::channel(0);
+        check(Limits::default(), remembering(watched, answered), async |bench| {
+            let since = fixtures::at(3).to_rfc3339_opts(chrono::SecondsFormat::Secs, true);
+            let mut stream = bench.client.follow(&route.replace("SINCE", &encoded(&since))).await.unwrap();
+            for expected in first..before {
+                assert_eq!(stream.next().await.unwrap().unwrap().position, expected, "{route}");
+            }
+            answers.clone().wait_for(|count| *count > 0).await.unwrap();
+            known.send_replace(before + 12);
+            bench.position.send_replace(before + 12);
+            for expected in first.max(before)..before + 12 {
+                assert_eq!(stream.next().await.unwrap().unwrap().position, expected, "{route}");
+            }
+        });
+    }
+}
+
 #[test]
 fn a_follower_misses_nothing_that_reaches_the_disk_after_it_was_woken() {
     let (known, watched) = watch::channel(1);
