@@ -7,7 +7,7 @@ use muster_core::node::{CoordinatorMessage, Input, MessageRef, Origin, Verdict};
 use muster_core::verify::{self, Roster, VerifyError};
 use muster_core::wire::{NoticeBody, codec};
 use muster_gossip::{Event, HostKey, Item, Network, Topic};
-use muster_signing::PublicKey;
+use muster_signing::{EnvelopeError, PublicKey};
 
 use super::library::Shelf;
 
@@ -49,8 +49,11 @@ fn blame(error: &VerifyError) -> muster_gossip::Verdict {
         }
         VerifyError::Version(_) => muster_gossip::Verdict::Ignore,
         // Its key may have changed in a fleet document that is not here yet.
-        VerifyError::Envelope(_) | VerifyError::NoQuorum { .. } => muster_gossip::Verdict::Ignore,
-        VerifyError::Decision(_)
+        VerifyError::Envelope(EnvelopeError::Mismatch) | VerifyError::NoQuorum { .. } => {
+            muster_gossip::Verdict::Ignore
+        }
+        VerifyError::Envelope(_)
+        | VerifyError::Decision(_)
         | VerifyError::Document(_)
         | VerifyError::Content(_)
         | VerifyError::OtherFleet(_) => muster_gossip::Verdict::Reject,
@@ -98,15 +101,21 @@ pub(super) fn input(
 
 /// Turns a thing that a sync brought into a fact for the node.
 pub(super) fn caught_up(item: &Item, roster: &Roster, shelf: &Shelf) -> Option<Input> {
+    Some(synced(item, roster)?.into_input(None, shelf))
+}
+
+fn synced(item: &Item, roster: &Roster) -> Option<Read> {
     let read = match item {
-        // A proof of equivocation is the other document; holding the one, this node finds out by itself.
-        Item::Document(bytes) | Item::Proof(bytes) => verify::document(bytes).map(Read::Document),
+        Item::Document(bytes) => verify::document(bytes).map(Read::Document),
+        // A proof is the other document, or the other envelope of a fork; holding the one, this node finds out itself.
+        Item::Proof(bytes) => verify::document(bytes)
+            .map(Read::Document)
+            .or_else(|_| verify::envelope(roster, bytes).map(Read::Envelope)),
         Item::Decision(bytes) => verify::certificate(roster, bytes).map(Read::Decision),
         Item::Envelope(bytes) => verify::envelope(roster, bytes).map(Read::Envelope),
         Item::Notice(bytes) => verify::notice(roster, bytes).map(Read::Notice),
     };
-    let read = read.inspect_err(|error| tracing::debug!(%error, "an item of a sync is not let in")).ok()?;
-    Some(read.into_input(None, shelf))
+    read.inspect_err(|error| tracing::debug!(%error, "an item of a sync is not let in")).ok()
 }
 
 /// Something that was let in.
@@ -162,4 +171,43 @@ fn direct(from: HostKey, bytes: &[u8], roster: &Roster) -> Option<Input> {
 
 fn public(key: &HostKey) -> Option<PublicKey> {
     PublicKey::from_bytes(key).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use chrono::Utc;
+    use muster_core::wire::{FeedBody, IncarnationStarted};
+    use muster_signing::{Digest, SigningKey};
+
+    use super::*;
+    use crate::daemon::testing;
+
+    fn envelope(key: &SigningKey) -> Vec<u8> {
+        let began = IncarnationStarted { current_closure: None, started_at: Utc::now() };
+        testing::envelope(key, 1, Digest([0; 32]), Utc::now(), FeedBody::Incarnation(began)).0
+    }
+
+    #[test]
+    fn who_sends_what_is_no_envelope_is_to_blame_and_who_knows_another_key_is_not() {
+        use muster_gossip::Verdict::{Ignore, Reject};
+        let roster = testing::roster();
+        let blamed = |topic, bytes: &[u8]| blame(&gossiped(topic, bytes, &roster).err().unwrap());
+        for malformed in [&b"x"[..], &vec![0; muster_signing::ENVELOPE_BYTES_MAX + 1]] {
+            assert_eq!(blamed(Topic::Events, malformed), Reject);
+            assert_eq!(blamed(Topic::Presence, malformed), Reject);
+        }
+        assert_eq!(blamed(Topic::Events, &envelope(&testing::alpha())), Ignore);
+        assert!(gossiped(Topic::Events, &envelope(&testing::beta()), &roster).is_ok());
+    }
+
+    #[test]
+    fn a_proof_is_a_document_or_an_envelope() {
+        let roster = testing::roster();
+        let read = |bytes| synced(&Item::Proof(bytes), &roster);
+        assert!(matches!(read(testing::fleet_document()), Some(Read::Document(_))));
+        assert!(matches!(read(envelope(&testing::beta())), Some(Read::Envelope(_))));
+        assert!(read(envelope(&testing::alpha())).is_none());
+        assert!(read(b"x".to_vec()).is_none());
+    }
 }
