@@ -10,16 +10,20 @@ use muster_core::node::{HostOrder, Note, Output, Receipt, RequestId, Topic};
 use muster_core::verify::Roster;
 use muster_core::wire::codec;
 use muster_gossip::Network;
-use muster_store::{CommitError, Store};
+use muster_store::{Change, CommitError, Store};
 use tokio::sync::{mpsc, oneshot};
 
 use super::figures::Figures;
 use super::ingress::Pending;
 use super::library::Shelf;
 use super::writes::Writes;
+use super::{answers, full};
+use crate::control::{Answer, Problem};
 
 /// Who published a document, and waits.
-pub(super) type Waiter = oneshot::Sender<Result<Receipt, Box<Refusal>>>;
+pub(super) type Waiter = oneshot::Sender<Result<Answer, Problem>>;
+/// Stands for a batch where a write only tries whether the disk has room; the node counts its own from 1.
+pub(super) const TRIAL: u64 = 0;
 
 /// What the loop's orders are carried out with.
 #[derive(Debug)]
@@ -87,8 +91,24 @@ impl Hands {
     fn reply(&mut self, request: RequestId, result: Result<Receipt, Box<Refusal>>) {
         if let Some(waiter) = self.waiters.remove(&request.0) {
             // Who asked may have hung up; the document is accepted or refused all the same.
-            drop(waiter.send(result));
+            drop(waiter.send(answers::receipt(result)));
         }
+    }
+
+    /// Writes a row that changes nothing.
+    pub(super) fn try_to_write(&self, row: Change) {
+        let written = self.written.clone();
+        self.store.commit(vec![row], move |result| drop(written.send((TRIAL, result))));
+    }
+
+    /// Gives up all that waits for the disk, and says so to those who wait for it.
+    pub(super) fn forget(&mut self) {
+        self.writes.forget();
+        self.pending.forget(&self.network);
+        for waiter in std::mem::take(&mut self.waiters).into_values() {
+            drop(waiter.send(Err(full::refusal())));
+        }
+        self.orders.clear();
     }
 }
 

@@ -31,6 +31,13 @@ impl Pending {
             network.verdict(message, translate(verdict));
         }
     }
+
+    /// Blames nobody for what the node will never judge.
+    pub(super) fn forget(&mut self, network: &Network) {
+        for message in std::mem::take(&mut self.messages).into_values() {
+            network.verdict(message, muster_gossip::Verdict::Ignore);
+        }
+    }
 }
 
 fn translate(verdict: Verdict) -> muster_gossip::Verdict {

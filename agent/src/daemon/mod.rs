@@ -7,6 +7,7 @@
 
 mod answers;
 mod figures;
+mod full;
 mod hands;
 mod ingress;
 mod library;
@@ -28,6 +29,7 @@ use muster_core::document::Trust;
 use muster_core::drive::Drive;
 use muster_core::node::{self, Input, Node, Origin, Output, RequestId, Settings};
 use muster_core::time::{Mono, Now};
+use muster_signing::SigningKey;
 use muster_store::{CommitError, Identity, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -35,8 +37,9 @@ use tokio::sync::{mpsc, watch};
 use crate::activation::Backend;
 use crate::config::{BackendKind, Config};
 use crate::control::metrics::MetricsListener;
-use crate::control::{self, Ask, Problem, Request};
+use crate::control::{self, Ask, Request};
 use crate::{keys, storage};
+use full::Disk;
 use hands::Hands;
 use library::Shelf;
 use readers::Readers;
@@ -73,6 +76,9 @@ struct Daemon {
     backlog: VecDeque<muster_gossip::Item>,
     clock: Instant,
     store_path: PathBuf,
+    key: SigningKey,
+    pins: Vec<Trust>,
+    disk: Disk,
     requests: u64,
     readers: Readers,
     verifier: Verifier,
@@ -96,12 +102,14 @@ impl Daemon {
         let store_path = config.state_dir.join(storage::STORE_FILE);
         let identity = Identity { fleet: config.fleet.to_string(), host: config.host.to_string() };
         let store = Arc::new(Store::open(&store_path, identity)?);
-        store.commit_wait(vec![storage::pins_row(&pins)]).context("the store takes no writes")?;
+        // What is there already needs no room: a host whose disk is full starts all the same.
+        if !storage::has_pins(&store.read()?, &pins)? {
+            store.commit_wait(vec![storage::pins_row(&pins)]).context("the store takes no writes")?;
+        }
         let shelf = Arc::new(Shelf::open(Arc::clone(&store))?);
 
         let boot_id = boot_id();
         let (workers, reports) = Workers::new(backend, config.health_checks.clone(), boot_id.clone());
-        let seed = u64::from_le_bytes(keys::random::<8>().context("the system gives no randomness")?);
         let settings = Settings {
             fleet: config.fleet.clone(),
             host: config.host.clone(),
@@ -112,15 +120,10 @@ impl Daemon {
                 BackendKind::Nixos => node::BackendKind::Nixos,
                 BackendKind::Directory => node::BackendKind::Directory,
             },
-            seed,
+            seed: full::seed()?,
         };
         let clock = Instant::now();
-        let started = {
-            let snapshot = store.read()?;
-            Node::start(settings, key.clone(), pins, &storage::SnapshotRows(&snapshot), now(clock))
-        };
-        let (node, outputs) =
-            started.with_context(|| format!("{} is not what was written", store_path.display()))?;
+        let (node, outputs) = full::build(settings, &key, &pins, &store, &store_path, clock)?;
 
         let mut network = muster_gossip::Config::new(config.fleet.as_str(), *key.seed());
         network.listen = config.listen.clone();
@@ -142,6 +145,9 @@ impl Daemon {
             backlog: VecDeque::new(),
             clock,
             store_path,
+            key,
+            pins,
+            disk: Disk::default(),
             requests: 0,
             readers: Readers::new(),
             verifier: Verifier::new(),
@@ -159,20 +165,22 @@ impl Daemon {
         drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
         loop {
             let sleep = self.sleep();
-            let room = self.hands.writes.has_room();
+            let works = !self.disk.is_full();
+            let room = works && self.hands.writes.has_room();
             let behind = !self.backlog.is_empty();
             tokio::select! {
                 biased;
                 _ = terminate.recv() => return self.stop().await,
                 _ = interrupt.recv() => return self.stop().await,
                 Some((batch, result)) = self.written.recv() => self.stored(batch, result)?,
-                Some(said) = self.reports.recv() => self.said(said),
-                report = self.workers.probe_ran() => self.step(Input::Host(report)),
+                Some(said) = self.reports.recv(), if works => self.said(said),
+                report = self.workers.probe_ran(), if works => self.step(Input::Host(report)),
                 Some(request) = self.inbox.requests.recv() => self.request(request),
                 // The swarm has a turn after every item.
                 () = tokio::task::yield_now(), if room && behind => self.catch_up(),
                 Some(event) = self.events.recv(), if room && !behind => self.event(event),
-                () = tokio::time::sleep(sleep) => self.step(Input::Tick),
+                () = tokio::time::sleep(sleep), if works => self.step(Input::Tick),
+                () = self.disk.try_again(), if !works => self.try_the_disk(),
             }
             drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog]));
         }
@@ -185,7 +193,7 @@ impl Daemon {
         self.step(Input::Stopping);
         let parting = tokio::time::sleep(PARTING_TIME);
         tokio::pin!(parting);
-        while self.node.leads() || !self.hands.writes.is_empty() {
+        while !self.disk.is_full() && (self.node.leads() || !self.hands.writes.is_empty()) {
             tokio::select! {
                 biased;
                 Some((batch, result)) = self.written.recv() => self.stored(batch, result)?,
@@ -204,6 +212,10 @@ impl Daemon {
     }
 
     fn step(&mut self, input: Input) {
+        // What the node believes is ahead of a full disk.
+        if self.disk.is_full() {
+            return;
+        }
         let outputs = self.node.step(now(self.clock), input);
         self.carry_out(outputs);
     }
@@ -223,9 +235,20 @@ impl Daemon {
         }
     }
 
-    /// A write has ended. One that failed ends the agent: the store knows what is durable, and the next start asks it.
+    /// A write has ended. One that failed ends the agent, unless the disk is full: the store knows what is durable,
+    /// and the next start asks it.
     fn stored(&mut self, batch: u64, result: Result<(), CommitError>) -> anyhow::Result<()> {
-        result.with_context(|| format!("{} takes no more writes", self.store_path.display()))?;
+        if batch == hands::TRIAL {
+            return self.tried(result);
+        }
+        match result {
+            Ok(()) => self.disk.has_room(),
+            Err(CommitError::Full) => {
+                self.run_out_of_space();
+                return Ok(());
+            }
+            Err(error) => return Err(self.no_more_writes(error)),
+        }
         let position = self.hands.durable(batch);
         self.inbox
             .position
@@ -234,6 +257,10 @@ impl Daemon {
         self.after_orders();
         self.step(Input::Stored { batch });
         Ok(())
+    }
+
+    fn no_more_writes(&self, error: CommitError) -> anyhow::Error {
+        anyhow::Error::new(error).context(format!("{} takes no more writes", self.store_path.display()))
     }
 
     fn said(&mut self, said: Said) {
@@ -268,22 +295,19 @@ impl Daemon {
                     node: &self.node,
                     hands: &self.hands,
                     store_path: &self.store_path,
+                    disk_full: self.disk.is_full(),
                     now: now(self.clock),
                 };
                 self.readers.answer(answers::prepare(&asked, query), reply);
             }
             Ask::VerifyStore => self.verifier.begin(&self.hands.store, &self.store_path, reply),
+            // Who asked may have hung up.
+            Ask::Publish(_) if self.disk.is_full() => drop(reply.send(Err(full::refusal()))),
             Ask::Publish(parts) => {
                 tracing::info!(?peer, bytes = parts.bytes.len(), "a document is published");
                 self.requests += 1;
                 let request = self.requests;
-                let (waiter, answer) = tokio::sync::oneshot::channel();
-                self.hands.waiters.insert(request, waiter);
-                tokio::spawn(async move {
-                    let stopping = || Problem::new(control::Code::Unavailable, "the agent is stopping");
-                    let result = answer.await.map_err(|_| stopping()).and_then(answers::receipt);
-                    drop(reply.send(result));
-                });
+                self.hands.waiters.insert(request, reply);
                 let document = muster_core::verify::document_parts(parts);
                 let origin = Origin::Operator(RequestId(request));
                 self.step(Input::Document { document, origin });
@@ -330,3 +354,6 @@ fn boot_id() -> String {
         .map(|id| id.trim().to_owned())
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

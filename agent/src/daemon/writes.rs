@@ -52,6 +52,11 @@ impl Writes {
         durable
     }
 
+    /// Gives up all that was asked for; no write may be under way.
+    pub(super) fn forget(&mut self) {
+        *self = Self::default();
+    }
+
     /// Whether nothing waits for the disk.
     pub(super) fn is_empty(&self) -> bool {
         self.batches.is_empty()

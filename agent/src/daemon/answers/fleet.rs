@@ -47,6 +47,10 @@ pub(super) fn status(asked: &Asked<'_>) -> wire::Status {
 
 /// Why nothing moves, if nothing can.
 fn held(asked: &Asked<'_>) -> Option<String> {
+    if asked.disk_full {
+        let path = asked.store_path.display();
+        return Some(format!("this host's disk is full; free some space where {path} lies"));
+    }
     let quorum = asked.node.quorum(asked.now.mono);
     if quorum.of == 0 {
         return Some(

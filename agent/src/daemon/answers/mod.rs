@@ -25,6 +25,8 @@ pub(super) struct Asked<'a> {
     pub(super) node: &'a Node,
     pub(super) hands: &'a Hands,
     pub(super) store_path: &'a Path,
+    /// Whether nothing can be written, so that the node knows no more than it did.
+    pub(super) disk_full: bool,
     pub(super) now: Now,
 }
 
