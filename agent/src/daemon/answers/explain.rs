@@ -3,7 +3,7 @@
 use muster_core::document::Plan;
 use muster_core::gate::{self, Blocked, Reason};
 use muster_core::id::{HostId, RolloutId};
-use muster_core::view::View;
+use muster_core::view::{Standing, View};
 use muster_core::wire::HostState;
 
 use super::history::Source;
@@ -35,16 +35,18 @@ fn host(asked: &Asked<'_>, id: &HostId) -> wire::Explain {
     let newest = channel.as_ref().and_then(|channel| ledger.newest_rollout(channel));
     let plan = newest.and_then(|rollout| ledger.plan(rollout));
     let state = newest.and_then(|rollout| Some(ledger.record(id, rollout)?.record.state));
-    let blocked = plan
-        .filter(|_| matches!(state, None | Some(HostState::Pending)))
-        .map(|plan| asked.node.with_view(asked.now, |view| gate::all_blocked(view, plan, id, asked.now.utc)));
+    let now = asked.now.utc;
+    let blocked = asked.node.with_view(asked.now, |view| {
+        let waits_in = plan.filter(|plan| view.standing(plan, id, now) == Standing::Waiting);
+        waits_in.map(|plan| gate::all_blocked(view, plan, id, now))
+    });
     let gates: Vec<wire::BlockedGate> = blocked.iter().flatten().map(|blocked| shown(blocked, id)).collect();
     wire::Explain {
         schema: wire::SCHEMA,
         subject: id.to_string(),
         host: Some(id.to_string()),
         rollout: newest.map(ToString::to_string),
-        summary: summary(asked, id, newest, state, &gates),
+        summary: summary(asked, id, newest, state, blocked.is_some(), &gates),
         gates,
         last_report: None,
     }
@@ -55,6 +57,7 @@ fn summary(
     id: &HostId,
     rollout: Option<&RolloutId>,
     state: Option<HostState>,
+    waits: bool,
     gates: &[wire::BlockedGate],
 ) -> String {
     let Some(rollout) = rollout else { return format!("no rollout of {id}'s channel is known here") };
@@ -66,6 +69,9 @@ fn summary(
         (Some(HostState::Failed), _) => format!("{id} failed in {rollout}"),
         (Some(HostState::Reverted), _) => format!("{id} went back from {rollout}"),
         (None | Some(HostState::Pending), Some(gate)) => format!("{id} waits in {rollout}: {}", gate.reason),
+        (Some(HostState::Pending), None) if waits => {
+            format!("{id}'s dispatch into {rollout} came to nothing; no gate holds it back from another")
+        }
         (Some(HostState::Pending), None) => {
             format!("{id} is dispatched into {rollout} and has not answered yet")
         }
@@ -109,9 +115,9 @@ fn rollout(asked: &Asked<'_>, id: &RolloutId) -> wire::Explain {
     }
 }
 
-/// The first gate that holds each host back that was not dispatched yet.
+/// The first gate that holds each host back that was not dispatched, or whose dispatch came to nothing.
 fn first_gates(view: &View<'_>, asked: &Asked<'_>, plan: &Plan) -> Vec<wire::BlockedGate> {
-    let waiting = plan.hosts().filter(|host| view.ledger.record(host, &plan.rollout_id).is_none());
+    let waiting = plan.hosts().filter(|host| view.standing(plan, host, asked.now.utc) == Standing::Waiting);
     let blocked = waiting.filter_map(|host| {
         let blocked = gate::admit(view, plan, host, asked.now.utc).err()?;
         Some(shown(&blocked, host))
