@@ -11,6 +11,7 @@ mod full;
 mod hands;
 mod ingress;
 mod library;
+mod patience;
 mod readers;
 #[cfg(test)]
 mod testing;
@@ -42,6 +43,7 @@ use crate::{keys, storage};
 use full::Disk;
 use hands::Hands;
 use library::Shelf;
+use patience::Patience;
 use readers::Readers;
 use verifier::Verifier;
 use workers::{Said, Workers};
@@ -88,6 +90,7 @@ struct Daemon {
 
 impl Daemon {
     async fn start(config: Config) -> anyhow::Result<Self> {
+        let patience = Patience::ask();
         for idle in config.honoured()? {
             tracing::warn!("{idle}");
         }
@@ -110,18 +113,7 @@ impl Daemon {
 
         let boot_id = boot_id();
         let (workers, reports) = Workers::new(backend, config.health_checks.clone(), boot_id.clone());
-        let settings = Settings {
-            fleet: config.fleet.clone(),
-            host: config.host.clone(),
-            heartbeat: config.heartbeat,
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            boot_id,
-            backend: match config.activation.backend {
-                BackendKind::Nixos => node::BackendKind::Nixos,
-                BackendKind::Directory => node::BackendKind::Directory,
-            },
-            seed: full::seed()?,
-        };
+        let settings = settings(&config, boot_id)?;
         let clock = Instant::now();
         let (node, outputs) = full::build(settings, &key, &pins, &store, &store_path, clock)?;
 
@@ -154,6 +146,7 @@ impl Daemon {
             _closing: closing,
         };
         daemon.carry_out(outputs);
+        drop(patience);
         tracing::info!(host = %config.host, fleet = %config.fleet, "the agent runs");
         Ok(daemon)
     }
@@ -331,6 +324,21 @@ async fn open_doors(config: &Config) -> anyhow::Result<(control::Inbox, watch::S
     }
     tokio::spawn(socket.serve(door, limits, gone(closed)));
     Ok((inbox, closing))
+}
+
+fn settings(config: &Config, boot_id: String) -> anyhow::Result<Settings> {
+    Ok(Settings {
+        fleet: config.fleet.clone(),
+        host: config.host.clone(),
+        heartbeat: config.heartbeat,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot_id,
+        backend: match config.activation.backend {
+            BackendKind::Nixos => node::BackendKind::Nixos,
+            BackendKind::Directory => node::BackendKind::Directory,
+        },
+        seed: full::seed()?,
+    })
 }
 
 /// Waits until the daemon is gone.
