@@ -29,7 +29,7 @@ impl Readers {
     ) {
         let job = match prepared {
             // Who asked may have hung up, here and below.
-            Ok(Prepared::Done(answer)) => return drop(reply.send(Ok(answer))),
+            Ok(Prepared::Done(answer)) => return drop(reply.send(Ok(*answer))),
             Err(problem) => return drop(reply.send(Err(problem))),
             Ok(Prepared::Job(job)) => job,
         };
@@ -71,7 +71,7 @@ mod tests {
         let (reply, slow) = oneshot::channel();
         readers.answer(Ok(Prepared::Job(Box::new(job))), reply);
         let (reply, known) = oneshot::channel();
-        readers.answer(Ok(Prepared::Done(Answer::Metrics("known".to_owned()))), reply);
+        readers.answer(Ok(Prepared::Done(Box::new(Answer::Metrics("known".to_owned())))), reply);
         assert_eq!(known.await.unwrap(), Ok(Answer::Metrics("known".to_owned())));
         finish.send(()).unwrap();
         assert_eq!(slow.await.unwrap(), Ok(Answer::Metrics("slow".to_owned())));

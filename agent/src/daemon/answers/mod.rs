@@ -33,7 +33,7 @@ pub(super) struct Asked<'a> {
 /// An answer as far as the loop makes it.
 pub(super) enum Prepared {
     /// There is nothing to add.
-    Done(Answer),
+    Done(Box<Answer>),
     /// The rest comes from the store, which takes time: to be run on a thread that may wait.
     Job(Box<dyn FnOnce() -> Result<Answer, Problem> + Send>),
 }
@@ -41,7 +41,7 @@ pub(super) enum Prepared {
 /// Answers one question as far as the node knows the answer.
 pub(super) fn prepare(asked: &Asked<'_>, query: Query) -> Result<Prepared, Problem> {
     let source = || Source::new(asked);
-    Ok(Prepared::Done(match query {
+    Ok(Prepared::Done(Box::new(match query {
         Query::Status => Answer::Status(fleet::status(asked)),
         Query::Fleet => Answer::Fleet(documents::fleet(asked)?),
         Query::Peers => Answer::Peers(fleet::peers(asked)),
@@ -77,7 +77,7 @@ pub(super) fn prepare(asked: &Asked<'_>, query: Query) -> Result<Prepared, Probl
             let source = source();
             return job(move || Ok(Answer::Events(events::list(source, &filter)?)));
         }
-    }))
+    })))
 }
 
 fn job(run: impl FnOnce() -> Result<Answer, Problem> + Send + 'static) -> Result<Prepared, Problem> {
