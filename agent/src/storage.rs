@@ -92,7 +92,13 @@ impl Rows for SnapshotRows<'_> {
     }
 }
 
-/// The rows that keep what the agent pinned.
+/// Whether the store keeps these pins already.
+pub fn has_pins(snapshot: &Snapshot, pins: &[Trust]) -> Result<bool, StoreError> {
+    let row = pins_row(pins);
+    Ok(snapshot.get(row.table, &row.key)? == row.value)
+}
+
+/// The row that keeps what the agent pinned.
 pub fn pins_row(pins: &[Trust]) -> Change {
     let texts: Vec<String> = pins.iter().map(Trust::to_json).collect();
     Change::put(muster_store::Table::Meta, PINS, codec::encode(&texts))

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::time::Duration;
 
 use axum::response::sse::{Event as Frame, KeepAlive, Sse};
+use chrono::{DateTime, Utc};
 use futures::Stream;
 use futures::stream::unfold;
 use tokio::sync::OwnedSemaphorePermit;
@@ -78,17 +79,28 @@ impl Follower {
     async fn ask(&mut self) -> Result<(), Problem> {
         // Looked at first: all up to there is in the answer that follows, whether or not the filter lets it through.
         let newest = self.page(EventFilter { limit: 1, ..EventFilter::default() }).await?;
-        let newest = newest.last().map_or(0, |event| event.position);
-        if self.filter.after.is_some_and(|after| newest <= after) {
+        let newest = newest.last().map(|event| event.position);
+        let after = self.filter.after;
+        let Some(newest) = newest.filter(|newest| after.is_none_or(|after| *newest > after)) else {
             self.behind = false;
+            if after.is_none() {
+                // All there will be follows, the oldest first, which no position says: the first thing has number 0.
+                self.filter.since.get_or_insert(DateTime::<Utc>::MIN_UTC);
+                self.filter.limit = EVENTS_MAX;
+            }
             return Ok(());
-        }
+        };
         let page = self.page(self.filter.clone()).await?;
         let full = page.len() >= self.filter.limit as usize;
-        let last = page.last().map_or(0, |event| event.position);
-        self.behind = full && self.filter.after.is_some();
-        let reached = if self.behind { last } else { last.max(newest) };
-        self.filter.after = Some(reached.max(self.filter.after.unwrap_or(0)));
+        // Otherwise these are the newest ones, and none is left.
+        let oldest_first = after.is_some() || self.filter.since.is_some();
+        self.behind = full && oldest_first;
+        let reached = match page.last() {
+            Some(last) if self.behind => last.position,
+            Some(last) => last.position.max(newest),
+            None => newest,
+        };
+        self.filter.after = Some(reached.max(after.unwrap_or(0)));
         self.filter.limit = EVENTS_MAX;
         self.ready = page.into();
         Ok(())

@@ -18,6 +18,8 @@ use super::server::{BindError, Limits, Listener};
 use super::wire::{self, SCHEMA, SignedDocument, fixtures};
 use super::*;
 
+mod following;
+
 /// A socket with a server on it, and the loop's end.
 pub(crate) struct Bench {
     pub(crate) path: PathBuf,
@@ -286,77 +288,6 @@ fn filters_reach_the_loop_as_they_were_given() {
         };
         assert_eq!(filters.recv().await, Some(given));
         assert_eq!(filters.recv().await, Some(EventFilter { limit: 1, ..EventFilter::default() }));
-    });
-}
-
-/// A loop that knows as many events as the position says.
-fn growing(known: watch::Receiver<u64>) -> impl Fn(&Request) -> Option<Result<Answer, Problem>> {
-    move |request| {
-        let Ask::Query(Query::Events(filter)) = &request.ask else { return stub(request) };
-        let last = *known.borrow();
-        let limit = u64::from(filter.limit);
-        let first = filter.after.map_or(last.saturating_sub(limit), |after| after) + 1;
-        let events = (first..=last).take(filter.limit as usize).map(fixtures::event).collect();
-        Some(Ok(Answer::Events(wire::Events { schema: SCHEMA, events })))
-    }
-}
-
-#[test]
-fn a_follower_gets_every_event_once_and_in_order() {
-    let (known, watched) = watch::channel(5);
-    check(Limits::default(), growing(watched), async |bench| {
-        for (route, first) in [
-            ("/v1/events?follow=1", 1),
-            ("/v1/events?follow=1&limit=2", 4),
-            ("/v1/events?follow=true&after=1&limit=2", 2),
-        ] {
-            known.send_replace(5);
-            bench.position.send_replace(5);
-            let mut stream = bench.client.follow(route).await.unwrap();
-            for expected in first..=5 {
-                assert_eq!(stream.next().await.unwrap().unwrap().position, expected, "{route}");
-            }
-            for burst in [6, 8, 2500] {
-                let before = known.send_replace(burst);
-                bench.position.send_replace(burst);
-                for expected in before + 1..=burst {
-                    assert_eq!(stream.next().await.unwrap().unwrap(), fixtures::event(expected));
-                }
-            }
-        }
-    });
-}
-
-#[test]
-fn a_follower_misses_nothing_that_reaches_the_disk_after_it_was_woken() {
-    let (known, watched) = watch::channel(1);
-    check(Limits::default(), growing(watched), async |bench| {
-        let mut stream = bench.client.follow("/v1/events?follow=1").await.unwrap();
-        assert_eq!(stream.next().await.unwrap().unwrap().position, 1);
-        bench.position.send_replace(9);
-        // Long enough for the follower to have asked: questions are answered in their order.
-        bench.client.get("/v1/status").await.unwrap();
-        known.send_replace(2);
-        assert_eq!(stream.next().await.unwrap().unwrap().position, 2);
-    });
-}
-
-#[test]
-fn a_follower_that_comes_back_goes_on_where_it_was() {
-    let (_known, watched) = watch::channel(5);
-    check(Limits::default(), growing(watched), async |bench| {
-        let mut stream = UnixStream::connect(&bench.path).await.unwrap();
-        let request = "GET /v1/events?follow=1 HTTP/1.1\r\nHost: x\r\nLast-Event-ID: 4\r\n\r\n";
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut text = String::new();
-        while !text.contains("\n\n") {
-            let mut bytes = [0; 4096];
-            let count = stream.read(&mut bytes).await.unwrap();
-            assert_ne!(count, 0, "{text}");
-            text.push_str(&String::from_utf8_lossy(&bytes[..count]));
-        }
-        assert!(text.contains("content-type: text/event-stream") && text.contains("id: 5\n"), "{text}");
-        assert!(!text.contains("id: 4\n"), "{text}");
     });
 }
 

@@ -1,6 +1,6 @@
 //! Carries out what the node asks for: one match arm per output.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use muster_core::document::Refusal;
@@ -10,16 +10,20 @@ use muster_core::node::{HostOrder, Note, Output, Receipt, RequestId, Topic};
 use muster_core::verify::Roster;
 use muster_core::wire::codec;
 use muster_gossip::Network;
-use muster_store::{CommitError, Store};
+use muster_store::{Change, CommitError, Store};
 use tokio::sync::{mpsc, oneshot};
 
 use super::figures::Figures;
 use super::ingress::Pending;
 use super::library::Shelf;
-use crate::storage;
+use super::writes::Writes;
+use super::{answers, full};
+use crate::control::{Answer, Problem};
 
 /// Who published a document, and waits.
-pub(super) type Waiter = oneshot::Sender<Result<Receipt, Box<Refusal>>>;
+pub(super) type Waiter = oneshot::Sender<Result<Answer, Problem>>;
+/// Stands for a batch where a write only tries whether the disk has room; the node counts its own from 1.
+pub(super) const TRIAL: u64 = 0;
 
 /// What the loop's orders are carried out with.
 #[derive(Debug)]
@@ -36,7 +40,7 @@ pub(super) struct Hands {
     /// Whether the roster changed since the loop last looked.
     pub(super) enrolled: bool,
     written: mpsc::UnboundedSender<(u64, Result<(), CommitError>)>,
-    writing: VecDeque<(u64, Batch)>,
+    pub(super) writes: Writes,
     learnt: u64,
 }
 
@@ -58,44 +62,60 @@ impl Hands {
             roster: None,
             enrolled: false,
             written,
-            writing: VecDeque::new(),
+            writes: Writes::default(),
             learnt: 0,
         }
     }
 
-    /// How many batches are being written.
-    pub(super) fn writing(&self) -> usize {
-        self.writing.len()
-    }
-
-    /// A batch is durable: others may ask for what it holds.
+    /// The write that ended with this batch is durable: others may ask for what it holds.
     ///
     /// Gives the number of things that are on the disk now, for those who follow.
     pub(super) fn durable(&mut self, batch: u64) -> u64 {
-        while self.writing.front().is_some_and(|(of, _)| *of <= batch) {
-            if let Some((_, rows)) = self.writing.pop_front() {
-                self.shelf.stored(&rows);
-                self.learnt = self.learnt.max(arrivals(&rows));
-            }
+        for rows in self.writes.end(batch) {
+            self.shelf.stored(&rows);
+            self.learnt = self.learnt.max(arrivals(&rows));
         }
+        self.write();
         self.learnt
+    }
+
+    /// Begins the next write, if there is anything to write and no write is under way.
+    fn write(&mut self) {
+        if let Some((batch, changes)) = self.writes.begin() {
+            let written = self.written.clone();
+            // The loop that reads this is gone only when the agent stops.
+            self.store.commit(changes, move |result| drop(written.send((batch, result))));
+        }
     }
 
     fn reply(&mut self, request: RequestId, result: Result<Receipt, Box<Refusal>>) {
         if let Some(waiter) = self.waiters.remove(&request.0) {
             // Who asked may have hung up; the document is accepted or refused all the same.
-            drop(waiter.send(result));
+            drop(waiter.send(answers::receipt(result)));
         }
+    }
+
+    /// Writes a row that changes nothing.
+    pub(super) fn try_to_write(&self, row: Change) {
+        let written = self.written.clone();
+        self.store.commit(vec![row], move |result| drop(written.send((TRIAL, result))));
+    }
+
+    /// Gives up all that waits for the disk, and says so to those who wait for it.
+    pub(super) fn forget(&mut self) {
+        self.writes.forget();
+        self.pending.forget(&self.network);
+        for waiter in std::mem::take(&mut self.waiters).into_values() {
+            drop(waiter.send(Err(full::refusal())));
+        }
+        self.orders.clear();
     }
 }
 
 impl Shell for Hands {
     fn store(&mut self, batch: u64, rows: Batch) {
-        let changes = storage::changes(rows.clone());
-        self.writing.push_back((batch, rows));
-        let written = self.written.clone();
-        // The loop that reads this is gone only when the agent stops.
-        self.store.commit(changes, move |result| drop(written.send((batch, result))));
+        self.writes.ask(batch, rows);
+        self.write();
     }
 
     fn perform(&mut self, output: Output) {

@@ -1,13 +1,13 @@
 //! What the network brings: every byte is verified here before the node hears of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use muster_core::coordination::log::Message;
 use muster_core::node::{CoordinatorMessage, Input, MessageRef, Origin, Verdict};
 use muster_core::verify::{self, Roster, VerifyError};
 use muster_core::wire::{NoticeBody, codec};
 use muster_gossip::{Event, HostKey, Item, Network, Topic};
-use muster_signing::PublicKey;
+use muster_signing::{EnvelopeError, PublicKey};
 
 use super::library::Shelf;
 
@@ -31,6 +31,13 @@ impl Pending {
             network.verdict(message, translate(verdict));
         }
     }
+
+    /// Blames nobody for what the node will never judge.
+    pub(super) fn forget(&mut self, network: &Network) {
+        for message in std::mem::take(&mut self.messages).into_values() {
+            network.verdict(message, muster_gossip::Verdict::Ignore);
+        }
+    }
 }
 
 fn translate(verdict: Verdict) -> muster_gossip::Verdict {
@@ -49,53 +56,73 @@ fn blame(error: &VerifyError) -> muster_gossip::Verdict {
         }
         VerifyError::Version(_) => muster_gossip::Verdict::Ignore,
         // Its key may have changed in a fleet document that is not here yet.
-        VerifyError::Envelope(_) | VerifyError::NoQuorum { .. } => muster_gossip::Verdict::Ignore,
-        VerifyError::Decision(_)
+        VerifyError::Envelope(EnvelopeError::Mismatch) | VerifyError::NoQuorum { .. } => {
+            muster_gossip::Verdict::Ignore
+        }
+        VerifyError::Envelope(_)
+        | VerifyError::Decision(_)
         | VerifyError::Document(_)
         | VerifyError::Content(_)
         | VerifyError::OtherFleet(_) => muster_gossip::Verdict::Reject,
     }
 }
 
-/// Turns an event of the network into facts for the node.
-pub(super) fn inputs(
+/// Turns an event of the network into a fact for the node; what a sync brings is put behind the backlog instead.
+pub(super) fn input(
     event: Event,
     roster: &Roster,
     shelf: &Shelf,
     pending: &mut Pending,
     network: &Network,
-) -> Vec<Input> {
+    backlog: &mut VecDeque<Item>,
+) -> Option<Input> {
     match event {
         Event::Message { topic, reference, bytes, .. } => match gossiped(topic, &bytes, roster) {
-            Ok(read) => {
-                let message = pending.wait(reference);
-                vec![read.into_input(Some(message), shelf)]
-            }
+            Ok(read) => Some(read.into_input(Some(pending.wait(reference)), shelf)),
             Err(error) => {
                 tracing::debug!(topic = topic.name(), %error, "a gossip message is not let in");
                 network.verdict(reference, blame(&error));
-                Vec::new()
+                None
             }
         },
         Event::Synced { items, .. } => {
-            let read = items.into_iter().filter_map(|item| synced(&item, roster));
-            read.map(|read| read.into_input(None, shelf)).collect()
+            backlog.extend(items);
+            None
         }
-        Event::Log { from, bytes } => direct(from, &bytes, roster).into_iter().collect(),
+        Event::Log { from, bytes } => direct(from, &bytes, roster),
         Event::PeerUp { key, address } => {
             tracing::debug!(address, "a peer is connected");
-            public(&key).map(Input::PeerUp).into_iter().collect()
+            public(&key).map(Input::PeerUp)
         }
-        Event::PeerDown { key } => public(&key).map(Input::PeerDown).into_iter().collect(),
+        Event::PeerDown { key } => public(&key).map(Input::PeerDown),
         Event::Listening { address } => {
             tracing::info!(address, "listening");
-            Vec::new()
+            None
         }
         Event::ListenFailed { reason } => {
             tracing::error!(reason, "cannot listen");
-            Vec::new()
+            None
         }
     }
+}
+
+/// Turns a thing that a sync brought into a fact for the node.
+pub(super) fn caught_up(item: &Item, roster: &Roster, shelf: &Shelf) -> Option<Input> {
+    Some(synced(item, roster)?.into_input(None, shelf))
+}
+
+fn synced(item: &Item, roster: &Roster) -> Option<Read> {
+    let read = match item {
+        Item::Document(bytes) => verify::document(bytes).map(Read::Document),
+        // A proof is the other document, or the other envelope of a fork; holding the one, this node finds out itself.
+        Item::Proof(bytes) => verify::document(bytes)
+            .map(Read::Document)
+            .or_else(|_| verify::envelope(roster, bytes).map(Read::Envelope)),
+        Item::Decision(bytes) => verify::certificate(roster, bytes).map(Read::Decision),
+        Item::Envelope(bytes) => verify::envelope(roster, bytes).map(Read::Envelope),
+        Item::Notice(bytes) => verify::notice(roster, bytes).map(Read::Notice),
+    };
+    read.inspect_err(|error| tracing::debug!(%error, "an item of a sync is not let in")).ok()
 }
 
 /// Something that was let in.
@@ -133,17 +160,6 @@ fn gossiped(topic: Topic, bytes: &[u8], roster: &Roster) -> Result<Read, VerifyE
     })
 }
 
-fn synced(item: &Item, roster: &Roster) -> Option<Read> {
-    let read = match item {
-        // A proof of equivocation is the other document; holding the one, this node finds out by itself.
-        Item::Document(bytes) | Item::Proof(bytes) => verify::document(bytes).map(Read::Document),
-        Item::Decision(bytes) => verify::certificate(roster, bytes).map(Read::Decision),
-        Item::Envelope(bytes) => verify::envelope(roster, bytes).map(Read::Envelope),
-        Item::Notice(bytes) => verify::notice(roster, bytes).map(Read::Notice),
-    };
-    read.inspect_err(|error| tracing::debug!(%error, "an item of a sync is not let in")).ok()
-}
-
 fn direct(from: HostKey, bytes: &[u8], roster: &Roster) -> Option<Input> {
     let from = public(&from)?;
     let message = codec::decode::<CoordinatorMessage>("coordinator's message", bytes);
@@ -162,4 +178,43 @@ fn direct(from: HostKey, bytes: &[u8], roster: &Roster) -> Option<Input> {
 
 fn public(key: &HostKey) -> Option<PublicKey> {
     PublicKey::from_bytes(key).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use chrono::Utc;
+    use muster_core::wire::{FeedBody, IncarnationStarted};
+    use muster_signing::{Digest, SigningKey};
+
+    use super::*;
+    use crate::daemon::testing;
+
+    fn envelope(key: &SigningKey) -> Vec<u8> {
+        let began = IncarnationStarted { current_closure: None, started_at: Utc::now() };
+        testing::envelope(key, 1, Digest([0; 32]), Utc::now(), FeedBody::Incarnation(began)).0
+    }
+
+    #[test]
+    fn who_sends_what_is_no_envelope_is_to_blame_and_who_knows_another_key_is_not() {
+        use muster_gossip::Verdict::{Ignore, Reject};
+        let roster = testing::roster();
+        let blamed = |topic, bytes: &[u8]| blame(&gossiped(topic, bytes, &roster).err().unwrap());
+        for malformed in [&b"x"[..], &vec![0; muster_signing::ENVELOPE_BYTES_MAX + 1]] {
+            assert_eq!(blamed(Topic::Events, malformed), Reject);
+            assert_eq!(blamed(Topic::Presence, malformed), Reject);
+        }
+        assert_eq!(blamed(Topic::Events, &envelope(&testing::alpha())), Ignore);
+        assert!(gossiped(Topic::Events, &envelope(&testing::beta()), &roster).is_ok());
+    }
+
+    #[test]
+    fn a_proof_is_a_document_or_an_envelope() {
+        let roster = testing::roster();
+        let read = |bytes| synced(&Item::Proof(bytes), &roster);
+        assert!(matches!(read(testing::fleet_document()), Some(Read::Document(_))));
+        assert!(matches!(read(envelope(&testing::beta())), Some(Read::Envelope(_))));
+        assert!(read(envelope(&testing::alpha())).is_none());
+        assert!(read(b"x".to_vec()).is_none());
+    }
 }

@@ -7,12 +7,19 @@
 
 mod answers;
 mod figures;
+mod full;
 mod hands;
 mod ingress;
 mod library;
+mod patience;
+mod readers;
+#[cfg(test)]
+mod testing;
 mod verifier;
 mod workers;
+mod writes;
 
+use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -23,6 +30,7 @@ use muster_core::document::Trust;
 use muster_core::drive::Drive;
 use muster_core::node::{self, Input, Node, Origin, Output, RequestId, Settings};
 use muster_core::time::{Mono, Now};
+use muster_signing::SigningKey;
 use muster_store::{CommitError, Identity, Store};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -30,15 +38,16 @@ use tokio::sync::{mpsc, watch};
 use crate::activation::Backend;
 use crate::config::{BackendKind, Config};
 use crate::control::metrics::MetricsListener;
-use crate::control::{self, Ask, Problem, Request};
+use crate::control::{self, Ask, Request};
 use crate::{keys, storage};
+use full::Disk;
 use hands::Hands;
 use library::Shelf;
+use patience::Patience;
+use readers::Readers;
 use verifier::Verifier;
 use workers::{Said, Workers};
 
-/// Batches that may be on their way to the disk before the network has to wait.
-const WRITING_MAX: usize = 128;
 /// How long a leader's hand-over may take when the agent stops.
 const PARTING_TIME: Duration = Duration::from_millis(500);
 /// The longest the loop sleeps: the watchdog of systemd wants to hear of it.
@@ -65,9 +74,15 @@ struct Daemon {
     written: mpsc::UnboundedReceiver<(u64, Result<(), CommitError>)>,
     inbox: control::Inbox,
     events: muster_gossip::Events,
+    /// What a sync brought and the node has not heard of; no more is taken from the network before it has.
+    backlog: VecDeque<muster_gossip::Item>,
     clock: Instant,
     store_path: PathBuf,
+    key: SigningKey,
+    pins: Vec<Trust>,
+    disk: Disk,
     requests: u64,
+    readers: Readers,
     verifier: Verifier,
     /// Closes the control socket and the metrics' when it is dropped.
     _closing: watch::Sender<()>,
@@ -75,6 +90,7 @@ struct Daemon {
 
 impl Daemon {
     async fn start(config: Config) -> anyhow::Result<Self> {
+        let patience = Patience::ask();
         for idle in config.honoured()? {
             tracing::warn!("{idle}");
         }
@@ -89,31 +105,17 @@ impl Daemon {
         let store_path = config.state_dir.join(storage::STORE_FILE);
         let identity = Identity { fleet: config.fleet.to_string(), host: config.host.to_string() };
         let store = Arc::new(Store::open(&store_path, identity)?);
-        store.commit_wait(vec![storage::pins_row(&pins)]).context("the store takes no writes")?;
+        // What is there already needs no room: a host whose disk is full starts all the same.
+        if !storage::has_pins(&store.read()?, &pins)? {
+            store.commit_wait(vec![storage::pins_row(&pins)]).context("the store takes no writes")?;
+        }
         let shelf = Arc::new(Shelf::open(Arc::clone(&store))?);
 
         let boot_id = boot_id();
         let (workers, reports) = Workers::new(backend, config.health_checks.clone(), boot_id.clone());
-        let seed = u64::from_le_bytes(keys::random::<8>().context("the system gives no randomness")?);
-        let settings = Settings {
-            fleet: config.fleet.clone(),
-            host: config.host.clone(),
-            heartbeat: config.heartbeat,
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            boot_id,
-            backend: match config.activation.backend {
-                BackendKind::Nixos => node::BackendKind::Nixos,
-                BackendKind::Directory => node::BackendKind::Directory,
-            },
-            seed,
-        };
+        let settings = settings(&config, boot_id)?;
         let clock = Instant::now();
-        let started = {
-            let snapshot = store.read()?;
-            Node::start(settings, key.clone(), pins, &storage::SnapshotRows(&snapshot), now(clock))
-        };
-        let (node, outputs) =
-            started.with_context(|| format!("{} is not what was written", store_path.display()))?;
+        let (node, outputs) = full::build(settings, &key, &pins, &store, &store_path, clock)?;
 
         let mut network = muster_gossip::Config::new(config.fleet.as_str(), *key.seed());
         network.listen = config.listen.clone();
@@ -132,13 +134,19 @@ impl Daemon {
             written,
             inbox,
             events,
+            backlog: VecDeque::new(),
             clock,
             store_path,
+            key,
+            pins,
+            disk: Disk::default(),
             requests: 0,
+            readers: Readers::new(),
             verifier: Verifier::new(),
             _closing: closing,
         };
         daemon.carry_out(outputs);
+        drop(patience);
         tracing::info!(host = %config.host, fleet = %config.fleet, "the agent runs");
         Ok(daemon)
     }
@@ -150,17 +158,22 @@ impl Daemon {
         drop(sd_notify::notify(&[sd_notify::NotifyState::Ready]));
         loop {
             let sleep = self.sleep();
-            let room = self.hands.writing() < WRITING_MAX;
+            let works = !self.disk.is_full();
+            let room = works && self.hands.writes.has_room();
+            let behind = !self.backlog.is_empty();
             tokio::select! {
                 biased;
                 _ = terminate.recv() => return self.stop().await,
                 _ = interrupt.recv() => return self.stop().await,
                 Some((batch, result)) = self.written.recv() => self.stored(batch, result)?,
-                Some(said) = self.reports.recv() => self.said(said),
-                report = self.workers.probe_ran() => self.step(Input::Host(report)),
+                Some(said) = self.reports.recv(), if works => self.said(said),
+                report = self.workers.probe_ran(), if works => self.step(Input::Host(report)),
                 Some(request) = self.inbox.requests.recv() => self.request(request),
-                Some(event) = self.events.recv(), if room => self.event(event),
-                () = tokio::time::sleep(sleep) => self.step(Input::Tick),
+                // The swarm has a turn after every item.
+                () = tokio::task::yield_now(), if room && behind => self.catch_up(),
+                Some(event) = self.events.recv(), if room && !behind => self.event(event),
+                () = tokio::time::sleep(sleep), if works => self.step(Input::Tick),
+                () = self.disk.try_again(), if !works => self.try_the_disk(),
             }
             drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog]));
         }
@@ -173,7 +186,7 @@ impl Daemon {
         self.step(Input::Stopping);
         let parting = tokio::time::sleep(PARTING_TIME);
         tokio::pin!(parting);
-        while self.node.leads() || self.hands.writing() > 0 {
+        while !self.disk.is_full() && (self.node.leads() || !self.hands.writes.is_empty()) {
             tokio::select! {
                 biased;
                 Some((batch, result)) = self.written.recv() => self.stored(batch, result)?,
@@ -192,6 +205,10 @@ impl Daemon {
     }
 
     fn step(&mut self, input: Input) {
+        // What the node believes is ahead of a full disk.
+        if self.disk.is_full() {
+            return;
+        }
         let outputs = self.node.step(now(self.clock), input);
         self.carry_out(outputs);
     }
@@ -211,9 +228,20 @@ impl Daemon {
         }
     }
 
-    /// A write has ended. One that failed ends the agent: the store knows what is durable, and the next start asks it.
+    /// A write has ended. One that failed ends the agent, unless the disk is full: the store knows what is durable,
+    /// and the next start asks it.
     fn stored(&mut self, batch: u64, result: Result<(), CommitError>) -> anyhow::Result<()> {
-        result.with_context(|| format!("{} takes no more writes", self.store_path.display()))?;
+        if batch == hands::TRIAL {
+            return self.tried(result);
+        }
+        match result {
+            Ok(()) => self.disk.has_room(),
+            Err(CommitError::Full) => {
+                self.run_out_of_space();
+                return Ok(());
+            }
+            Err(error) => return Err(self.no_more_writes(error)),
+        }
         let position = self.hands.durable(batch);
         self.inbox
             .position
@@ -222,6 +250,10 @@ impl Daemon {
         self.after_orders();
         self.step(Input::Stored { batch });
         Ok(())
+    }
+
+    fn no_more_writes(&self, error: CommitError) -> anyhow::Error {
+        anyhow::Error::new(error).context(format!("{} takes no more writes", self.store_path.display()))
     }
 
     fn said(&mut self, said: Said) {
@@ -234,7 +266,16 @@ impl Daemon {
     fn event(&mut self, event: muster_gossip::Event) {
         let roster = self.node.ledger().roster().clone();
         let Hands { shelf, pending, network, .. } = &mut self.hands;
-        for input in ingress::inputs(event, &roster, shelf, pending, network) {
+        if let Some(input) = ingress::input(event, &roster, shelf, pending, network, &mut self.backlog) {
+            self.step(input);
+        }
+    }
+
+    /// Takes in the next thing that a sync brought, under the roster as the things before it have left it.
+    fn catch_up(&mut self) {
+        let Some(item) = self.backlog.pop_front() else { return };
+        let roster = self.node.ledger().roster().clone();
+        if let Some(input) = ingress::caught_up(&item, &roster, &self.hands.shelf) {
             self.step(input);
         }
     }
@@ -247,23 +288,19 @@ impl Daemon {
                     node: &self.node,
                     hands: &self.hands,
                     store_path: &self.store_path,
+                    disk_full: self.disk.is_full(),
                     now: now(self.clock),
                 };
-                // Who asked may have hung up.
-                drop(reply.send(answers::answer(&asked, query)));
+                self.readers.answer(answers::prepare(&asked, query), reply);
             }
             Ask::VerifyStore => self.verifier.begin(&self.hands.store, &self.store_path, reply),
+            // Who asked may have hung up.
+            Ask::Publish(_) if self.disk.is_full() => drop(reply.send(Err(full::refusal()))),
             Ask::Publish(parts) => {
                 tracing::info!(?peer, bytes = parts.bytes.len(), "a document is published");
                 self.requests += 1;
                 let request = self.requests;
-                let (waiter, answer) = tokio::sync::oneshot::channel();
-                self.hands.waiters.insert(request, waiter);
-                tokio::spawn(async move {
-                    let stopping = || Problem::new(control::Code::Unavailable, "the agent is stopping");
-                    let result = answer.await.map_err(|_| stopping()).and_then(answers::receipt);
-                    drop(reply.send(result));
-                });
+                self.hands.waiters.insert(request, reply);
                 let document = muster_core::verify::document_parts(parts);
                 let origin = Origin::Operator(RequestId(request));
                 self.step(Input::Document { document, origin });
@@ -289,6 +326,21 @@ async fn open_doors(config: &Config) -> anyhow::Result<(control::Inbox, watch::S
     Ok((inbox, closing))
 }
 
+fn settings(config: &Config, boot_id: String) -> anyhow::Result<Settings> {
+    Ok(Settings {
+        fleet: config.fleet.clone(),
+        host: config.host.clone(),
+        heartbeat: config.heartbeat,
+        agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+        boot_id,
+        backend: match config.activation.backend {
+            BackendKind::Nixos => node::BackendKind::Nixos,
+            BackendKind::Directory => node::BackendKind::Directory,
+        },
+        seed: full::seed()?,
+    })
+}
+
 /// Waits until the daemon is gone.
 async fn gone(mut closed: watch::Receiver<()>) {
     while closed.changed().await.is_ok() {}
@@ -310,3 +362,6 @@ fn boot_id() -> String {
         .map(|id| id.trim().to_owned())
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,6 +50,17 @@ impl Workers {
         (Self { backend, default_checks, boot_id, said, runners, runs, generation: 0 }, reports)
     }
 
+    /// Stops all probes and forgets who waits for what: the reports that follow answer orders that are given from now on.
+    ///
+    /// Switches go on, and are found again as after a restart.
+    pub(super) fn begin_again(&mut self) -> mpsc::Receiver<Said> {
+        self.runners.stop();
+        let (workers, reports) =
+            Self::new(self.backend.clone(), self.default_checks.clone(), self.boot_id.clone());
+        *self = workers;
+        reports
+    }
+
     /// The next result of a probe.
     pub(super) async fn probe_ran(&mut self) -> HostReport {
         loop {

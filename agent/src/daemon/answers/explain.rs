@@ -3,14 +3,14 @@
 use muster_core::document::Plan;
 use muster_core::gate::{self, Blocked, Reason};
 use muster_core::id::{HostId, RolloutId};
-use muster_core::view::View;
+use muster_core::view::{Standing, View};
 use muster_core::wire::HostState;
 
-use super::events::{self, Learnt};
+use super::history::Source;
 use super::{Asked, not_found, words};
 use crate::control::{Problem, wire};
 
-/// Explains a host or a rollout.
+/// Explains a host or a rollout, but for what the host said last: [`last_report`] reads that from the store.
 pub(super) fn explain(asked: &Asked<'_>, subject: &str) -> Result<wire::Explain, Problem> {
     let ledger = asked.node.ledger();
     let unknown = || {
@@ -20,34 +20,36 @@ pub(super) fn explain(asked: &Asked<'_>, subject: &str) -> Result<wire::Explain,
     };
     if subject.contains('@') {
         let id: RolloutId = subject.parse().map_err(|_| unknown())?;
-        return if ledger.rollouts().contains_key(&id) { rollout(asked, &id) } else { Err(unknown()) };
+        return if ledger.rollouts().contains_key(&id) { Ok(rollout(asked, &id)) } else { Err(unknown()) };
     }
     let id: HostId = subject.parse().map_err(|_| unknown())?;
     if ledger.roster().key_of(&id).is_none() {
         return Err(unknown());
     }
-    host(asked, &id)
+    Ok(host(asked, &id))
 }
 
-fn host(asked: &Asked<'_>, id: &HostId) -> Result<wire::Explain, Problem> {
+fn host(asked: &Asked<'_>, id: &HostId) -> wire::Explain {
     let ledger = asked.node.ledger();
     let channel = ledger.documents().fleet().and_then(|fleet| Some(fleet.hosts.get(id)?.channel.clone()));
     let newest = channel.as_ref().and_then(|channel| ledger.newest_rollout(channel));
     let plan = newest.and_then(|rollout| ledger.plan(rollout));
     let state = newest.and_then(|rollout| Some(ledger.record(id, rollout)?.record.state));
-    let blocked = plan
-        .filter(|_| matches!(state, None | Some(HostState::Pending)))
-        .map(|plan| asked.node.with_view(asked.now, |view| gate::all_blocked(view, plan, id, asked.now.utc)));
+    let now = asked.now.utc;
+    let blocked = asked.node.with_view(asked.now, |view| {
+        let waits_in = plan.filter(|plan| view.standing(plan, id, now) == Standing::Waiting);
+        waits_in.map(|plan| gate::all_blocked(view, plan, id, now))
+    });
     let gates: Vec<wire::BlockedGate> = blocked.iter().flatten().map(|blocked| shown(blocked, id)).collect();
-    Ok(wire::Explain {
+    wire::Explain {
         schema: wire::SCHEMA,
         subject: id.to_string(),
         host: Some(id.to_string()),
         rollout: newest.map(ToString::to_string),
-        summary: summary(asked, id, newest, state, &gates),
+        summary: summary(asked, id, newest, state, blocked.is_some(), &gates),
         gates,
-        last_report: last_report(asked, id)?,
-    })
+        last_report: None,
+    }
 }
 
 fn summary(
@@ -55,6 +57,7 @@ fn summary(
     id: &HostId,
     rollout: Option<&RolloutId>,
     state: Option<HostState>,
+    waits: bool,
     gates: &[wire::BlockedGate],
 ) -> String {
     let Some(rollout) = rollout else { return format!("no rollout of {id}'s channel is known here") };
@@ -66,6 +69,9 @@ fn summary(
         (Some(HostState::Failed), _) => format!("{id} failed in {rollout}"),
         (Some(HostState::Reverted), _) => format!("{id} went back from {rollout}"),
         (None | Some(HostState::Pending), Some(gate)) => format!("{id} waits in {rollout}: {}", gate.reason),
+        (Some(HostState::Pending), None) if waits => {
+            format!("{id}'s dispatch into {rollout} came to nothing; no gate holds it back from another")
+        }
         (Some(HostState::Pending), None) => {
             format!("{id} is dispatched into {rollout} and has not answered yet")
         }
@@ -82,7 +88,7 @@ fn summary(
     }
 }
 
-fn rollout(asked: &Asked<'_>, id: &RolloutId) -> Result<wire::Explain, Problem> {
+fn rollout(asked: &Asked<'_>, id: &RolloutId) -> wire::Explain {
     let ledger = asked.node.ledger();
     let record = &ledger.rollouts()[id];
     let plan = ledger.plan(id);
@@ -98,7 +104,7 @@ fn rollout(asked: &Asked<'_>, id: &RolloutId) -> Result<wire::Explain, Problem> 
             format!("{id} is {} in wave {}; no gate holds it", record.state.name(), record.current_wave + 1)
         }
     };
-    Ok(wire::Explain {
+    wire::Explain {
         schema: wire::SCHEMA,
         subject: id.to_string(),
         host: None,
@@ -106,12 +112,12 @@ fn rollout(asked: &Asked<'_>, id: &RolloutId) -> Result<wire::Explain, Problem> 
         summary,
         gates,
         last_report: None,
-    })
+    }
 }
 
-/// The first gate that holds each host back that was not dispatched yet.
+/// The first gate that holds each host back that was not dispatched, or whose dispatch came to nothing.
 fn first_gates(view: &View<'_>, asked: &Asked<'_>, plan: &Plan) -> Vec<wire::BlockedGate> {
-    let waiting = plan.hosts().filter(|host| view.ledger.record(host, &plan.rollout_id).is_none());
+    let waiting = plan.hosts().filter(|host| view.standing(plan, host, asked.now.utc) == Standing::Waiting);
     let blocked = waiting.filter_map(|host| {
         let blocked = gate::admit(view, plan, host, asked.now.utc).err()?;
         Some(shown(&blocked, host))
@@ -156,21 +162,16 @@ fn waits_for(reason: &Reason) -> Option<String> {
     }
 }
 
-fn last_report(asked: &Asked<'_>, id: &HostId) -> Result<Option<wire::LastReport>, Problem> {
-    let mut last = None;
-    events::each_backwards(asked, |_, learnt| {
-        if let Learnt::Envelope(envelope) = learnt
-            && envelope.host == *id
-            && let Some(event) = envelope.event()
-        {
-            last = Some(wire::LastReport {
-                name: event.kind.name().to_owned(),
-                at: envelope.at,
-                detail: format!("{}: {}", event.rollout_id, words::event(event)),
-            });
-            return false;
-        }
-        true
-    })?;
-    Ok(last)
+/// What a host said last.
+pub(super) fn last_report(source: Source, host: &str) -> Result<Option<wire::LastReport>, Problem> {
+    let Ok(host) = host.parse::<HostId>() else { return Ok(None) };
+    let said = source.read()?.last_event(&host)?;
+    Ok(said.and_then(|said| {
+        let event = said.event()?;
+        Some(wire::LastReport {
+            name: event.kind.name().to_owned(),
+            at: said.at,
+            detail: format!("{}: {}", event.rollout_id, words::event(event)),
+        })
+    }))
 }

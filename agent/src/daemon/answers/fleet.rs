@@ -1,10 +1,13 @@
 //! `/v1/status`, `/v1/peers`, `/v1/id` and `/v1/store`.
 
+use std::path::Path;
+
 use chrono::TimeDelta;
 use muster_core::gate;
 use muster_core::id::{ChannelId, HostId};
 use muster_core::presence::Reach;
-use muster_core::view::View;
+use muster_core::view::{Standing, View};
+use muster_store::Store;
 
 use super::words::{host_state, rollout_state};
 use super::{Asked, store_failed};
@@ -44,6 +47,10 @@ pub(super) fn status(asked: &Asked<'_>) -> wire::Status {
 
 /// Why nothing moves, if nothing can.
 fn held(asked: &Asked<'_>) -> Option<String> {
+    if asked.disk_full {
+        let path = asked.store_path.display();
+        return Some(format!("this host's disk is full; free some space where {path} lies"));
+    }
     let quorum = asked.node.quorum(asked.now.mono);
     if quorum.of == 0 {
         return Some(
@@ -95,7 +102,9 @@ fn host(asked: &Asked<'_>, view: &View<'_>, id: &HostId) -> wire::HostStatus {
     };
     let open =
         rollout.and_then(|rollout| ledger.rollouts().get(rollout)).is_some_and(|it| it.state.is_open());
-    let waits = plan.filter(|plan| open && record.is_none() && plan.targets.contains_key(id));
+    let waits = plan.filter(|plan| {
+        open && plan.targets.contains_key(id) && view.standing(plan, id, asked.now.utc) == Standing::Waiting
+    });
     wire::HostStatus {
         host: id.to_string(),
         state: record.map(|record| host_state(record.state)),
@@ -155,9 +164,9 @@ pub(super) fn id(asked: &Asked<'_>) -> wire::Id {
     }
 }
 
-/// How large the store is, and how it is.
-pub(super) fn store(asked: &Asked<'_>) -> Result<wire::StoreInfo, Problem> {
-    let stats = asked.hands.store.stats().map_err(store_failed)?;
+/// How large the store is, and how it is; reads all of it.
+pub(super) fn store(store: &Store, path: &Path, outbox: usize) -> Result<wire::StoreInfo, Problem> {
+    let stats = store.stats().map_err(store_failed)?;
     let tables = stats.tables.iter().map(|table| wire::StoreTable {
         table: table.table.name().to_owned(),
         rows: table.rows,
@@ -166,11 +175,11 @@ pub(super) fn store(asked: &Asked<'_>) -> Result<wire::StoreInfo, Problem> {
     });
     Ok(wire::StoreInfo {
         schema: wire::SCHEMA,
-        path: asked.store_path.display().to_string(),
+        path: path.display().to_string(),
         bytes: stats.file_bytes,
         tables: tables.collect(),
-        outbox: asked.node.outbox() as u64,
-        health: match asked.hands.store.health() {
+        outbox: outbox as u64,
+        health: match store.health() {
             muster_store::Health::Ok => "ok",
             muster_store::Health::Full => "full",
             muster_store::Health::Failed => "failed",

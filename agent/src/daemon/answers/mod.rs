@@ -1,19 +1,22 @@
-//! Answers of the control socket, read from the node and its store.
+//! Answers of the control socket, read from the node by the loop and from its store away from it.
 
 mod documents;
 mod events;
 mod explain;
 mod fleet;
+mod history;
 mod rollouts;
 mod words;
 
 use std::path::Path;
+use std::sync::Arc;
 
 use muster_core::document::Refusal;
 use muster_core::node::{Node, Receipt};
 use muster_core::time::Now;
 use muster_gossip::Roster;
 
+use self::history::Source;
 use super::hands::Hands;
 use crate::control::{Answer, Code, Problem, Query, wire};
 
@@ -22,27 +25,63 @@ pub(super) struct Asked<'a> {
     pub(super) node: &'a Node,
     pub(super) hands: &'a Hands,
     pub(super) store_path: &'a Path,
+    /// Whether nothing can be written, so that the node knows no more than it did.
+    pub(super) disk_full: bool,
     pub(super) now: Now,
 }
 
-/// Answers one question.
-pub(super) fn answer(asked: &Asked<'_>, query: Query) -> Result<Answer, Problem> {
-    Ok(match query {
+/// An answer as far as the loop makes it.
+pub(super) enum Prepared {
+    /// There is nothing to add.
+    Done(Box<Answer>),
+    /// The rest comes from the store, which takes time: to be run on a thread that may wait.
+    Job(Box<dyn FnOnce() -> Result<Answer, Problem> + Send>),
+}
+
+/// Answers one question as far as the node knows the answer.
+pub(super) fn prepare(asked: &Asked<'_>, query: Query) -> Result<Prepared, Problem> {
+    let source = || Source::new(asked);
+    Ok(Prepared::Done(Box::new(match query {
         Query::Status => Answer::Status(fleet::status(asked)),
         Query::Fleet => Answer::Fleet(documents::fleet(asked)?),
         Query::Peers => Answer::Peers(fleet::peers(asked)),
         Query::Id => Answer::Id(fleet::id(asked)),
-        Query::Store => Answer::Store(fleet::store(asked)?),
         Query::Rollouts => Answer::Rollouts(rollouts::list(asked)),
-        Query::Rollout(id) => Answer::Rollout(rollouts::show(asked, &id)?),
-        Query::Explain(subject) => Answer::Explain(explain::explain(asked, &subject)?),
-        Query::Events(filter) => Answer::Events(events::list(asked, &filter)?),
         Query::Quarantines => Answer::Quarantines(rollouts::quarantines(asked)),
         Query::Document(hash) => Answer::Document(documents::info(asked, &hash)?),
         Query::Metrics => {
             Answer::Metrics(asked.hands.figures.render(asked.node, &asked.hands.network, asked.now))
         }
-    })
+        Query::Store => {
+            let (store, path) = (Arc::clone(&asked.hands.store), asked.store_path.to_owned());
+            let outbox = asked.node.outbox();
+            return job(move || Ok(Answer::Store(fleet::store(&store, &path, outbox)?)));
+        }
+        Query::Rollout(id) => {
+            let (source, mut show) = (source(), rollouts::show(asked, &id)?);
+            return job(move || {
+                show.timeline = rollouts::timeline(source, &id)?;
+                Ok(Answer::Rollout(show))
+            });
+        }
+        Query::Explain(subject) => {
+            let (source, mut explained) = (source(), explain::explain(asked, &subject)?);
+            return job(move || {
+                if let Some(host) = &explained.host {
+                    explained.last_report = explain::last_report(source, host)?;
+                }
+                Ok(Answer::Explain(explained))
+            });
+        }
+        Query::Events(filter) => {
+            let source = source();
+            return job(move || Ok(Answer::Events(events::list(source, &filter)?)));
+        }
+    })))
+}
+
+fn job(run: impl FnOnce() -> Result<Answer, Problem> + Send + 'static) -> Result<Prepared, Problem> {
+    Ok(Prepared::Job(Box::new(run)))
 }
 
 /// What became of a published document.

@@ -6,7 +6,8 @@ use muster_core::id::RolloutId;
 use muster_core::rollout::{Excuse, Record};
 use muster_core::wire::{HostState, RolloutState};
 
-use super::events::{self, Learnt};
+use super::events;
+use super::history::{Learnt, Source};
 use super::words::{self, host_state, rollout_state};
 use super::{Asked, not_found};
 use crate::control::{Code, Problem, wire};
@@ -19,7 +20,7 @@ pub(super) fn list(asked: &Asked<'_>) -> wire::Rollouts {
     wire::Rollouts { schema: wire::SCHEMA, rollouts }
 }
 
-/// One rollout: its waves, its hosts and what happened, with the cause of each.
+/// One rollout: its waves and its hosts; [`timeline`] reads from the store what happened.
 pub(super) fn show(asked: &Asked<'_>, id: &str) -> Result<wire::RolloutShow, Problem> {
     let parsed: RolloutId = id.parse().map_err(|error| Problem::new(Code::BadRequest, error))?;
     let ledger = asked.node.ledger();
@@ -39,7 +40,7 @@ pub(super) fn show(asked: &Asked<'_>, id: &str) -> Result<wire::RolloutShow, Pro
         rollout: summary(asked, record),
         waves: waves.collect(),
         hosts: plan.map(|plan| hosts(asked, plan, record)).unwrap_or_default(),
-        timeline: timeline(asked, &parsed)?,
+        timeline: Vec::new(),
     })
 }
 
@@ -109,19 +110,20 @@ fn excuse(excuse: Excuse) -> &'static str {
     }
 }
 
-/// What happened in the rollout, in the order in which this host learnt it.
-fn timeline(asked: &Asked<'_>, id: &RolloutId) -> Result<Vec<wire::Moment>, Problem> {
+/// What happened in a rollout with the cause of each, in the order of their times.
+pub(super) fn timeline(source: Source, id: &str) -> Result<Vec<wire::Moment>, Problem> {
+    let id: RolloutId = id.parse().map_err(|error| Problem::new(Code::BadRequest, error))?;
     let mut moments = Vec::new();
-    events::each(asked, |_, learnt| {
+    source.read()?.each_from(0, |_, learnt| {
         let moment = match learnt {
-            Learnt::Envelope(envelope) => {
-                envelope.event().filter(|event| event.rollout_id == *id).map(|event| wire::Moment {
-                    at: envelope.at,
-                    what: format!("{}: {}", envelope.host, event.kind.name()),
+            Learnt::Envelope(said) => {
+                said.event().filter(|event| event.rollout_id == id).map(|event| wire::Moment {
+                    at: said.at,
+                    what: format!("{}: {}", said.host, event.kind.name()),
                     cause: Some(words::event(event)),
                 })
             }
-            Learnt::Decision(decision) => events::decision_on(&decision, id),
+            Learnt::Decision(decision) => events::decision_on(&decision, &id),
             Learnt::Entry { .. } | Learnt::Document { .. } => None,
         };
         moments.extend(moment);
