@@ -11,6 +11,7 @@ use muster_signing::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::planted::{self, Bug};
 use crate::coordination::log;
 use crate::document::{self, Documents, Electorate};
 use crate::id::{FleetName, HostId};
@@ -190,7 +191,8 @@ pub fn certificate(roster: &Roster, bytes: &[u8]) -> Result<Certified, VerifyErr
         .ok_or(VerifyError::UnknownFleetSerial(decision.fleet_serial))?;
     let counted = certificate.verify(roster.fleet.as_str(), &roster.counted_keys(electorate));
     let (signed, needed) = (counted.signers().len(), electorate.quorum);
-    if signed < needed {
+    let (one_less, any) = (planted::on(Bug::QuorumMinusOne), planted::on(Bug::UncertifiedActed));
+    if signed + usize::from(one_less) < needed && !(any && signed > 0) {
         return Err(VerifyError::NoQuorum { signed, needed });
     }
     Ok(Certified { certificate: counted, decision })

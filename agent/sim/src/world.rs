@@ -302,7 +302,8 @@ impl World {
             seed,
         };
         let now = state.now(self.now);
-        match Node::start(settings, key, vec![self.fleet.trust()], &state.disk, now) {
+        let pins = vec![self.fleet.trust()];
+        match planted(state.bug, || Node::start(settings, key, pins, &state.disk, now)) {
             Ok((node, outputs)) => {
                 state.node = Some(node);
                 self.trace.line(self.now, self.hosts[host].name.as_str(), || "starts".to_owned());
@@ -491,13 +492,14 @@ impl World {
         let Some(node) = &mut state.node else { return };
         self.steps += 1;
         *self.inputs.entry(kind_of(&input)).or_default() += 1;
-        let outputs = node.step(now, input);
+        let outputs = planted(state.bug, || node.step(now, input));
         self.carry_out(host, outputs);
     }
 
     fn carry_out(&mut self, host: usize, outputs: Vec<Output>) {
         let mut orders = Orders::default();
-        self.hosts[host].drive.carry_out(outputs, &mut orders);
+        let state = &mut self.hosts[host];
+        planted(state.bug, || state.drive.carry_out(outputs, &mut orders));
         self.obey(host, orders);
         self.set_timer(host);
     }
@@ -661,7 +663,8 @@ impl World {
 
     fn arrived(&mut self, host: usize, parcel: &Rc<Parcel>, message: Option<MessageRef>) {
         let Some(node) = &self.hosts[host].node else { return };
-        let Some(input) = parcel.read(node.ledger().roster(), message) else { return };
+        let bug = self.hosts[host].bug;
+        let Some(input) = planted(bug, || parcel.read(node.ledger().roster(), message)) else { return };
         if parcel.topic == Topic::Presence {
             self.note_heard_input(host, parcel, &input);
         }
@@ -764,6 +767,17 @@ impl World {
     pub(crate) fn disk(&self, host: usize) -> &Disk {
         &self.hosts[host].disk
     }
+}
+
+/// Runs a node with the bug that is planted in it.
+#[cfg(feature = "planted")]
+fn planted<T>(bug: Option<crate::host::Bug>, run: impl FnOnce() -> T) -> T {
+    muster_core::planted::with(bug, run)
+}
+
+#[cfg(not(feature = "planted"))]
+fn planted<T>(_bug: Option<crate::host::Bug>, run: impl FnOnce() -> T) -> T {
+    run()
 }
 
 /// What the network can damage.

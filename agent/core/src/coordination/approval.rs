@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use crate::planted::{self, Bug};
 use crate::document::{Plan, Verb};
 use crate::gate::{self, WaveState};
 use crate::id::{HostId, RolloutId};
@@ -25,6 +26,9 @@ pub enum Judgement {
 
 /// Judges a decision that the log led to.
 pub fn judge(view: &View<'_>, derived: &Derived, now: DateTime<Utc>) -> Judgement {
+    if planted::on(Bug::LieEarly) || planted::on(Bug::LieForge) {
+        return Judgement::Endorse;
+    }
     let at = match &derived.because {
         Because::Event(event) => Some(event.at()),
         Because::Withdrawn(_) => None,

@@ -9,6 +9,7 @@ use super::approvals::{Approval, REVIEW_INTERVAL, Said, Unpublished};
 use super::door::CoordinatorMessage;
 use super::turn::Turn;
 use super::{Node, Note, Output};
+use crate::planted::{self, Bug};
 use crate::coordination::log::{
     self, Config, Durable, Entry, Forwarded, Log, MemberId, Operation, ProposalId, Ready, Standing, WriteId,
 };
@@ -71,6 +72,10 @@ impl Coordinator {
         let mut config = Config::new(MemberId(*me.as_bytes()), members, epoch.0, seed);
         if electorate.faults > 0 {
             config.quorum = electorate.quorum;
+        }
+        #[cfg(feature = "planted")]
+        {
+            config.planted = log_bug();
         }
         let first = durable.entries.first().map(|(_, entry)| entry);
         let of_other = first.is_some_and(|entry| entry.chain_hash != entry.chain_hash_after(&epoch.0));
@@ -344,6 +349,7 @@ impl Coordinator {
 
     pub(super) fn store(&mut self, rows: &mut Batch, operation: Operation) {
         match operation {
+            Operation::HardState(_) if planted::on(Bug::VoteForgotten) => {}
             Operation::HardState(state) => {
                 rows.put(Table::HardState, key::meta("hard_state"), codec::encode(&state));
             }
@@ -381,4 +387,15 @@ fn sign_append(signer: &SigningKey, fleet: &FleetName, message: &mut log::Messag
         let signature = seal(signer, Purpose::Append, fleet.as_str(), &head);
         message.set_signature(signature);
     }
+}
+
+/// The planted bug that is the log's own.
+#[cfg(feature = "planted")]
+fn log_bug() -> Option<log::Planted> {
+    let bugs = [
+        (Bug::VoteTwice, log::Planted::VoteTwice),
+        (Bug::SkipElectability, log::Planted::SkipElectability),
+        (Bug::CountOwnMatchEarly, log::Planted::CountOwnMatchEarly),
+    ];
+    bugs.into_iter().find(|(bug, _)| planted::on(*bug)).map(|(_, planted)| planted)
 }
