@@ -8,10 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use muster_signing::Digest;
 
-use crate::planted::{self, Bug};
 use crate::document::{Plan, Verb};
 use crate::gate::{self, WaveState};
 use crate::id::{ChannelId, HostId, RolloutId};
+use crate::planted::{self, Bug};
 use crate::rollout::{HostEntry, Record};
 use crate::view::{Failure, Standing, View};
 use crate::wire::{Cause, DecisionId, DocumentKind, HostState, LogStatement, RolloutEvent, RolloutState};

@@ -11,10 +11,10 @@ use muster_signing::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::planted::{self, Bug};
 use crate::coordination::log;
 use crate::document::{self, Documents, Electorate};
 use crate::id::{FleetName, HostId};
+use crate::planted::{self, Bug};
 use crate::wire::codec::{self, DecodeError};
 use crate::wire::{DECISION_VERSION, Decision, Envelope, Notice, Received};
 

@@ -4,11 +4,11 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::planted::{self, Bug};
 use crate::document::{Plan, Verb};
 use crate::host::after;
 use crate::id::{ChannelId, HostId, RolloutId};
 use crate::ledger::{Answer, Ledger, Slot};
+use crate::planted::{self, Bug};
 use crate::presence::{Presences, Reach};
 use crate::time::Mono;
 use crate::wire::{DecisionId, HostState};

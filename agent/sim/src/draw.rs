@@ -70,7 +70,8 @@ impl Draft {
             87..98 => random.between(8, 14),
             _ => random.between(15, 30),
         };
-        let hosts = size.hosts.unwrap_or(usize::try_from(drawn).unwrap_or(1)).max(size.coordinators.unwrap_or(1));
+        let hosts =
+            size.hosts.unwrap_or(usize::try_from(drawn).unwrap_or(1)).max(size.coordinators.unwrap_or(1));
         let most = COORDINATORS_MAX.min(hosts as u64);
         let coordinators = match random.below(100) {
             0..20 => 1,
@@ -109,7 +110,8 @@ impl Draft {
         self.budgets.clear();
         for _ in 0..random.below(4) {
             let group = format!("g{}", random.below(3));
-            let selector = if random.percent(40) { json!({ "all": true }) } else { json!({ "tags": [group] }) };
+            let selector =
+                if random.percent(40) { json!({ "all": true }) } else { json!({ "tags": [group] }) };
             let mut budget = json!({ "selector": selector });
             let how = random.below(3);
             if how != 1 {
@@ -206,7 +208,8 @@ impl Draft {
             document["rolloutPolicies"][channel.name] = channel.policy();
         }
         if self.channel_edge {
-            document["channelEdges"] = json!([{ "gates": "edge", "gated": "stable", "reason": "canaries first" }]);
+            document["channelEdges"] =
+                json!([{ "gates": "edge", "gated": "stable", "reason": "canaries first" }]);
         }
         document
     }
@@ -235,8 +238,11 @@ impl ChannelDraft {
             .iter()
             .enumerate()
             .map(|(number, wave)| {
-                let selector =
-                    if number == last { json!({ "all": true }) } else { json!({ "tags": [format!("w{number}")] }) };
+                let selector = if number == last {
+                    json!({ "all": true })
+                } else {
+                    json!({ "tags": [format!("w{number}")] })
+                };
                 let promotion = if wave.manual { "manual" } else { "auto" };
                 json!({ "selector": selector, "soakSeconds": wave.soak, "promotion": promotion })
             })

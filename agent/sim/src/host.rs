@@ -18,12 +18,12 @@ use crate::parcel::Parcel;
 const EPOCH_SECS: i64 = 1_790_000_000;
 
 #[cfg(feature = "planted")]
-pub(crate) use muster_core::planted::Bug;
+pub use muster_core::planted::Bug;
 
 /// Without planted bugs there is none to name.
 #[cfg(not(feature = "planted"))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Bug {}
+pub enum Bug {}
 
 /// The newest heartbeat that a host heard of another, and what orders it.
 pub(crate) type Heard = Option<((u64, u64, u64), Rc<Parcel>)>;

@@ -22,5 +22,6 @@ mod truth;
 pub mod world;
 
 pub use draw::Size;
+pub use host::Bug;
 pub use machine::Health;
 pub use world::World;

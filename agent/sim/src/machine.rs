@@ -152,10 +152,10 @@ impl Machine {
             HostOrder::Inspect { job, rollback, boot_id } => {
                 let name = (job.rollout.clone(), job.log_index, rollback);
                 let runs = self.job.as_ref().is_some_and(|running| running.name == name);
-                let ended = self.ended.get(&name).map(|exit_code| JobTrace::Ended {
-                    exit_code: *exit_code,
-                    stderr_tail: String::new(),
-                });
+                let ended = self
+                    .ended
+                    .get(&name)
+                    .map(|exit_code| JobTrace::Ended { exit_code: *exit_code, stderr_tail: String::new() });
                 let found = Found {
                     boot: if boot_id == Some(self.boot_id()) { Boot::Same } else { Boot::Other },
                     job: if runs { JobTrace::Running } else { ended.unwrap_or(JobTrace::None) },
@@ -196,9 +196,10 @@ impl Machine {
         }
         let flaps = weather.faults.strikes(weather.random, Fault::ProbesFlap, 120);
         let fails = flaps || self.is_sick(weather);
-        for (probe_name, mode, fails) in
-            [(works(), ProbeMode::Enforce, fails), (watches(), ProbeMode::Observe, fails || weather.now % 3 == 0)]
-        {
+        for (probe_name, mode, fails) in [
+            (works(), ProbeMode::Enforce, fails),
+            (watches(), ProbeMode::Observe, fails || weather.now % 3 == 0),
+        ] {
             self.results.insert(probe_name.clone(), (weather.now, !fails));
             if !fails {
                 self.passed.insert(probe_name.clone(), weather.now);

@@ -6,10 +6,12 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use muster_sim::Bug;
 use muster_sim::fault::Fault;
 use muster_sim::run::{Options, Outcome, run};
 
-const USAGE: &str = "usage: muster-sim [--seeds A..B] [--hosts N] [--coordinators N] [--tolerate lies] [--faults LIST]
+const USAGE: &str =
+    "usage: muster-sim [--seeds A..B] [--hosts N] [--coordinators N] [--tolerate lies] [--faults LIST]
                   [--real-signatures] [--trace] [--coverage] [--bench] [--mutants] [--keep-going]";
 
 struct Arguments {
@@ -17,6 +19,7 @@ struct Arguments {
     options: Options,
     coverage: bool,
     bench: bool,
+    mutants: bool,
     keep_going: bool,
     command: String,
 }
@@ -24,6 +27,7 @@ struct Arguments {
 fn main() -> ExitCode {
     match parse(std::env::args().skip(1).collect()) {
         Ok(arguments) if arguments.bench => bench(&arguments),
+        Ok(arguments) if arguments.mutants => mutants(&arguments),
         Ok(arguments) => campaign(&arguments),
         Err(what) => {
             println!("{what}\n{USAGE}");
@@ -38,6 +42,7 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
         options: Options::default(),
         coverage: false,
         bench: false,
+        mutants: false,
         keep_going: false,
         command: String::new(),
     };
@@ -54,9 +59,15 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
             "--hosts" => arguments.options.size.hosts = Some(number(&value()?)? as usize),
             "--coordinators" => arguments.options.size.coordinators = Some(number(&value()?)? as usize),
             "--tolerate" => arguments.options.size.lies = value()? == "lies",
+            "--planted" => {
+                let name = value()?;
+                let bug = Bug::ALL.iter().find(|bug| bug.name() == name);
+                arguments.options.bug = Some(*bug.ok_or_else(|| format!("no bug is named {name}"))?);
+            }
             "--faults" => {
                 let list = value()?;
-                let named = |name: &str| Fault::named(name).ok_or_else(|| format!("no fault is named {name}"));
+                let named =
+                    |name: &str| Fault::named(name).ok_or_else(|| format!("no fault is named {name}"));
                 let list = list.split(',').filter(|name| !name.is_empty() && *name != "none");
                 arguments.options.faults = Some(list.map(named).collect::<Result<_, _>>()?);
             }
@@ -64,6 +75,7 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
             "--trace" => arguments.options.trace = true,
             "--coverage" => arguments.coverage = true,
             "--bench" => arguments.bench = true,
+            "--mutants" => arguments.mutants = true,
             "--keep-going" => arguments.keep_going = true,
             _ => return Err(format!("{word} is not known")),
         }
@@ -130,7 +142,10 @@ fn campaign(arguments: &Arguments) -> ExitCode {
         }
         if let Some(violation) = &outcome.violation {
             report(arguments, seed, &outcome);
-            println!("seed {seed}, {} hosts, {} coordinators: {violation}\n", outcome.hosts, outcome.coordinators);
+            println!(
+                "seed {seed}, {} hosts, {} coordinators: {violation}\n",
+                outcome.hosts, outcome.coordinators
+            );
             if !arguments.keep_going {
                 break;
             }
@@ -174,12 +189,45 @@ fn print_sum(arguments: &Arguments, sum: &Sum, took: Duration) {
     if arguments.coverage {
         for fault in Fault::ALL {
             let hit = sum.hits.get(fault).copied().unwrap_or(0);
-            println!("{:>22} {hit:>7} seeds, {:5.1} %", fault.name(), 100.0 * hit as f64 / sum.runs.max(1) as f64);
+            println!(
+                "{:>22} {hit:>7} seeds, {:5.1} %",
+                fault.name(),
+                100.0 * hit as f64 / sum.runs.max(1) as f64
+            );
         }
     } else {
-        let hit: Vec<String> = sum.hits.iter().map(|(fault, hits)| format!("{} {hits}", fault.name())).collect();
+        let hit: Vec<String> =
+            sum.hits.iter().map(|(fault, hits)| format!("{} {hits}", fault.name())).collect();
         println!("faults, in how many seeds: {}", hit.join(", "));
     }
+}
+
+/// Plants every bug in turn, and says in which seed and by which property it was caught.
+fn mutants(arguments: &Arguments) -> ExitCode {
+    const LIES: [Bug; 4] = [Bug::LieEarly, Bug::LieForge, Bug::LieSilent, Bug::LieTwice];
+    let (from, to) = if arguments.seeds == (0, 100) { (0, 500) } else { arguments.seeds };
+    let mut missed = 0;
+    for bug in Bug::ALL.iter().filter(|bug| !LIES.contains(bug)) {
+        let options = Options { bug: Some(*bug), ..arguments.options.clone() };
+        let caught =
+            (from..to).find_map(|seed| run(seed, &options).violation.map(|violation| (seed, violation)));
+        match caught {
+            Some((seed, violation)) => {
+                println!(
+                    "{:>24} caught by property {:>2} in seed {seed}: {}",
+                    bug.name(),
+                    violation.property,
+                    bug.what()
+                );
+            }
+            None => {
+                missed += 1;
+                println!("{:>24} NOT CAUGHT: {}", bug.name(), bug.what());
+            }
+        }
+    }
+    println!("{} bugs, {missed} not caught", Bug::ALL.len() - LIES.len());
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn bench(arguments: &Arguments) -> ExitCode {

@@ -55,7 +55,14 @@ pub(crate) struct Operator {
 
 impl Operator {
     pub(crate) fn new(draft: Draft, random: Random) -> Self {
-        Self { draft, random, releases: Vec::new(), documents: Vec::new(), waiting: Vec::new(), paused: Vec::new() }
+        Self {
+            draft,
+            random,
+            releases: Vec::new(),
+            documents: Vec::new(),
+            waiting: Vec::new(),
+            paused: Vec::new(),
+        }
     }
 
     /// Does one thing.
@@ -120,7 +127,11 @@ impl Operator {
             }
             Fault::RepeatedDocument | Fault::OldDocument => {
                 let newest = self.documents.len();
-                let at = if act == Fault::OldDocument { self.random.index(newest) } else { newest.checked_sub(1)? };
+                let at = if act == Fault::OldDocument {
+                    self.random.index(newest)
+                } else {
+                    newest.checked_sub(1)?
+                };
                 let document = self.documents.get(at)?.clone();
                 let host = self.some_host(world)?;
                 world.inject(host, &document);
@@ -197,7 +208,11 @@ impl Operator {
 
     /// Signs the newest release of a channel anew, or an older one's closures under a new name.
     fn again(&mut self, world: &mut World, older: bool) -> Option<()> {
-        let at = if older { self.random.index(self.releases.len()) } else { self.releases.len().checked_sub(1)? };
+        let at = if older {
+            self.random.index(self.releases.len())
+        } else {
+            self.releases.len().checked_sub(1)?
+        };
         let mut release = self.releases.get(at)?.clone();
         if older {
             release.name = format!("back{}", self.releases.len() + 1);
@@ -205,7 +220,9 @@ impl Operator {
         let (draft, names) = (&self.draft, world.fleet.names());
         release.targets.retain(|host, _| {
             let number = names.iter().position(|name| name.as_str() == host);
-            number.is_some_and(|number| draft.hosts[number].enrolled && draft.hosts[number].channel == release.channel)
+            number.is_some_and(|number| {
+                draft.hosts[number].enrolled && draft.hosts[number].channel == release.channel
+            })
         });
         if release.targets.is_empty() {
             return None;
@@ -317,9 +334,7 @@ impl Operator {
             for (id, record) in node.ledger().rollouts().iter().filter(|(_, it)| it.state.is_open()) {
                 let Some(plan) = node.ledger().plan(id) else { continue };
                 for (number, wave) in (0..=record.current_wave).zip(&plan.waves) {
-                    let promoted = |verb: &Verb| {
-                        matches!(verb, Verb::Promote { rollout, wave } if rollout == id && *wave == number)
-                    };
+                    let promoted = |verb: &Verb| matches!(verb, Verb::Promote { rollout, wave } if rollout == id && *wave == number);
                     if wave.manual_promotion && !world.truth.verbs.iter().any(promoted) {
                         wanted.push(json!({ "rollout": id.as_str(), "wave": number }));
                     }

@@ -16,7 +16,10 @@ pub const PROPERTIES: [(u8, &str); 13] = [
     (10, "nothing that was durable is lost, and no feed position is used twice"),
     (11, "replaying a node's arrivals gives the very state that it has"),
     (12, "every open rollout ends once the faults have stopped, unless something nameable holds it"),
-    (13, "all connected nodes hold the same documents, decisions and feeds soon after the faults have stopped"),
+    (
+        13,
+        "all connected nodes hold the same documents, decisions and feeds soon after the faults have stopped",
+    ),
 ];
 
 /// A property that did not hold.
@@ -32,7 +35,8 @@ pub struct Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let says = PROPERTIES.iter().find(|(number, _)| *number == self.property).map_or("", |(_, says)| says);
+        let says =
+            PROPERTIES.iter().find(|(number, _)| *number == self.property).map_or("", |(_, says)| says);
         write!(f, "property {} is broken ({says}): {}", self.property, self.what)
     }
 }

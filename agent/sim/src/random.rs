@@ -11,9 +11,9 @@ impl Random {
 
     /// A source of its own for one purpose, so that more draws for one do not change those for another.
     pub(crate) fn fork(&self, purpose: &str) -> Self {
-        let mut mixed = purpose.bytes().fold(self.0, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        });
+        let mut mixed = purpose
+            .bytes()
+            .fold(self.0, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3));
         mixed ^= self.0.rotate_left(17);
         let mut forked = Self(mixed);
         forked.next();

@@ -11,6 +11,7 @@ use muster_core::wire::{HealthPolicy, HostState};
 
 use crate::draw::{Draft, Size};
 use crate::fault::{Fault, Faults};
+use crate::host::Bug;
 use crate::operator::Operator;
 use crate::property::Violation;
 use crate::random::Random;
@@ -27,6 +28,8 @@ const SLACK: Duration = Duration::from_secs(600 + 120);
 const STEPS_PER_HOST_AND_SECOND_MAX: u64 = 400;
 /// Steps that a run may take beyond them.
 const STEPS_AT_ONCE_MAX: u64 = 20_000;
+/// How long a rollback may take.
+const ROLLBACK: Duration = Duration::from_secs(120);
 /// How soon everybody holds the same.
 const SAME: Duration = Duration::from_secs(60);
 
@@ -41,6 +44,8 @@ pub struct Options {
     pub real_signatures: bool,
     /// Whether a story for people is kept.
     pub trace: bool,
+    /// A bug that every node has.
+    pub bug: Option<Bug>,
 }
 
 /// What came of a run.
@@ -77,6 +82,20 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
     run.outcome(seed)
 }
 
+/// As many coordinators lie as the electorate tolerates, each in its own way.
+#[cfg(feature = "planted")]
+fn choose_liars(world: &mut World, coordinators: usize, random: &mut Random) {
+    const WAYS: [Bug; 4] = [Bug::LieEarly, Bug::LieForge, Bug::LieSilent, Bug::LieTwice];
+    for _ in 0..coordinators.saturating_sub(1) / 3 {
+        let host = random.index(coordinators);
+        world.hosts[host].lies = true;
+        world.hosts[host].bug = random.pick(&WAYS).copied();
+    }
+}
+
+#[cfg(not(feature = "planted"))]
+fn choose_liars(_world: &mut World, _coordinators: usize, _random: &mut Random) {}
+
 struct Run {
     world: World,
     operator: Operator,
@@ -99,6 +118,12 @@ impl Run {
         world.trace.wanted = options.trace;
         world.faults = Faults::draw(&mut root.fork("faults"), options.faults.as_deref());
         let striker = Striker::new(root.fork("strikes"), draft.coordinators);
+        for host in &mut world.hosts {
+            host.bug = options.bug;
+        }
+        if options.size.lies {
+            choose_liars(&mut world, draft.coordinators, &mut root.fork("liars"));
+        }
         let operator = Operator::new(draft, root.fork("operators"));
         Self { world, operator, striker, random }
     }
@@ -158,6 +183,10 @@ impl Run {
     fn calm(&mut self) {
         self.world.trace.line(self.world.now, "****", || "calm from here on".to_owned());
         self.striker.calm(&mut self.world);
+        // Who lies can delay for as long as he does.
+        for host in self.world.hosts.iter_mut().filter(|host| host.lies) {
+            host.bug = None;
+        }
         let paused = self.world.hosts.iter().map(|host| host.paused_until).max().unwrap_or(0);
         let wait = Duration::from_micros(paused.saturating_sub(self.world.now));
         if !self.pass(wait) {
@@ -224,7 +253,10 @@ impl Run {
                         // A person, a window, the age of the ref, or another rollout that is looked at by itself.
                         _ => true,
                     };
-                    let done = node.ledger().record(host, id).is_some_and(|it| it.record.state != HostState::Pending);
+                    let done = node
+                        .ledger()
+                        .record(host, id)
+                        .is_some_and(|it| it.record.state != HostState::Pending);
                     if nameable && !done {
                         return Some(format!("{host}: {blocked}"));
                     }
@@ -245,7 +277,9 @@ impl Run {
             return "nobody leads the coordinators".to_owned();
         };
         let now = self.world.hosts[leader].now(self.world.now);
-        let Some(plan) = node.ledger().plan(id) else { return format!("{id} is open, and its plan is not held") };
+        let Some(plan) = node.ledger().plan(id) else {
+            return format!("{id} is open, and its plan is not held");
+        };
         let record = node.ledger().rollouts().get(id);
         let state = record.map_or("gone", |record| record.state.name());
         let blocked: Vec<String> = node.with_view(now, |view| {
@@ -258,8 +292,10 @@ impl Run {
             let wave = format!("wave {wave}: {:?}", gate::wave_state(view, plan, wave, now.utc));
             hosts.chain([wave]).collect()
         });
-        let waiting: Vec<String> =
-            node.waiting_decisions().map(|it| format!("{} ({:?}, {})", it.about, it.waits_for, it.signatures)).collect();
+        let waiting: Vec<String> = node
+            .waiting_decisions()
+            .map(|it| format!("{} ({:?}, {})", it.about, it.waits_for, it.signatures))
+            .collect();
         format!("{id} is still {state}: {}; decisions that wait: {waiting:?}", blocked.join("; "))
     }
 
@@ -267,7 +303,9 @@ impl Run {
     fn bound(&self) -> Duration {
         let plans = self.world.truth.plans.values().map(|plan| {
             let policy = &plan.policy;
-            let host = policy.activation_timeout_secs + 2 * policy.sustained_failure_secs + policy.dispatch_timeout_secs;
+            let host = policy.activation_timeout_secs
+                + 2 * policy.sustained_failure_secs
+                + policy.dispatch_timeout_secs;
             let waves = plan.waves.iter().map(|wave| wave.hosts.len() as u64 * (wave.soak_secs + host));
             Duration::from_secs(waves.sum::<u64>() + policy.lost_after_secs)
         });
@@ -291,6 +329,9 @@ impl Run {
         if self.world.truth.violation.is_some() {
             return;
         }
+        // A rollback that has just begun may take its time.
+        let end = self.world.now + micros(ROLLBACK);
+        while self.world.now < end && self.owed().is_some() && self.pass(LOOK) {}
         if let Some(what) = self.owed() {
             self.world.truth.broken(9, what);
         }
@@ -316,7 +357,8 @@ impl Run {
             let (a, b) = (&self.world.hosts[*first].name, &self.world.hosts[*other].name);
             let documents = |node: &Node| {
                 let documents = node.ledger().documents();
-                let refs: Vec<_> = documents.channel_refs().map(|(channel, held)| (channel.clone(), held.hash)).collect();
+                let refs: Vec<_> =
+                    documents.channel_refs().map(|(channel, held)| (channel.clone(), held.hash)).collect();
                 let commands: Vec<_> = documents.commands().map(|command| command.hash).collect();
                 (documents.fleet().map(|held| held.hash), refs, commands)
             };
@@ -330,9 +372,12 @@ impl Run {
                     let host = row.split(|byte| *byte == 0).next().unwrap_or_default();
                     table != Table::Feeds || fleet.hosts.keys().any(|name| name.as_str().as_bytes() == host)
                 };
-                let (more, fewer) = (theirs.lacking(mine, table, counts), mine.lacking(theirs, table, counts));
+                let (more, fewer) =
+                    (theirs.lacking(mine, table, counts), mine.lacking(theirs, table, counts));
                 if (more, fewer) != (0, 0) {
-                    return Some(format!("{a} lacks {fewer} rows of {table:?} that {b} has, {b} lacks {more}"));
+                    return Some(format!(
+                        "{a} lacks {fewer} rows of {table:?} that {b} has, {b} lacks {more}"
+                    ));
                 }
             }
         }

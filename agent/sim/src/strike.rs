@@ -130,7 +130,8 @@ impl Striker {
                 Some(())
             }
             Fault::CrashInWrite | Fault::LostWrite => {
-                let writing: Vec<usize> = world.up().filter(|host| !world.disk(*host).writes.is_empty()).collect();
+                let writing: Vec<usize> =
+                    world.up().filter(|host| !world.disk(*host).writes.is_empty()).collect();
                 let host = *self.random.pick(&writing)?;
                 // The kill itself says what it cut off.
                 self.crash(world, host)
@@ -166,9 +167,8 @@ impl Striker {
                 self.reboot(world, host)
             }
             Fault::HandSwitched => {
-                let soaks = |host: &usize| {
-                    world.truth.own[*host].values().any(|own| own.state == HostState::Soaking)
-                };
+                let soaks =
+                    |host: &usize| world.truth.own[*host].values().any(|own| own.state == HostState::Soaking);
                 let soaking: Vec<usize> = (0..world.hosts.len()).filter(soaks).collect();
                 let host = *self.random.pick(&soaking)?;
                 let (hand, now) = ("dir:hand".parse().ok()?, world.now);
@@ -225,7 +225,9 @@ impl Striker {
         }
         let apart: Vec<usize> = match kind {
             Fault::PartitionSingle => vec![self.random.index(hosts)],
-            Fault::PartitionLeader => vec![world.hosts.iter().position(|host| host.node.as_ref().is_some_and(Node::leads))?],
+            Fault::PartitionLeader => {
+                vec![world.hosts.iter().position(|host| host.node.as_ref().is_some_and(Node::leads))?]
+            }
             Fault::PartitionMinority => (0..(self.coordinators - 1) / 2).collect(),
             _ => (0..hosts).filter(|_| self.random.percent(50)).collect(),
         };

@@ -23,7 +23,8 @@ impl Trace {
     /// Mixes something that happened into the hash.
     pub(crate) fn mix(&mut self, now: u64, host: usize, what: &[u8]) {
         let host = host as u64;
-        self.hash = (self.hash.rotate_left(5) ^ fnv(what) ^ now ^ (host << 48)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        self.hash =
+            (self.hash.rotate_left(5) ^ fnv(what) ^ now ^ (host << 48)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 
     /// The hash of everything so far.

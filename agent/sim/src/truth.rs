@@ -31,6 +31,7 @@ pub(crate) struct Own {
     pub(crate) log_index: u64,
     pub(crate) acked: u64,
     pub(crate) completed: Option<u64>,
+    pub(crate) failed: u64,
     pub(crate) prior: Option<Closure>,
     pub(crate) target: Closure,
     pub(crate) rollback: Option<i32>,
@@ -170,10 +171,12 @@ impl Truth {
             }
             HostEventKind::ActivationFailed { exit_code, .. } => {
                 own.state = HostState::Failed;
+                own.failed = now;
                 own.third = *exit_code == muster_core::host::THIRD_CLOSURE_EXIT_CODE;
             }
             HostEventKind::Failed { policy_applied, .. } => {
                 own.state = HostState::Failed;
+                own.failed = now;
                 own.policy = *policy_applied;
             }
             HostEventKind::ActivationDeferred { .. } => own.state = HostState::Deferred,
@@ -233,7 +236,8 @@ impl Truth {
             *channel == plan.channel && *closure == target && !self.lifted.contains(&(channel.clone(), *id))
         });
         if let Some((_, closure, _)) = barred {
-            let what = format!("{name} acknowledges a dispatch to {closure}, which it knows to be quarantined");
+            let what =
+                format!("{name} acknowledges a dispatch to {closure}, which it knows to be quarantined");
             return self.broken(5, what);
         }
         let policy = plan.policy.on_health_failure;
@@ -242,6 +246,7 @@ impl Truth {
             log_index,
             acked: self.now,
             completed: None,
+            failed: 0,
             prior,
             target,
             rollback: None,
@@ -255,17 +260,19 @@ impl Truth {
     /// Property 2, from the host's own disk and the operators' own documents.
     fn check_certificate(&mut self, rollout: &RolloutId, log_index: u64, state: &Host) {
         let name = &state.name;
-        let certified = self.decisions.range(DecisionId { log_index, ordinal: 0 }..).find(|(id, (_, decision))| {
-            id.log_index == log_index
-                && matches!(&decision.body, DecisionBody::Dispatch { host, rollout_id, .. }
+        let certified =
+            self.decisions.range(DecisionId { log_index, ordinal: 0 }..).find(|(id, (_, decision))| {
+                id.log_index == log_index
+                    && matches!(&decision.body, DecisionBody::Dispatch { host, rollout_id, .. }
                     if host == name && rollout_id == rollout)
-        });
+            });
         let held = certified.is_some_and(|(id, (_, decision))| {
             let row = key::decision(decision.fleet_serial, *id);
             state.disk.rows.contains_key(&(Table::Decisions, row))
         });
         if !held {
-            let what = format!("{name} acts on entry {log_index} of {rollout} without a certificate on its disk");
+            let what =
+                format!("{name} acts on entry {log_index} of {rollout} without a certificate on its disk");
             self.broken(2, what);
         }
     }
@@ -287,9 +294,9 @@ impl Truth {
             .map(|own| own.log_index)
             .max()
             .unwrap_or(0);
-        self.own[host].iter().find(|(_, own)| {
-            own.log_index > converged && (own.in_flight() || own.state == HostState::Failed)
-        })
+        self.own[host]
+            .iter()
+            .find(|(_, own)| own.log_index > converged && (own.in_flight() || own.state == HostState::Failed))
     }
 
     /// Property 3: in the order of their dispatches, each host's budgets had room for it.
@@ -334,19 +341,21 @@ impl Truth {
             let wave = plan.wave_of(name)?;
             Some(plan.wave(wave)?.soak_secs)
         });
-        let began = completed.saturating_sub(LAG).max(machine.booted).max(state.jumped);
+        let began = machine.since.max(machine.booted).max(state.jumped);
         let soaked = now.saturating_sub(began);
         let wanted = soak.unwrap_or(0) * 1_000_000;
         let passed = machine.passed.get(&works()).copied();
-        let what = if machine.said.as_ref().is_none_or(|(at, said)| {
-            said.as_ref() != Some(&own.target) || *at + LAG < completed
-        }) {
+        let what = if machine
+            .said
+            .as_ref()
+            .is_none_or(|(at, said)| said.as_ref() != Some(&own.target) || *at + LAG < completed)
+        {
             format!("its backend last said {:?}", machine.said)
         } else if machine.running.as_ref() != Some(&own.target) && !machine.tampered {
             format!("it runs {:?}", machine.running)
         } else if soaked + wanted / 50 + LAG < wanted {
             format!("it soaked for {soaked} us of {wanted}")
-        } else if passed.is_none_or(|at| at + LAG < completed) {
+        } else if !machine.tampered && passed.is_none_or(|at| at + LAG < completed) {
             format!("its probe last passed at {passed:?}, before its activation at {completed}")
         } else {
             return;
@@ -399,9 +408,9 @@ impl Truth {
         let before = usize::try_from(*wave).unwrap_or(0).min(plan.waves.len());
         let limits = &plan.policy;
         for (earlier, wave) in plan.waves[..before].iter().enumerate() {
-            let patience = limits.lost_after_secs.min(
-                limits.activation_timeout_secs + wave.soak_secs + 2 * limits.sustained_failure_secs,
-            );
+            let patience = limits
+                .lost_after_secs
+                .min(limits.activation_timeout_secs + wave.soak_secs + 2 * limits.sustained_failure_secs);
             let mut converged = 0;
             let mut let_go = 0;
             for (number, state) in hosts.iter().enumerate().filter(|(_, it)| wave.hosts.contains(&it.name)) {
@@ -422,9 +431,14 @@ impl Truth {
                     return self.broken(4, what);
                 }
             }
-            if converged == 0 && let_go < wave.hosts.len() && !plan.urgent {
+            let cleared =
+                |verb: &Verb| matches!(verb, Verb::ClearRollout { rollout } if rollout == rollout_id);
+            let by_people = let_go == wave.hosts.len() || self.verbs.iter().any(cleared);
+            if converged == 0 && !by_people && !plan.urgent {
                 let wave = earlier + 1;
-                let what = format!("{host} is dispatched into {rollout_id}, and nobody of wave {wave} has converged");
+                let what = format!(
+                    "{host} is dispatched into {rollout_id}, and nobody of wave {wave} has converged"
+                );
                 return self.broken(4, what);
             }
         }
@@ -450,12 +464,12 @@ impl Truth {
             return;
         }
         let sealed = Sealed::parse(bytes).ok();
-        let envelope =
-            sealed.and_then(|sealed| codec::decode::<Envelope>("envelope", sealed.payload()).ok());
+        let envelope = sealed.and_then(|sealed| codec::decode::<Envelope>("envelope", sealed.payload()).ok());
         let Some(envelope) = envelope else { return };
         let row = key::feed(&envelope.host, envelope.incarnation, envelope.seq);
         if hosts[host].disk.rows.get(&(Table::Feeds, row)).is_none_or(|stored| stored != bytes) {
-            let what = format!("{} published feed position {} before it was durable", envelope.host, envelope.seq);
+            let what =
+                format!("{} published feed position {} before it was durable", envelope.host, envelope.seq);
             self.broken(10, what);
         }
     }

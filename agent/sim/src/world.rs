@@ -273,7 +273,11 @@ impl World {
     /// The oldest write of a host becomes durable.
     fn make_durable(&mut self, host: usize) -> Option<u64> {
         let (number, batch) = self.hosts[host].disk.next_durable()?;
-        self.trace.mix(self.now, host, &batch.0.iter().flat_map(|change| change.key.clone()).collect::<Vec<_>>());
+        self.trace.mix(
+            self.now,
+            host,
+            &batch.0.iter().flat_map(|change| change.key.clone()).collect::<Vec<_>>(),
+        );
         self.truth.durable(self.now, host, &batch, &self.hosts);
         Some(number)
     }
@@ -437,7 +441,8 @@ impl World {
                 self.start_later(host, REOPEN);
             }
             Event::Report { life, report } if self.is_life(host, life) => {
-                self.trace.line(self.now, self.hosts[host].name.as_str(), || format!("is told {}", brief(&report)));
+                self.trace
+                    .line(self.now, self.hosts[host].name.as_str(), || format!("is told {}", brief(&report)));
                 self.step(host, Input::Host(report));
             }
             Event::Probe { life, generation } if self.is_life(host, life) => {
@@ -445,7 +450,10 @@ impl World {
                 self.told(host, told);
             }
             // Of an agent that has died since.
-            Event::Durable { .. } | Event::WriteFailed { .. } | Event::Report { .. } | Event::Probe { .. } => {}
+            Event::Durable { .. }
+            | Event::WriteFailed { .. }
+            | Event::Report { .. }
+            | Event::Probe { .. } => {}
             Event::JobEnds { number } => {
                 if let Some(report) = self.hosts[host].machine.end(number, self.now) {
                     let life = self.hosts[host].life;
@@ -537,7 +545,8 @@ impl World {
                 Output::Tell(note) => self.tell(host, note),
                 Output::Reply { result, .. } => {
                     let result = result.map(|receipt| receipt.duplicate).map_err(|error| error.to_string());
-                    self.trace.line(self.now, self.hosts[host].name.as_str(), || format!("answers {result:?}"));
+                    self.trace
+                        .line(self.now, self.hosts[host].name.as_str(), || format!("answers {result:?}"));
                     self.replies.push((host, result));
                 }
                 Output::Persist { .. } | Output::Verdict { .. } | Output::Enrol(_) => {}
@@ -617,6 +626,7 @@ impl World {
     }
 
     fn send(&mut self, host: usize, to: usize, message: CoordinatorMessage) {
+        let Some(message) = self.lie(host, to, message) else { return };
         if let CoordinatorMessage::Endorsement(endorsement) = &message {
             self.truth.endorsed(self.now, host, &endorsement.decision, &self.hosts);
         }
@@ -627,6 +637,36 @@ impl World {
         for (after, message) in self.ways(1, &message) {
             self.push(after, to, Event::Direct { from: host, message });
         }
+    }
+
+    /// What a lying coordinator sends instead; none: nothing.
+    #[cfg(feature = "planted")]
+    fn lie(&mut self, host: usize, to: usize, message: CoordinatorMessage) -> Option<CoordinatorMessage> {
+        use muster_core::planted::Bug;
+        use muster_core::wire::{Decision, DecisionBody, codec};
+        match (self.hosts[host].bug, message) {
+            (Some(Bug::LieSilent), _) => None,
+            (Some(Bug::LieTwice), CoordinatorMessage::Endorsement(mut endorsement))
+                if to.is_multiple_of(2) =>
+            {
+                let mut decision: Decision = codec::decode("decision", &endorsement.decision).ok()?;
+                if let DecisionBody::Dispatch { soak_secs, .. } = &mut decision.body {
+                    *soak_secs = 0;
+                }
+                decision.ordinal ^= 1;
+                endorsement.decision = codec::encode(&decision);
+                let key = self.fleet.hosts().get(&self.hosts[host].name)?;
+                endorsement.signature = muster_signing::sign_decision(key, FLEET, &endorsement.decision);
+                Some(CoordinatorMessage::Endorsement(endorsement))
+            }
+            (_, message) => Some(message),
+        }
+    }
+
+    #[cfg(not(feature = "planted"))]
+    #[expect(clippy::unused_self, reason = "with the feature it asks who lies")]
+    fn lie(&mut self, _host: usize, _to: usize, message: CoordinatorMessage) -> Option<CoordinatorMessage> {
+        Some(message)
     }
 
     /// The ways that a message takes: none if it is lost, several if it is doubled; damaged ones are lost here too, or

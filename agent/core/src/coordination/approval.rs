@@ -2,11 +2,11 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::planted::{self, Bug};
 use crate::document::{Plan, Verb};
 use crate::gate::{self, WaveState};
 use crate::id::{HostId, RolloutId};
 use crate::ledger::{Because, Derived};
+use crate::planted::{self, Bug};
 use crate::view::{Standing, View};
 use crate::wire::{Cause, DecisionBody, DecisionId, EnvelopeRef, HostState, RolloutEvent};
 

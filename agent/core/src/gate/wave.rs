@@ -3,9 +3,9 @@
 use chrono::{DateTime, Utc};
 
 use super::{Blocked, Gate, Reason};
-use crate::planted::{self, Bug};
 use crate::document::Plan;
 use crate::id::{Closure, HostId};
+use crate::planted::{self, Bug};
 use crate::presence::Reach;
 use crate::view::{Excuse, Standing, View};
 use crate::wire::HostState;

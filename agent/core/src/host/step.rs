@@ -8,9 +8,9 @@ use super::effect::{Effect, Level};
 use super::error::{Invariant, StepError};
 use super::record::{ProbeRecord, Record, THIRD_CLOSURE_EXIT_CODE};
 use super::role::Role;
-use crate::planted::{self, Bug};
 use crate::document::plan::Policy;
 use crate::id::{Closure, ProbeName};
+use crate::planted::{self, Bug};
 use crate::wire::{
     DeclaredProbe, HealthPolicy, HostEvent, HostEventKind, HostState, IncarnationStarted, ProbeMode,
     ProbeStatus, RejectReason,

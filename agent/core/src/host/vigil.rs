@@ -20,9 +20,9 @@ use super::after;
 use super::record::{NO_EXIT_CODE, Record};
 use super::recover::off_target;
 use super::step::check_enforced_probes;
-use crate::planted::{self, Bug};
 use crate::document::plan::Policy;
 use crate::id::{Closure, ProbeName};
+use crate::planted::{self, Bug};
 use crate::time::{Mono, Now};
 use crate::wire::{
     DeclaredProbe, FAILURE_REASON_BYTES_MAX, HostEventKind, HostState, ProbeMode, ProbeStatus, SubResult,
@@ -252,7 +252,9 @@ impl Vigil {
             self.reset = Reset::Asked;
             return Vigilance { reset_probes: true, ..Vigilance::default() };
         }
-        if let Some(failed) = self.sustained_failure(now, policy).or_else(|| self.unreadable_for_long(now, policy)) {
+        if let Some(failed) =
+            self.sustained_failure(now, policy).or_else(|| self.unreadable_for_long(now, policy))
+        {
             return Vigilance { events: vec![failed], ..Vigilance::default() };
         }
         if let Some(unreadable) = &mut self.unreadable

@@ -3,9 +3,9 @@
 use muster_signing::Digest;
 
 use super::{Happening, Ledger, Table, key};
-use crate::planted::{self, Bug};
 use crate::coordination::log::Entry;
 use crate::document::{Plan, Verb};
+use crate::planted::{self, Bug};
 use crate::rollout::{self, Effect, StepContext};
 use crate::wire::{
     DECISION_VERSION, Decision, DecisionBody, DecisionId, DocumentKind, LogPayload, LogStatement, RULES,

@@ -1,9 +1,9 @@
 //! Learning: a document, an envelope or a certified decision is written down, and the views follow.
 
 use super::{FeedError, Happening, Head, Ledger, Quarantine, Reference, Table, key};
-use crate::planted::{self, Bug};
 use crate::document::{Accepted, Refusal, Verb, plan};
 use crate::id::{ChannelId, Closure, HostId, RolloutId};
+use crate::planted::{self, Bug};
 use crate::verify::Roster;
 use crate::wire::{Decision, DecisionBody, DecisionId, DocumentKind, Envelope, Received, codec};
 use crate::{rollout, verify};

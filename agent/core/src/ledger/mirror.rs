@@ -2,11 +2,11 @@
 
 use super::feed::Waiting;
 use super::{Happening, Ledger, Mirrored, Table, key};
-use crate::planted::{self, Bug};
 use crate::document::Plan;
 use crate::host;
 use crate::host::{HostContext, Mirror, Terms};
 use crate::id::{HostId, RolloutId};
+use crate::planted::{self, Bug};
 use crate::wire::{
     DecisionBody, EnvelopeRef, FeedBody, HostEvent, HostEventKind, HostState, IncarnationStarted,
 };

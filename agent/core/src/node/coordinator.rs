@@ -9,7 +9,6 @@ use super::approvals::{Approval, REVIEW_INTERVAL, Said, Unpublished};
 use super::door::CoordinatorMessage;
 use super::turn::Turn;
 use super::{Node, Note, Output};
-use crate::planted::{self, Bug};
 use crate::coordination::log::{
     self, Config, Durable, Entry, Forwarded, Log, MemberId, Operation, ProposalId, Ready, Standing, WriteId,
 };
@@ -17,6 +16,7 @@ use crate::document::Electorate;
 use crate::id::{FleetName, HostId};
 use crate::ledger::{Batch, Derived, EntryError, Table, key};
 use crate::planner;
+use crate::planted::{self, Bug};
 use crate::time::Mono;
 use crate::verify::Endorsement;
 use crate::view::View;

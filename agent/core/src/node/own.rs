@@ -9,11 +9,11 @@ use muster_signing::{Purpose, seal};
 use super::door::{HostOrder, HostReport, Job};
 use super::turn::Turn;
 use super::{Node, Note, Output, Topic};
-use crate::planted::{self, Bug};
 use crate::document::{Fleet, Held, Plan};
 use crate::host::{self, Effect, HostContext, Local, LocalEffect, ProbeRun, Recovery, Vigil};
 use crate::id::{Closure, ProbeName, RolloutId};
 use crate::ledger::{Mirrored, NO_HASH, Table, key};
+use crate::planted::{self, Bug};
 use crate::verify;
 use crate::view::secs;
 use crate::wire::{
