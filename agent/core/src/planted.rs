@@ -7,12 +7,12 @@
 use std::cell::Cell;
 
 macro_rules! bugs {
-    ($($variant:ident $name:literal $what:literal,)*) => {
+    ($($(#[$when:meta])* $variant:ident $name:literal $what:literal,)*) => {
         /// One planted bug, or one way in which a coordinator lies.
         #[cfg_attr(not(feature = "planted"), expect(unreachable_pub, reason = "it is exported with the feature only"))]
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Bug {
-            $(#[doc = $what] $variant,)*
+            $($(#[$when])* #[doc = $what] $variant,)*
         }
 
         #[cfg(feature = "planted")]
@@ -69,7 +69,9 @@ bugs! {
     UncertifiedActed "uncertified-acted" "the leader hands out decisions that it alone has signed, and hosts take them",
     LieEarly "lie-early" "a coordinator dispatches and signs whatever its evidence says",
     LieForge "lie-forge" "a coordinator claims that hosts converged which did not",
+    #[cfg(feature = "planted")]
     LieSilent "lie-silent" "a coordinator tells the others nothing",
+    #[cfg(feature = "planted")]
     LieTwice "lie-twice" "a coordinator signs two decisions of one id",
 }
 

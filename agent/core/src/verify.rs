@@ -204,7 +204,10 @@ pub fn recount(roster: &Roster, certified: &Certified) -> Result<(), VerifyError
     let electorate = roster.electorate(serial).ok_or(VerifyError::UnknownFleetSerial(serial))?;
     let counted = roster.counted_keys(electorate);
     let signed = certified.certificate.signers().keys().filter(|key| counted.contains(*key)).count();
-    let needed = electorate.quorum;
+    let needed = match () {
+        () if planted::on(Bug::UncertifiedActed) => 1,
+        () => electorate.quorum - usize::from(planted::on(Bug::QuorumMinusOne)),
+    };
     if signed < needed { Err(VerifyError::NoQuorum { signed, needed }) } else { Ok(()) }
 }
 
