@@ -230,6 +230,7 @@ impl Run {
         self.world.hosts[self.world.leader_number()?].node.as_ref()
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "every other reason is one that a person can name")]
     fn held_by(&self, node: &Node, id: &RolloutId) -> Option<String> {
         let host = &self.world.hosts[self.world.leader_number()?];
         let now = host.now(self.world.now);

@@ -245,6 +245,7 @@ fn kind_of(input: &Input) -> &'static str {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "only probes are too long to show")]
 fn brief(report: &HostReport) -> String {
     match report {
         HostReport::ProbeRan { run, .. } => format!("probe {} {:?}", run.probe_name, run.status),
