@@ -1,5 +1,7 @@
 //! The agent's configuration: a TOML file in which unknown keys are refused, and `MUSTER_*` variables that override it.
 
+mod honoured;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -8,6 +10,8 @@ use std::time::Duration;
 
 use muster_core::id::{FleetName, HostId};
 use serde::Deserialize;
+
+pub use honoured::Unhonoured;
 
 /// Where the configuration lies unless `--config` says otherwise.
 pub const CONFIG_DEFAULT: &str = "/etc/muster/muster.toml";
@@ -19,7 +23,9 @@ pub const IDENTITY_DEFAULT: &str = "/etc/ssh/ssh_host_ed25519_key";
 const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// The shortest and the longest heartbeat, in seconds.
 const HEARTBEAT_SECS: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
-/// The longest that history is kept, in days.
+/// How long history is kept unless the configuration says otherwise, in days.
+const RETENTION_DAYS_DEFAULT: u32 = 90;
+/// The shortest and the longest that history is kept, in days.
 const RETENTION_DAYS: std::ops::RangeInclusive<u32> = 1..=36_500;
 
 /// Why a configuration does not serve.
@@ -92,9 +98,9 @@ pub struct Config {
     pub listen: Vec<String>,
     /// The peers to dial first, as multiaddrs.
     pub bootstrap: Vec<String>,
-    /// Whether peers are looked for on the local network.
+    /// Whether peers are looked for on the local network; [`Config::honoured`] refuses it.
     pub mdns: bool,
-    /// Whether to serve as a relay.
+    /// Whether to serve as a relay; [`Config::honoured`] refuses `on`.
     pub relay: Auto,
     /// Whether to keep a copy of every host's feed.
     pub mirror: Auto,
@@ -137,7 +143,7 @@ pub struct Activation {
     pub root: Option<PathBuf>,
     /// The components whose change waits for a reboot.
     pub defer: Vec<Component>,
-    /// The socket of the privileged helper; none: the agent switches by itself.
+    /// The socket of the privileged helper; none: the agent switches by itself. [`Config::honoured`] refuses one.
     pub helper: Option<PathBuf>,
 }
 
@@ -190,7 +196,7 @@ impl Default for Gossip {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Metrics {
-    /// A TCP address; none: the control socket only.
+    /// A TCP address, such as 127.0.0.1:9746; none: the control socket only. Whoever reaches it may read.
     pub listen: Option<SocketAddr>,
 }
 
@@ -343,7 +349,7 @@ impl Form {
 
 impl Raw {
     fn complete(self, variable: &impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
-        let retention_days = self.retention_days.unwrap_or(90);
+        let retention_days = self.retention_days.unwrap_or(RETENTION_DAYS_DEFAULT);
         within("retention_days", retention_days, &RETENTION_DAYS)?;
         let heartbeat_secs = self.heartbeat_seconds.unwrap_or(30.0);
         within("heartbeat_seconds", heartbeat_secs, &HEARTBEAT_SECS)?;

@@ -1,4 +1,4 @@
-//! The store as the core sees it: the same tables and rows, and what `muster store` does with a stopped agent's.
+//! The store as the core sees it: the same tables and rows, and what `muster store` does with it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,12 +8,14 @@ use muster_core::ledger::{self, Batch, Ledger, RebuildError, Rows, Table, Views}
 use muster_core::wire::codec;
 use muster_store::{Change, Snapshot, Store, StoreError};
 
+use crate::control::wire::{SCHEMA, StoreVerified};
+
 /// The store's file in the state directory.
 pub const STORE_FILE: &str = "muster.redb";
 /// The row of `meta` that keeps what the agent pinned, so that its store can be verified without its configuration.
 const PINS: &[u8] = b"pins";
 
-/// Why a stopped agent's store cannot be looked at, or is not what it should be.
+/// Why a store cannot be looked at, or is not what it should be.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
     /// The store itself.
@@ -107,10 +109,13 @@ pub struct Verified {
 
 /// Rebuilds every view of a stopped agent's store from its log and compares.
 pub fn verify(path: &Path) -> Result<Verified, StorageError> {
-    let store = Store::open_offline(path)?;
-    let snapshot = store.read()?;
-    let (ledger, views) = replay(path, &snapshot)?;
-    compare(&snapshot, &views)?;
+    verify_snapshot(path, &Store::open_offline(path)?.read()?)
+}
+
+/// The same for a store as it was at one moment, also beside an agent that goes on writing; `path` names it in errors.
+pub fn verify_snapshot(path: &Path, snapshot: &Snapshot) -> Result<Verified, StorageError> {
+    let (ledger, views) = replay(path, snapshot)?;
+    compare(snapshot, &views)?;
     Ok(Verified { arrivals: ledger.position(), views: views.len() })
 }
 
@@ -154,6 +159,23 @@ struct ByteString(#[serde(serialize_with = "as_bytes")] Vec<u8>);
 
 fn as_bytes<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_bytes(bytes)
+}
+
+impl StoreVerified {
+    /// What a verification has found.
+    pub fn new(found: Result<Verified, StorageError>) -> Self {
+        let (found, fault) = match found {
+            Ok(found) => (Some(found), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        Self {
+            schema: SCHEMA,
+            arrivals: found.as_ref().map(|found| found.arrivals),
+            views: found.as_ref().map(|found| found.views as u64),
+            ok: fault.is_none(),
+            fault,
+        }
+    }
 }
 
 fn replay(path: &Path, snapshot: &Snapshot) -> Result<(Ledger, Views), StorageError> {

@@ -15,7 +15,9 @@ use libp2p::swarm::{
 };
 use libp2p::{Multiaddr, PeerId};
 
-use crate::limits::{CONNECTIONS_MAX, CONNECTIONS_PER_PEER_MAX, GUEST_GRACE, GUEST_TIME, GUESTS_MAX};
+use crate::limits::{
+    CONNECTIONS_MAX, CONNECTIONS_PER_PEER_MAX, GUEST_GRACE, GUEST_TIME, GUESTS_MAX, HANDSHAKE_TIMEOUT,
+};
 
 /// Why a connection was refused.
 #[derive(Debug, thiserror::Error)]
@@ -28,7 +30,7 @@ enum Refused {
     TooManyOfPeer,
     #[error("{CONNECTIONS_MAX} members are connected already")]
     TooManyMembers,
-    #[error("the peer's earlier connection, under another roster, is not closed yet")]
+    #[error("the peer's earlier connection is not closed yet")]
     Changing,
 }
 
@@ -47,6 +49,14 @@ impl Kind {
     }
 }
 
+/// How a connection came to be.
+#[derive(Debug, Clone, Copy)]
+struct Origin {
+    since: Instant,
+    /// Whether this host dialled.
+    dialled: bool,
+}
+
 /// The allow-list around the protocols of members.
 pub(crate) struct Admission<B> {
     inner: B,
@@ -54,6 +64,7 @@ pub(crate) struct Admission<B> {
     coordinators: BTreeSet<PeerId>,
     bootstrap: BTreeSet<PeerId>,
     connections: BTreeMap<ConnectionId, (PeerId, Kind)>,
+    origins: BTreeMap<ConnectionId, Origin>,
     closing: VecDeque<(PeerId, ConnectionId)>,
     waker: Option<Waker>,
 }
@@ -67,6 +78,7 @@ impl<B> Admission<B> {
             coordinators: BTreeSet::new(),
             bootstrap,
             connections: BTreeMap::new(),
+            origins: BTreeMap::new(),
             closing: VecDeque::new(),
             waker: None,
         }
@@ -158,7 +170,30 @@ impl<B> Admission<B> {
             Kind::Guest(Instant::now() + GUEST_TIME)
         };
         self.connections.insert(id, (peer, kind));
+        self.origins.insert(id, Origin { since: Instant::now(), dialled });
         Ok(kind)
+    }
+
+    /// Refuses a dial of a member that holds a connection already, and closes that one: whoever dials anew has lost it.
+    ///
+    /// An agent that was killed and is back within seconds finds its old connection still open here. Were the new one let
+    /// in beside it, the peer would not be told who listens to which topic, since that is said on a first connection only,
+    /// and nothing that it publishes would reach anybody. It dials again at once, and then finds none.
+    fn supersede(&mut self, peer: PeerId, now: Instant) -> Result<(), Refused> {
+        // Two that dial each other at once do so within a handshake's time; both connections are alive then.
+        let lost = |origin: &Origin| {
+            !origin.dialled || now.saturating_duration_since(origin.since) > HANDSHAKE_TIMEOUT
+        };
+        let of_peer = self.connections.iter().filter(|(_, held)| **held == (peer, Kind::Member));
+        let lost: Vec<_> = of_peer
+            .filter(|(id, _)| self.origins.get(id).is_some_and(lost))
+            .map(|(id, _)| (peer, *id))
+            .collect();
+        if lost.is_empty() {
+            return Ok(());
+        }
+        self.close_all(lost);
+        Err(Refused::Changing)
     }
 
     /// Whether an event speaks of a connection that the protocols of members do not know.
@@ -188,6 +223,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Admission<B> {
         local: &Multiaddr,
         remote: &Multiaddr,
     ) -> Result<THandler<Self>, ConnectionDenied> {
+        self.supersede(peer, Instant::now()).map_err(ConnectionDenied::new)?;
         match self.admit(id, peer, false).map_err(ConnectionDenied::new)? {
             Kind::Member => {
                 let handler = self.inner.handle_established_inbound_connection(id, peer, local, remote)?;
@@ -236,6 +272,7 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Admission<B> {
         }
         if let Some(id) = closed {
             self.connections.remove(&id);
+            self.origins.remove(&id);
         }
     }
 
@@ -257,6 +294,8 @@ impl<B: NetworkBehaviour> NetworkBehaviour for Admission<B> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn admission(members: &[PeerId], coordinators: &[PeerId]) -> Admission<dummy::Behaviour> {
@@ -316,6 +355,26 @@ mod tests {
         );
         let early = admission.admit(ConnectionId::new_unchecked(3), joining, false);
         assert!(matches!(early, Err(Refused::Changing)), "never a guest's and a member's connection at once");
+    }
+
+    #[test]
+    fn who_dials_again_has_lost_its_connection() {
+        let peer = PeerId::random();
+        let id = ConnectionId::new_unchecked(0);
+        let now = Instant::now();
+        for (dialled, later, refused) in [
+            (false, Duration::ZERO, true),
+            (true, Duration::ZERO, false),
+            (true, HANDSHAKE_TIMEOUT + Duration::from_secs(1), true),
+        ] {
+            let mut admission = admission(&[peer], &[]);
+            assert!(admission.supersede(peer, now).is_ok(), "nothing to lose yet");
+            assert!(admission.admit(id, peer, dialled).is_ok());
+            assert!(admission.supersede(PeerId::random(), now + later).is_ok(), "somebody else");
+            let again = admission.supersede(peer, now + later);
+            assert_eq!(again.is_err(), refused, "dialled {dialled}, {later:?} later");
+            assert_eq!(admission.closing.len(), usize::from(refused));
+        }
     }
 
     #[test]

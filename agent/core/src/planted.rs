@@ -58,8 +58,11 @@ bugs! {
     FeedRowForgotten "feed-row-forgotten" "an envelope is published that was not stored",
     SendBeforeStore "send-before-store" "messages leave before what they say is durable",
     VoteForgotten "vote-forgotten" "votes are not stored",
+    #[cfg(feature = "planted")]
     VoteTwice "vote-twice" "votes are given without regard to an earlier one of the term",
+    #[cfg(feature = "planted")]
     SkipElectability "skip-electability" "votes are given to candidates whose log is older",
+    #[cfg(feature = "planted")]
     CountOwnMatchEarly "count-own-match-early" "entries count as stored by their leader before they are",
     NoTerminal "no-terminal" "a rollout that is done is never said to be",
     NoAdvance "no-advance" "a wave that is done never lets the next one go",

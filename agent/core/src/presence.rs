@@ -75,7 +75,11 @@ impl Presences {
         let lives = known.is_some_and(|seen| {
             let theirs = notice.at.signed_duration_since(seen.at);
             let drift = theirs - to_delta(now.mono.since(seen.received));
-            seen.order.0 == notice.incarnation && seen.order.1 == notice.boot && drift.abs() <= SKEW_MAX
+            let steady = theirs > chrono::TimeDelta::zero() && drift.abs() <= theirs / 4;
+            seen.order.0 == notice.incarnation
+                && seen.order.1 == notice.boot
+                && steady
+                && drift.abs() <= SKEW_MAX
         });
         let fresh = lives || age <= SKEW_MAX + to_delta(self.patience_of(presence));
         let heard = if fresh { Some(now.mono) } else { known.and_then(|seen| seen.heard) };

@@ -169,6 +169,11 @@ impl View<'_> {
             }
             HostState::Pending | HostState::Activating | HostState::Soaking => {}
         }
+        // Nothing more of a feed with two histories is applied: what its host does now nobody can know.
+        let forked = self.ledger.feed(host).is_some_and(crate::ledger::Feed::is_forked);
+        if forked && self.is_dispatched(host, rollout, now) {
+            return Standing::Failed(Failure::Overdue);
+        }
         if let Some(failure) = self.failure_of(plan, host, record, now) {
             return Standing::Failed(failure);
         }
@@ -217,7 +222,11 @@ impl View<'_> {
         let allowed = [policy.activation_timeout_secs, record.soak_secs, policy.sustained_failure_secs];
         let allowed = allowed.into_iter().fold(policy.sustained_failure_secs, u64::saturating_add);
         // Who waited for its reboot begins to soak long after its acknowledgement.
-        let started = record.dispatch_acked_at?.max(record.activation_completed_at.unwrap_or_default());
+        // Who acknowledged, and whose feed leads no further, has had until the end of its dispatch to begin.
+        let answered =
+            self.ledger.slots().of(host).filter(|slot| slot.rollout == plan.rollout_id && in_flight);
+        let started = record.dispatch_acked_at.or_else(|| answered.map(|slot| slot.not_after).max())?;
+        let started = started.max(record.activation_completed_at.unwrap_or_default());
         (now > after(started, allowed)).then_some(Failure::Overdue)
     }
 

@@ -13,10 +13,12 @@ use crate::daemon;
 /// Runs the agent of this host until it is told to stop (SIGTERM, SIGINT).
 ///
 /// One agent runs on every host of the fleet, usually as a systemd service. It logs to standard error.
-///
-///     muster agent --config /etc/muster/muster.toml
 #[derive(Debug, Args)]
-#[command(verbatim_doc_comment)]
+#[command(
+    verbatim_doc_comment,
+    after_help = "Example:
+  muster agent --config /etc/muster/muster.toml"
+)]
 pub struct Agent {
     /// The configuration file.
     #[arg(long, value_name = "FILE", default_value = CONFIG_DEFAULT)]

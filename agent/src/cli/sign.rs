@@ -393,9 +393,9 @@ mod tests {
         let changed = |change: &dyn Fn(&mut Status)| {
             let mut status = fixtures::status();
             change(&mut status);
-            Ok(Answer::Status(status))
+            Ok::<_, Problem>(Answer::Status(status))
         };
-        let cases: [(Result<Answer, Problem>, &str, Result<u64, &str>); 6] = [
+        let cases = [
             (changed(&|_| ()), "stable", Ok(42)),
             (changed(&|_| ()), "edge", Ok(1)),
             (changed(&|_| ()), "of-tomorrow", Ok(1)),

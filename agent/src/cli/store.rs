@@ -11,8 +11,9 @@ use super::asking::Agent;
 use super::output::{self, Tone, count, line};
 use super::render::{Look, bytes, field, flat, tinted};
 use super::{Exit, Failure};
-use crate::control::wire::{SCHEMA, StoreInfo, StoreTable};
-use crate::storage::{self, StorageError, Verified};
+use crate::control::client::parse;
+use crate::control::wire::{SCHEMA, StoreInfo, StoreTable, StoreVerified};
+use crate::storage::{self, StorageError};
 
 /// Looks at what lies on this host's disk, checks it, makes it anew, carries it away.
 #[derive(Debug, Args)]
@@ -34,19 +35,27 @@ enum Verb {
         #[arg(long, value_name = "FILE")]
         store: Option<PathBuf>,
     },
-    /// Makes every view of a stopped agent's store anew from what was signed, and compares.
-    #[command(after_help = "Example:
-  systemctl stop muster && muster store verify --store /var/lib/muster/muster.redb
+    /// Looks at every signature again, makes every view anew from what was signed, and compares.
+    #[command(after_help = "Examples:
+  muster store verify                                      has the running agent verify its own store
+  muster store verify --store /var/lib/muster/muster.redb  reads a stopped agent's store
 
-Ends with 1 when something differs, and names it. Nothing is written.")]
-    Verify(Stopped),
-    /// Replaces every view of a stopped agent's store by what was signed.
+Ends with 1 when something differs, and names it. Nothing is written, and a running agent goes on with its
+work meanwhile.")]
+    Verify {
+        #[command(flatten)]
+        agent: Agent,
+        /// The store of a stopped agent.
+        #[arg(long, value_name = "FILE")]
+        store: Option<PathBuf>,
+    },
+    /// Replaces every view of a stopped agent's store by what was signed; the agent must not run.
     #[command(after_help = "Example:
   systemctl stop muster && muster store rebuild --store /var/lib/muster/muster.redb")]
     Rebuild(Stopped),
-    /// Writes everything that was signed from a stopped agent's store to a file.
+    /// Writes everything that was signed from a stopped agent's store to a file; the agent must not run.
     #[command(after_help = "Example:
-  muster store export --store /var/lib/muster/muster.redb --out home.cbor
+  systemctl stop muster && muster store export --store /var/lib/muster/muster.redb --out home.cbor
 
 The file is one CBOR sequence of documents, feeds and decisions, each with its signatures: a backup, or
 the way into a site without a network.")]
@@ -82,7 +91,8 @@ impl StoreCommand {
                 }
                 Ok(Exit::Done)
             }
-            Verb::Verify(Stopped { store }) => verify(&store),
+            Verb::Verify { agent, store: None } => verify_running(&agent),
+            Verb::Verify { agent, store: Some(store) } => verify_stopped(&store, agent.json),
             Verb::Rebuild(Stopped { store }) => {
                 let rows = storage::rebuild(&store)?;
                 line(format_args!("{}: {rows} rows made anew", store.display()));
@@ -93,15 +103,43 @@ impl StoreCommand {
     }
 }
 
-fn verify(store: &Path) -> Result<Exit, Failure> {
-    let Verified { arrivals, views } = storage::verify(store)?;
-    let learnt = count(usize::try_from(arrivals).unwrap_or(usize::MAX), "record");
-    let views = count(views, "row");
-    line(format_args!(
-        "{}: {learnt}, every signature holds; {views} of views, each as it should be",
-        store.display()
-    ));
+fn verify_running(agent: &Agent) -> Result<Exit, Failure> {
+    let body = agent.ask(async |client| Ok(client.verify_store().await?))?;
+    let report: StoreVerified = parse(&body)?;
+    if agent.json {
+        super::asking::raw(&body);
+        return Ok(if report.ok { Exit::Done } else { Exit::Refused });
+    }
+    line(verified(&agent.socket.socket, &report)?);
     Ok(Exit::Done)
+}
+
+fn verify_stopped(store: &Path, json: bool) -> Result<Exit, Failure> {
+    let found = match storage::verify(store) {
+        Err(error @ StorageError::Store(_)) => return Err(error.into()),
+        Err(error) if !json => return Err(error.into()),
+        found => found,
+    };
+    let report = StoreVerified::new(found);
+    if json {
+        output::json(&report);
+        return Ok(if report.ok { Exit::Done } else { Exit::Refused });
+    }
+    line(verified(store, &report)?);
+    Ok(Exit::Done)
+}
+
+/// What there is to say of a store that is as it should be; `place` is its file, or its agent's socket.
+fn verified(place: &Path, report: &StoreVerified) -> Result<String, Failure> {
+    if !report.ok {
+        let fault = report.fault.as_deref().unwrap_or("the agent does not say what is wrong");
+        return Err(Failure::file(place, fault));
+    }
+    let number = |number: Option<u64>| usize::try_from(number.unwrap_or(0)).unwrap_or(usize::MAX);
+    let learnt = count(number(report.arrivals), "record");
+    let views = count(number(report.views), "row");
+    let place = place.display();
+    Ok(format!("{place}: {learnt}, every signature holds; {views} of views, each as it should be"))
 }
 
 fn export(store: &Path, out: &Path) -> Result<Exit, Failure> {
@@ -185,9 +223,25 @@ fn text(info: &StoreInfo, look: &Look) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::super::render::tests::{check, look};
     use super::*;
     use crate::control::wire::fixtures;
+
+    #[test]
+    fn a_verified_store_is_told_apart_from_one_with_a_fault() {
+        let place = Path::new("/run/muster/muster.sock");
+        let mut report = fixtures::store_verified();
+        assert_eq!(
+            verified(place, &report),
+            Ok("/run/muster/muster.sock: 812 records, every signature holds; 40 rows of views, each as it should be"
+                .to_owned())
+        );
+        (report.ok, report.fault) = (false, Some("arrival 7: the record is missing".to_owned()));
+        let failure = verified(place, &report).unwrap_err();
+        assert_eq!(failure.exit, Exit::Refused);
+        assert_eq!(failure.message, "/run/muster/muster.sock: arrival 7: the record is missing");
+    }
 
     #[test]
     fn the_tables_are_listed_with_their_sizes() {

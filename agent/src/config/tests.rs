@@ -142,3 +142,33 @@ fn a_file_that_cannot_be_read_is_an_error_with_its_name() {
     let error = Config::load(Path::new("/nowhere/muster.toml")).unwrap_err().to_string();
     assert!(error.starts_with("/nowhere/muster.toml: "), "{error}");
 }
+
+#[test]
+fn what_cannot_be_honoured_is_refused_and_what_has_no_effect_is_said() {
+    for (text, expected) in [
+        ("", Ok(&[][..])),
+        (
+            "relay = \"auto\"\nmirror = \"auto\"\nretention_days = 90\n[activation]\ndefer = [\"dbus\"]",
+            Ok(&[]),
+        ),
+        ("relay = \"off\"\nmdns = false", Ok(&[])),
+        ("mirror = \"off\"", Ok(&["mirror "])),
+        ("mirror = \"on\"\nretention_days = 7", Ok(&["mirror ", "retention_days "])),
+        ("[activation]\ndefer = []", Ok(&["activation.defer "])),
+        ("mdns = true", Err(Unhonoured::Mdns)),
+        ("relay = \"on\"\nretention_days = 7", Err(Unhonoured::Relay)),
+        ("[activation]\nhelper = \"/run/muster/activate.sock\"", Err(Unhonoured::Helper)),
+    ] {
+        let found = read(&format!("{SHORT}{text}"), &[]).unwrap().honoured();
+        match (&found, expected) {
+            (Err(found), Err(expected)) => assert_eq!(*found, expected, "{text}"),
+            (Ok(found), Ok(expected)) => {
+                assert_eq!(found.len(), expected.len(), "{text}: {found:?}");
+                for (sentence, start) in found.iter().zip(expected) {
+                    assert!(sentence.starts_with(start), "{text}: {sentence}");
+                }
+            }
+            _ => panic!("{text}: {found:?} instead of {expected:?}"),
+        }
+    }
+}

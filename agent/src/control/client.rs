@@ -15,10 +15,12 @@ use tokio::time::timeout;
 
 use super::events::PROBLEM_FRAME;
 use super::wire::{Event, SignedDocument};
-use super::{Code, Problem};
+use super::{Code, Problem, VERIFY_TIMEOUT};
 
-/// How long an answer may take; a little longer than the agent gives itself.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long an answer may take.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(super::ANSWER_TIMEOUT.as_secs() + MARGIN.as_secs());
+/// How much longer it is waited for than the agent gives itself.
+const MARGIN: Duration = Duration::from_secs(5);
 /// The longest answer that is read, in bytes.
 const ANSWER_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// The longest line of a stream of events, in bytes.
@@ -36,10 +38,12 @@ pub enum ClientError {
         source: io::Error,
     },
     /// It is there and says nothing.
-    #[error("the agent at {path} gave no answer within {} s", ANSWER_TIMEOUT.as_secs())]
+    #[error("the agent at {path} gave no answer within {} s", waited.as_secs())]
     Silent {
         /// The socket.
         path: PathBuf,
+        /// How long it was waited for.
+        waited: Duration,
     },
     /// The agent says no.
     #[error(transparent)]
@@ -82,6 +86,12 @@ impl Client {
         parse(&self.get(route).await?)
     }
 
+    /// Has the agent verify its store, which may take minutes: the answer's body, unchanged.
+    pub async fn verify_store(&self) -> Result<Bytes, ClientError> {
+        let answer = async { collect(self.send(Method::GET, "/v1/store/verify", Bytes::new()).await?).await };
+        self.within(VERIFY_TIMEOUT + MARGIN, answer).await
+    }
+
     /// Hands a document in; returns the receipt's body, unchanged.
     pub async fn publish(&self, document: &SignedDocument) -> Result<Bytes, ClientError> {
         let body = serde_json::to_vec(document).map_err(|error| ClientError::Protocol(error.to_string()))?;
@@ -112,8 +122,16 @@ impl Client {
         &self,
         answer: impl Future<Output = Result<T, ClientError>>,
     ) -> Result<T, ClientError> {
-        let silent = |_| ClientError::Silent { path: self.path.clone() };
-        timeout(ANSWER_TIMEOUT, answer).await.map_err(silent)?
+        self.within(ANSWER_TIMEOUT, answer).await
+    }
+
+    async fn within<T>(
+        &self,
+        patience: Duration,
+        answer: impl Future<Output = Result<T, ClientError>>,
+    ) -> Result<T, ClientError> {
+        let silent = |_| ClientError::Silent { path: self.path.clone(), waited: patience };
+        timeout(patience, answer).await.map_err(silent)?
     }
 
     async fn send(

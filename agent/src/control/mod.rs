@@ -6,6 +6,7 @@
 
 pub mod client;
 mod events;
+pub mod metrics;
 pub mod problem;
 mod routes;
 pub mod server;
@@ -25,6 +26,8 @@ pub use problem::{Code, Problem};
 pub const REQUESTS_MAX: usize = 64;
 /// How long the loop may take for an answer.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long the verification of the store may take: it looks at every signature again that the host ever received.
+pub const VERIFY_TIMEOUT: Duration = Duration::from_secs(600);
 /// How many events one answer has at most, and how many if the query does not say.
 pub const EVENTS_MAX: u32 = 1000;
 
@@ -77,6 +80,8 @@ pub struct EventFilter {
 pub enum Ask {
     /// To say something.
     Query(Query),
+    /// To verify the whole store, beside everything else.
+    VerifyStore,
     /// To take in a document, and answer once it is stored.
     Publish(DocumentParts),
 }
@@ -104,6 +109,8 @@ pub enum Answer {
     Id(wire::Id),
     /// To [`Query::Store`].
     Store(wire::StoreInfo),
+    /// To [`Ask::VerifyStore`].
+    StoreVerified(wire::StoreVerified),
     /// To [`Query::Document`].
     Document(wire::DocumentInfo),
     /// To [`Query::Metrics`].
@@ -159,16 +166,20 @@ pub fn door() -> (Door, Inbox) {
 }
 
 impl Door {
-    /// Asks the loop and waits for its answer, at most [`ANSWER_TIMEOUT`].
+    /// Asks the loop and waits for its answer, at most [`ANSWER_TIMEOUT`], or [`VERIFY_TIMEOUT`] for that.
     pub async fn ask(&self, ask: Ask, peer: Option<PeerCredentials>) -> Result<Answer, Problem> {
+        let patience = match ask {
+            Ask::VerifyStore => VERIFY_TIMEOUT,
+            Ask::Query(_) | Ask::Publish(_) => ANSWER_TIMEOUT,
+        };
         let answered = async {
             let (reply, answer) = oneshot::channel();
             let stopped = || Problem::new(Code::Unavailable, "the agent is stopping");
             self.requests.send(Request { ask, peer, reply }).await.map_err(|_| stopped())?;
             answer.await.map_err(|_| stopped())?
         };
-        timeout(ANSWER_TIMEOUT, answered).await.unwrap_or_else(|_| {
-            let seconds = ANSWER_TIMEOUT.as_secs();
+        timeout(patience, answered).await.unwrap_or_else(|_| {
+            let seconds = patience.as_secs();
             Err(Problem::new(Code::Unavailable, format_args!("the agent gave no answer in {seconds} s")))
         })
     }

@@ -49,7 +49,7 @@ type Handled = Result<Response, Problem>;
 
 pub(super) fn router(door: Door, limits: Limits) -> Router {
     let shared = Shared { door, limits, followers: Arc::new(Semaphore::new(limits.followers)) };
-    Router::new()
+    let router = Router::new()
         .route("/v1/status", fixed(Query::Status))
         .route("/v1/fleet", fixed(Query::Fleet))
         .route("/v1/peers", fixed(Query::Peers))
@@ -60,15 +60,32 @@ pub(super) fn router(door: Door, limits: Limits) -> Router {
         .route("/v1/quarantines", fixed(Query::Quarantines))
         .route("/v1/id", fixed(Query::Id))
         .route("/v1/store", fixed(Query::Store))
+        .route("/v1/store/verify", get(verify_store))
         .route("/v1/documents", post(publish))
         .route("/v1/documents/{hash}", named(|hash| hashed(&hash).map(Query::Document)))
         .route("/healthz", get(healthz))
-        .route("/metrics", fixed(Query::Metrics))
-        .fallback(async || Problem::new(Code::NotFound, "no such route; /v1/status is one"))
-        .method_not_allowed_fallback(async || {
-            Problem::new(Code::MethodNotAllowed, "documents are posted, all else is read with GET")
-        })
-        .with_state(shared)
+        .route("/metrics", fixed(Query::Metrics));
+    with_refusals(router, "no such route; /v1/status is one").with_state(shared)
+}
+
+/// Says no in the same form to what no route takes.
+pub(super) fn with_refusals<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    unknown: &'static str,
+) -> Router<S> {
+    router.fallback(async move || Problem::new(Code::NotFound, unknown)).method_not_allowed_fallback(
+        async || Problem::new(Code::MethodNotAllowed, "documents are posted, all else is read with GET"),
+    )
+}
+
+/// Metrics as their readers want them.
+pub(super) fn openmetrics(text: String) -> Response {
+    ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response()
+}
+
+/// What a loop that answers is worth.
+pub(super) fn healthy() -> impl IntoResponse {
+    Json(serde_json::json!({ "schema": SCHEMA, "status": "ok" }))
 }
 
 /// What clients beyond the limit hear, whatever they ask.
@@ -135,8 +152,9 @@ fn respond(answer: Result<Answer, Problem>) -> Handled {
         Answer::Quarantines(value) => body(StatusCode::OK, &value),
         Answer::Id(value) => body(StatusCode::OK, &value),
         Answer::Store(value) => body(StatusCode::OK, &value),
+        Answer::StoreVerified(value) => body(StatusCode::OK, &value),
         Answer::Document(value) => body(StatusCode::OK, &value),
-        Answer::Metrics(text) => ([(header::CONTENT_TYPE, OPENMETRICS)], text).into_response(),
+        Answer::Metrics(text) => openmetrics(text),
         Answer::Receipt(value) => body(StatusCode::ACCEPTED, &value),
     })
 }
@@ -193,9 +211,13 @@ async fn list_events(
     }
 }
 
+async fn verify_store(State(shared): State<Shared>, Extension(client): Extension<Client>) -> Handled {
+    respond(shared.door.ask(Ask::VerifyStore, client.credentials).await)
+}
+
 async fn healthz(State(shared): State<Shared>, Extension(client): Extension<Client>) -> Handled {
     shared.door.ask(Ask::Query(Query::Id), client.credentials).await?;
-    Ok(Json(serde_json::json!({ "schema": SCHEMA, "status": "ok" })).into_response())
+    Ok(healthy().into_response())
 }
 
 async fn publish(

@@ -1,14 +1,17 @@
-//! Listens on the control socket, and keeps every client to its limits.
+//! Listens on the control socket, and keeps every client, also of the metrics, to its limits.
 
 use std::fs::{self, File};
+use std::future::poll_fn;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream as BlockingStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use axum::Router;
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,6 +20,7 @@ use nix::sys::socket::{
     self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr, bind, getsockopt, socket, sockopt,
 };
 use nix::unistd::{Group, chown};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
@@ -52,6 +56,8 @@ pub struct Limits {
     pub request_time: Duration,
     /// How long a client may leave an answer unread.
     pub write_time: Duration,
+    /// How old the metrics may be that are told over TCP.
+    pub metrics_age: Duration,
 }
 
 impl Default for Limits {
@@ -62,6 +68,7 @@ impl Default for Limits {
             body_bytes: 8 * 1024 * 1024,
             request_time: Duration::from_secs(10),
             write_time: Duration::from_secs(30),
+            metrics_age: Duration::from_secs(1),
         }
     }
 }
@@ -151,31 +158,44 @@ impl Listener {
 
     /// Answers clients until `shutdown` is done; requests that are being answered then are cut off.
     pub async fn serve(self, door: Door, limits: Limits, shutdown: impl Future<Output = ()>) {
-        let places = Arc::new(Semaphore::new(limits.connections));
-        let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
-        let router = routes::router(door, limits);
-        let refuse = routes::full(limits);
-        let mut clients = JoinSet::new();
-        tokio::pin!(shutdown);
-        loop {
-            tokio::select! {
-                biased;
-                () = &mut shutdown => break,
-                Some(_) = clients.join_next(), if !clients.is_empty() => {}
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        if let Ok(place) = places.clone().try_acquire_owned() {
-                            clients.spawn(converse(stream, router.clone(), limits, place));
-                        } else if let Ok(place) = refusals.clone().try_acquire_owned() {
-                            clients.spawn(converse(stream, refuse.clone(), limits, place));
-                        }
+        let accept = |cx: &mut Context<'_>| {
+            let accepted = self.listener.poll_accept(cx);
+            accepted.map_ok(|(stream, _)| (Client { credentials: credentials(&stream) }, stream))
+        };
+        attend(accept, routes::router(door, limits), limits, shutdown).await;
+    }
+}
+
+/// Attends to whoever `accept` lets in, within the limits, until `shutdown` is done.
+pub(super) async fn attend<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(Client, S)>>,
+    router: Router,
+    limits: Limits,
+    shutdown: impl Future<Output = ()>,
+) {
+    let places = Arc::new(Semaphore::new(limits.connections));
+    let refusals = Arc::new(Semaphore::new(REFUSALS_MAX));
+    let refuse = routes::full(limits);
+    let mut clients = JoinSet::new();
+    tokio::pin!(shutdown);
+    loop {
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(_) = clients.join_next(), if !clients.is_empty() => {}
+            accepted = poll_fn(&mut accept) => match accepted {
+                Ok((client, stream)) => {
+                    if let Ok(place) = places.clone().try_acquire_owned() {
+                        clients.spawn(converse(stream, client, router.clone(), limits, place));
+                    } else if let Ok(place) = refusals.clone().try_acquire_owned() {
+                        clients.spawn(converse(stream, client, refuse.clone(), limits, place));
                     }
-                    Err(error) => {
-                        tracing::warn!(%error, "the control socket accepts nobody for a moment");
-                        sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-            }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "nobody is accepted for a moment");
+                    sleep(ACCEPT_PAUSE).await;
+                }
+            },
         }
     }
 }
@@ -233,8 +253,13 @@ fn hand_to_group(path: &Path) {
     }
 }
 
-async fn converse(stream: UnixStream, router: axum::Router, limits: Limits, _place: OwnedSemaphorePermit) {
-    let client = Client { credentials: credentials(&stream) };
+async fn converse<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+    stream: S,
+    client: Client,
+    router: Router,
+    limits: Limits,
+    _place: OwnedSemaphorePermit,
+) {
     let routes = TowerToHyperService::new(router);
     let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(client);
@@ -247,7 +272,7 @@ async fn converse(stream: UnixStream, router: axum::Router, limits: Limits, _pla
         .serve_connection(TokioIo::new(Stall::new(stream, limits.write_time)), service)
         .await;
     if let Err(error) = served {
-        tracing::debug!(%error, "a client of the control socket went away");
+        tracing::debug!(%error, "a client went away");
     }
 }
 

@@ -63,6 +63,7 @@ fn stub(request: &Request) -> Option<Result<Answer, Problem>> {
                 code.map_or(Ok(Answer::Receipt(receipt)), |code| Err(Problem::new(*code, "as asked"))),
             );
         }
+        Ask::VerifyStore => return Some(Ok(Answer::StoreVerified(fixtures::store_verified()))),
         Ask::Query(query) => query,
     };
     Some(match query {
@@ -135,6 +136,7 @@ fn every_route_answers_with_its_wire_type() {
             ("/v1/quarantines".to_owned(), json(fixtures::quarantines())),
             ("/v1/id".to_owned(), json(fixtures::id())),
             ("/v1/store".to_owned(), json(fixtures::store())),
+            ("/v1/store/verify".to_owned(), json(fixtures::store_verified())),
             (format!("/v1/documents/{hash}"), json(fixtures::document())),
             (format!("/v1/documents/{prefixed}"), json(fixtures::document())),
             ("/healthz".to_owned(), json!({ "schema": 1, "status": "ok" })),
@@ -364,7 +366,7 @@ fn a_stream_ends_with_the_problem_that_ended_it() {
         Ask::Query(Query::Events(EventFilter { after: Some(2), .. })) => {
             Some(Err(Problem::new(Code::Internal, "the disk is gone")))
         }
-        Ask::Query(_) | Ask::Publish(_) => stub(request),
+        Ask::Query(_) | Ask::VerifyStore | Ask::Publish(_) => stub(request),
     };
     check(Limits::default(), fails_behind_two, async |bench| {
         let mut stream = bench.client.follow("/v1/events?follow=1&after=1&limit=1").await.unwrap();
@@ -418,7 +420,7 @@ fn a_client_that_reads_nothing_is_let_go() {
     let limits = Limits { write_time: Duration::from_millis(20), connections: 1, ..Limits::default() };
     let much = |request: &Request| match &request.ask {
         Ask::Query(Query::Metrics) => Some(Ok(Answer::Metrics("x".repeat(8 << 20)))),
-        Ask::Query(_) | Ask::Publish(_) => stub(request),
+        Ask::Query(_) | Ask::VerifyStore | Ask::Publish(_) => stub(request),
     };
     check(limits, much, async |bench| {
         let mut stuck = UnixStream::connect(&bench.path).await.unwrap();

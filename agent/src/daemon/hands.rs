@@ -101,10 +101,10 @@ impl Shell for Hands {
     fn perform(&mut self, output: Output) {
         match output {
             Output::Publish { topic, bytes } => {
-                if topic == Topic::Presence {
-                    if let Some(roster) = &self.roster {
-                        self.shelf.own_notice(&bytes, roster);
-                    }
+                if topic == Topic::Presence
+                    && let Some(roster) = &self.roster
+                {
+                    self.shelf.own_notice(&bytes, roster);
                 }
                 self.network.publish(translate(topic), bytes);
             }

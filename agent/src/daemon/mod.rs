@@ -10,6 +10,7 @@ mod figures;
 mod hands;
 mod ingress;
 mod library;
+mod verifier;
 mod workers;
 
 use std::path::{Path, PathBuf};
@@ -24,14 +25,16 @@ use muster_core::node::{self, Input, Node, Origin, Output, RequestId, Settings};
 use muster_core::time::{Mono, Now};
 use muster_store::{CommitError, Identity, Store};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::activation::Backend;
 use crate::config::{BackendKind, Config};
+use crate::control::metrics::MetricsListener;
 use crate::control::{self, Ask, Problem, Request};
 use crate::{keys, storage};
 use hands::Hands;
 use library::Shelf;
+use verifier::Verifier;
 use workers::{Said, Workers};
 
 /// Batches that may be on their way to the disk before the network has to wait.
@@ -65,12 +68,16 @@ struct Daemon {
     clock: Instant,
     store_path: PathBuf,
     requests: u64,
-    /// Closes the control socket when it is dropped.
-    _closing: tokio::sync::oneshot::Sender<()>,
+    verifier: Verifier,
+    /// Closes the control socket and the metrics' when it is dropped.
+    _closing: watch::Sender<()>,
 }
 
 impl Daemon {
     async fn start(config: Config) -> anyhow::Result<Self> {
+        for idle in config.honoured()? {
+            tracing::warn!("{idle}");
+        }
         let backend = Backend::new(&config.activation)?;
         let key = keys::read_private(&config.identity).context("this host's key cannot be read")?;
         let pins = vec![read_trust(&config.trust)?];
@@ -113,14 +120,7 @@ impl Daemon {
         network.bootstrap = config.bootstrap.clone();
         network.publish = config.gossip.publish;
         let (network, events) = muster_gossip::start(network, Arc::clone(&shelf) as _)?;
-        let (door, inbox) = control::door();
-        let listener = control::server::Listener::bind(&config.socket)?;
-        let (closing, closed) = tokio::sync::oneshot::channel::<()>();
-        let shutdown = async move {
-            // Either way the daemon is gone.
-            drop(closed.await);
-        };
-        tokio::spawn(listener.serve(door, control::server::Limits::default(), shutdown));
+        let (inbox, closing) = open_doors(&config).await?;
         let (sender, written) = mpsc::unbounded_channel();
         let hands = Hands::new(network, store, shelf, sender);
         let mut daemon = Self {
@@ -135,6 +135,7 @@ impl Daemon {
             clock,
             store_path,
             requests: 0,
+            verifier: Verifier::new(),
             _closing: closing,
         };
         daemon.carry_out(outputs);
@@ -251,6 +252,7 @@ impl Daemon {
                 // Who asked may have hung up.
                 drop(reply.send(answers::answer(&asked, query)));
             }
+            Ask::VerifyStore => self.verifier.begin(&self.hands.store, &self.store_path, reply),
             Ask::Publish(parts) => {
                 tracing::info!(?peer, bytes = parts.bytes.len(), "a document is published");
                 self.requests += 1;
@@ -268,6 +270,28 @@ impl Daemon {
             }
         }
     }
+}
+
+/// Opens the control socket, and the metrics' address if there is one; both close when the sender is dropped.
+async fn open_doors(config: &Config) -> anyhow::Result<(control::Inbox, watch::Sender<()>)> {
+    let (door, inbox) = control::door();
+    let limits = control::server::Limits::default();
+    let (closing, closed) = watch::channel(());
+    let socket = control::server::Listener::bind(&config.socket)?;
+    if let Some(address) = config.metrics.listen {
+        let metrics = MetricsListener::bind(address).await;
+        let metrics =
+            metrics.with_context(|| format!("metrics.listen = \"{address}\" cannot be listened on"))?;
+        tracing::info!(address = %metrics.address()?, "metrics are served over TCP");
+        tokio::spawn(metrics.serve(door.clone(), limits, gone(closed.clone())));
+    }
+    tokio::spawn(socket.serve(door, limits, gone(closed)));
+    Ok((inbox, closing))
+}
+
+/// Waits until the daemon is gone.
+async fn gone(mut closed: watch::Receiver<()>) {
+    while closed.changed().await.is_ok() {}
 }
 
 fn now(clock: Instant) -> Now {

@@ -67,7 +67,9 @@ pub(super) fn farewell(tell: &Teller, fleet: &Fleet, report: &Report, home: &Hom
     if home.is_kept() {
         let dir = home.path().display();
         tell.say("The agents go on running. Ask any of them:");
-        tell.show(&format!("export MUSTER_SOCKET={}", fleet.canary().socket().display()));
+        // A coordinator also knows who leads.
+        let asked = fleet.hosts.iter().find(|host| host.coordinator).unwrap_or(fleet.canary());
+        tell.show(&format!("export MUSTER_SOCKET={}", asked.socket().display()));
         tell.show("muster status");
         tell.show(&format!("muster rollout show {}", V3.rollout()));
         tell.show("muster events");

@@ -189,7 +189,7 @@ impl<'a> Check<'a> {
         });
         // A link of the operators' chain leads on also when it is old; only the chain's end has to be valid.
         let publishes = matches!(self.source, Source::Publisher(_));
-        if publishes || !changes_operators {
+        if publishes || !(changes_operators || self.is_history()) {
             self.not_expired(form.expires_at)?;
         }
         self.fleet_serial(&form)?;
@@ -249,9 +249,12 @@ impl<'a> Check<'a> {
         // A fleet document yet to come may name the operators who signed.
         let newest = self.documents.fleet();
         if let Some(newest) = newest.filter(|newest| named.is_some() || fleet_serial <= newest.serial) {
-            // History counts by the operators of its time; the gates ask those of today.
+            // History counts by the operators of its time; the gates ask those of today. What this node accepted once
+            // it may have accepted under others than the ref names, and is not asked again.
             let counted = named.filter(|_| self.is_history()).unwrap_or(newest);
-            self.current(counted, counted.thresholds.channel_ref)?;
+            if self.source != Source::Store {
+                self.current(counted, counted.thresholds.channel_ref)?;
+            }
         }
         self.signed_before(document.signed_at)?;
         if !self.is_history() {
@@ -332,14 +335,31 @@ impl<'a> Check<'a> {
             return Ok(Acceptance::Duplicate);
         }
         let newest = self.documents.fleet().ok_or(Refusal::UnknownFleetDocument { named: None })?;
-        self.current(newest, newest.thresholds.command)?;
+        self.commanded_by(newest)?;
         self.signed_before(document.signed_at)?;
         // What the log has adopted is history: whether it still counts is asked of each use.
         if !self.is_history() {
             self.not_expired(document.expires_at)?;
         }
-        document.check(newest)?;
+        if !self.is_history() {
+            document.check(newest)?;
+        }
         Ok(Acceptance::New(Accepted(Document::Command(self.held(document)))))
+    }
+
+    /// Whether enough operators signed a command: those of today, or for what the log has adopted already those of any
+    /// fleet document that is held.
+    fn commanded_by(&self, newest: &Fleet) -> Result<(), Refusal> {
+        let today = self.current(newest, newest.thresholds.command);
+        let once = || {
+            let mut held = self.documents.fleets().rev();
+            held.any(|fleet| self.current(fleet, fleet.thresholds.command).is_ok())
+        };
+        match self.source {
+            Source::Store => Ok(()),
+            Source::Named(_) if once() => Ok(()),
+            Source::Named(_) | Source::Peer(_) | Source::Publisher(_) => today,
+        }
     }
 
     fn of_this_fleet(&self, found: &FleetName) -> Result<(), Refusal> {

@@ -20,6 +20,10 @@ use std::time::Duration;
 /// How long another coordinator waits for the leader to publish a certificate.
 const PUBLISH_PATIENCE: Duration = Duration::from_millis(200);
 
+/// The longest pause between two repetitions of one signature.
+const REPEAT_MAX: Duration = Duration::from_secs(60);
+/// The shortest time between two looks at every waiting decision, but for new ones: many inputs make one look.
+const REVIEW_DEBOUNCE: Duration = Duration::from_millis(20);
 /// Signatures of decisions that the log has not led to here yet.
 const EARLY_MAX: usize = 4096;
 
@@ -54,6 +58,8 @@ pub(super) struct Approval {
     pub(super) began: Mono,
     /// When it was last judged, or its signature last sent.
     pub(super) looked: Mono,
+    /// How long until it is looked at again; doubles while its signature is only repeated.
+    pub(super) pause: Duration,
 }
 
 /// A certificate that the leader should have published.
@@ -68,9 +74,13 @@ impl Node {
     pub(super) fn review(&mut self, turn: &mut Turn) {
         let now = turn.now;
         let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.stopped.is_none()) else { return };
-        if !turn.changed && coordinator.review_due().is_none_or(|due| now.mono < due) {
+        coordinator.review_wanted |= turn.changed && !coordinator.approvals.is_empty();
+        if coordinator.review_due().is_none_or(|due| now.mono < due) {
             return;
         }
+        coordinator.review_wanted = false;
+        coordinator.reviewed = Some(now.mono);
+        coordinator.drop_overdue(now);
         let void = coordinator.void.clone();
         let nobody = BTreeSet::new();
         let view = View {
@@ -89,13 +99,15 @@ impl Node {
             .collect();
         for (id, approval) in &mut coordinator.approvals {
             if approval.said.is_some() {
-                if now.mono >= approval.looked.after(REVIEW_INTERVAL) {
+                if now.mono >= approval.looked.after(approval.pause) {
                     turn.say_again.push(*id);
                     approval.looked = now.mono;
+                    approval.pause = (approval.pause * 2).min(REPEAT_MAX);
                 }
                 continue;
             }
             approval.looked = now.mono;
+            approval.pause = REVIEW_INTERVAL;
             match judge(&view, &approval.derived, now.utc) {
                 Judgement::Wait(reason) => approval.waits_for = Some(reason),
                 Judgement::Endorse => {
@@ -287,6 +299,24 @@ impl Node {
 }
 
 impl Coordinator {
+    /// When the waiting decisions are to be looked at next.
+    pub(super) fn review_due(&self) -> Option<Mono> {
+        let wanted =
+            self.review_wanted.then(|| self.reviewed.map_or(Mono::default(), |at| at.after(REVIEW_DEBOUNCE)));
+        let each = self.approvals.values().map(|approval| approval.looked.after(approval.pause)).min();
+        [wanted, each].into_iter().flatten().min()
+    }
+
+    /// A dispatch whose time is over can no longer be acted on: nobody needs its signatures any more.
+    fn drop_overdue(&mut self, now: Now) {
+        self.approvals.retain(|_, approval| match &approval.derived.decision.body {
+            DecisionBody::Dispatch { not_after, .. } => now.utc <= *not_after,
+            DecisionBody::Quarantine { .. }
+            | DecisionBody::RolloutTransition { .. }
+            | DecisionBody::Withdrawn { .. } => true,
+        });
+    }
+
     /// A decision that the log led to begins to wait for signatures.
     pub(super) fn admit(&mut self, derived: Derived, now: Mono) {
         let id = derived.decision.id();
@@ -307,6 +337,7 @@ impl Coordinator {
             objectors: self.early_objections.remove(&id).unwrap_or_default(),
             began: now,
             looked: now,
+            pause: Duration::ZERO,
         };
         for early in self.early.remove(&id).unwrap_or_default() {
             if early.endorsed.payload() == approval.bytes {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use muster_signing::{Digest, PublicKey, Purpose, Signature, SigningKey, seal};
 
-use super::approvals::{Approval, REVIEW_INTERVAL, Said, Unpublished};
+use super::approvals::{Approval, Said, Unpublished};
 use super::door::CoordinatorMessage;
 use super::turn::Turn;
 use super::{Node, Note, Output};
@@ -42,6 +42,9 @@ pub(super) struct Coordinator {
     pub(super) epoch: Digest,
     pub(super) committed: VecDeque<(u64, Entry)>,
     pub(super) approvals: BTreeMap<DecisionId, Approval>,
+    /// When evidence was last asked about all of them.
+    pub(super) reviewed: Option<Mono>,
+    pub(super) review_wanted: bool,
     pub(super) early: BTreeMap<DecisionId, Vec<Endorsement>>,
     pub(super) early_objections: BTreeMap<DecisionId, BTreeSet<PublicKey>>,
     pub(super) unpublished: BTreeMap<DecisionId, Unpublished>,
@@ -52,6 +55,8 @@ pub(super) struct Coordinator {
     pub(super) said: BTreeMap<DecisionId, Said>,
     pub(super) led: bool,
     pub(super) plan_wanted: bool,
+    /// Whether entries are on their way through the log, so that there is nothing to plan on yet.
+    pub(super) plan_waits: bool,
     pub(super) planned: Option<Mono>,
     pub(super) retries: BTreeMap<HostId, (Mono, Duration)>,
     pub(super) stopped: Option<String>,
@@ -86,6 +91,7 @@ impl Coordinator {
             epoch,
             committed: VecDeque::new(),
             approvals: BTreeMap::new(),
+            review_wanted: false,
             early: BTreeMap::new(),
             early_objections: BTreeMap::new(),
             unpublished: BTreeMap::new(),
@@ -95,6 +101,8 @@ impl Coordinator {
             said,
             led: false,
             plan_wanted: true,
+            plan_waits: false,
+            reviewed: None,
             planned: None,
             retries: BTreeMap::new(),
             stopped: of_other.then(|| OTHER_EPOCH.to_owned()),
@@ -116,10 +124,6 @@ impl Coordinator {
         self.log.leader().and_then(|member| PublicKey::from_bytes(&member.0).ok())
     }
 
-    pub(super) fn review_due(&self) -> Option<Mono> {
-        self.approvals.values().map(|approval| approval.looked.after(REVIEW_INTERVAL)).min()
-    }
-
     /// Decisions that wait for signatures, and for what this coordinator waits before it signs.
     pub(super) fn waiting(&self) -> impl Iterator<Item = (&Derived, Option<&str>, usize)> {
         self.approvals
@@ -132,12 +136,11 @@ impl Coordinator {
     }
 
     /// When anything is due next; a leader that waits for its own entries plans again when they are applied.
-    pub(super) fn wakes_at(&self, applied: u64) -> Option<Mono> {
+    pub(super) fn wakes_at(&self) -> Option<Mono> {
         if self.stopped.is_some() {
             return None;
         }
-        let plans = self.leads() && self.log.last_index() == applied;
-        let plan = plans.then(|| match self.planned {
+        let plan = (self.leads() && !self.plan_waits).then(|| match self.planned {
             None => Mono::default(),
             Some(planned) if self.plan_wanted => planned.after(PLAN_DEBOUNCE),
             Some(planned) => planned.after(PLAN_INTERVAL),
@@ -172,6 +175,10 @@ impl Node {
     }
 
     pub(super) fn consensus(&mut self, turn: &mut Turn, from: PublicKey, message: log::Message) {
+        // Only leaders propose here, so nothing is forwarded; what is can only be meant to harm.
+        if matches!(message.body, log::Body::Forward(_)) {
+            return;
+        }
         if let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.stopped.is_none()) {
             let ready = coordinator.log.handle(turn.now, MemberId(*from.as_bytes()), message);
             self.absorb(turn, ready);
@@ -299,7 +306,9 @@ impl Node {
             Some(planned) if coordinator.plan_wanted => now.mono >= planned.after(PLAN_DEBOUNCE),
             Some(planned) => now.mono >= planned.after(PLAN_INTERVAL),
         };
-        if !coordinator.leads() || !due || coordinator.log.last_index() != self.ledger.applied() {
+        // What is on its way through the log calls again when it has been applied.
+        coordinator.plan_waits = !(coordinator.log.is_settled() && coordinator.committed.is_empty());
+        if !coordinator.leads() || !due || coordinator.plan_waits {
             return;
         }
         coordinator.planned = Some(now.mono);
@@ -313,8 +322,7 @@ impl Node {
             tentative: &nobody,
             mono: now.mono,
         };
-        let at = now.utc.max(self.ledger.last_entry_at().unwrap_or(now.utc));
-        let statements = planner::propose(&view, &hold, at);
+        let statements = planner::propose(&view, &hold, now.utc);
         if statements.is_empty() {
             return;
         }

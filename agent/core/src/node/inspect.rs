@@ -133,11 +133,14 @@ impl Node {
         let Some(fleet) = self.ledger.documents().fleet() else { return Quorum::default() };
         let electorate = fleet.electorate();
         let online = |host: &&HostId| self.presences.reach(host, now) == Reach::Online;
+        let mut missing: Vec<HostId> =
+            electorate.members.values().filter(|host| !online(host)).cloned().collect();
+        missing.sort();
         Quorum {
             reachable: electorate.members.values().filter(online).count(),
             needed: electorate.quorum,
             of: electorate.members.len(),
-            missing: electorate.members.values().filter(|host| !online(host)).cloned().collect(),
+            missing,
         }
     }
 

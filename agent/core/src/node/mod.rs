@@ -101,8 +101,7 @@ impl Node {
 
     /// When the next [`Input::Tick`] is wanted.
     pub fn wakes_at(&self) -> Option<Mono> {
-        let applied = self.ledger.applied();
-        let coordinator = self.coordinator.as_ref().and_then(|it| it.wakes_at(applied));
+        let coordinator = self.coordinator.as_ref().and_then(Coordinator::wakes_at);
         [coordinator, self.own_wakes_at(), self.beacon_wakes_at(), self.reach_change]
             .into_iter()
             .flatten()

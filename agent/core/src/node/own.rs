@@ -17,8 +17,8 @@ use crate::planted::{self, Bug};
 use crate::verify;
 use crate::view::secs;
 use crate::wire::{
-    DecisionBody, Envelope, FeedBody, HostEvent, HostEventKind, HostState, IncarnationStarted, ProbeMode,
-    ProbeStatus, RejectReason, RolloutState, codec,
+    DecisionBody, DecisionId, Envelope, FeedBody, HostEvent, HostEventKind, HostState, IncarnationStarted,
+    ProbeMode, ProbeStatus, RejectReason, RolloutState, codec,
 };
 
 /// How far this host's clock may be off before it refuses to be dispatched.
@@ -29,11 +29,12 @@ const OWN_CLOCK_OFF_MAX: TimeDelta = TimeDelta::minutes(5);
 pub(super) struct Own {
     /// What runs now; the outer none until the backend has said.
     pub(super) running: Option<Option<Closure>>,
+    /// The newest dispatch for which the backend was asked what runs, and the newest for which it has answered.
+    observing: Option<DecisionId>,
+    observed: Option<DecisionId>,
     vigil: Option<(RolloutId, Vigil)>,
     generation: u64,
     failing: BTreeSet<ProbeName>,
-    /// The rollouts whose jobs this process has started or asked about.
-    asked: BTreeSet<(RolloutId, bool)>,
 }
 
 impl Own {
@@ -65,7 +66,6 @@ impl Node {
         for record in open {
             let Some(plan) = self.ledger.plan(&record.rollout_id).cloned() else { continue };
             let rollback = record.state == HostState::Failed;
-            self.own.asked.insert((record.rollout_id.clone(), rollback));
             let boot_id = record.activation_boot_id.clone();
             if let Some(job) = job_of(&plan, &record, rollback) {
                 turn.outputs.push(Output::Order(HostOrder::Inspect { job, rollback, boot_id }));
@@ -79,10 +79,19 @@ impl Node {
 
     /// Answers every certified dispatch to this host that it has not answered yet.
     pub(super) fn consider_dispatches(&mut self, turn: &mut Turn) {
-        let owed: Vec<DecisionBody> = self.ledger.owed_dispatches().map(|(_, body)| body.clone()).collect();
-        let indexes: Vec<u64> = self.ledger.owed_dispatches().map(|(id, _)| id.log_index).collect();
-        for (log_index, body) in indexes.into_iter().zip(owed) {
+        let owed: Vec<(DecisionId, DecisionBody)> =
+            self.ledger.owed_dispatches().map(|(id, body)| (id, body.clone())).collect();
+        for (id, body) in owed {
             let DecisionBody::Dispatch { rollout_id, .. } = &body else { continue };
+            // Somebody may have switched by hand since: where a rollback would go is asked of the backend now.
+            if self.own.observing.is_none_or(|asked| asked < id) {
+                self.own.observing = Some(id);
+                turn.outputs.push(Output::Order(HostOrder::Observe));
+            }
+            if self.own.observed.is_none_or(|answered| answered < id) {
+                continue;
+            }
+            let log_index = id.log_index;
             let now = turn.now.utc;
             match self.answer(turn, &body) {
                 Answer::Hold => {}
@@ -336,7 +345,6 @@ impl Node {
             };
             return self.emit(turn, rollout, completed);
         }
-        self.own.asked.insert((rollout.clone(), false));
         self.stop_probes(turn);
         if let Some(job) = job_of(plan, &record, false) {
             turn.outputs.push(Output::Order(HostOrder::Switch(job)));
@@ -346,7 +354,6 @@ impl Node {
     fn fire_rollback(&mut self, turn: &mut Turn, plan: &Plan, rollout: &RolloutId) {
         let Some(record) = self.own_record(rollout) else { return };
         self.own.vigil = None;
-        self.own.asked.insert((rollout.clone(), true));
         self.stop_probes(turn);
         if let Some(job) = job_of(plan, &record, true) {
             turn.outputs.push(Output::Order(HostOrder::RollBack(job)));
@@ -375,6 +382,7 @@ impl Node {
             HostReport::Running(closure) => {
                 let first = self.own.running.is_none();
                 self.own.running = Some(closure.clone());
+                self.own.observed = self.own.observing;
                 self.presence_wanted |= first;
                 self.observed(turn, closure);
             }
@@ -519,7 +527,8 @@ impl Node {
 
     /// When the vigil wants to look at the time.
     pub(super) fn own_wakes_at(&self) -> Option<crate::time::Mono> {
-        let (rollout, vigil) = self.own.vigil.as_ref()?;
+        // What a host does that was dropped from the fleet it cannot report.
+        let (rollout, vigil) = self.own.vigil.as_ref().filter(|_| self.was_enrolled())?;
         let record = &self.ledger.record(&self.settings.host, rollout)?.record;
         vigil.wakes_at(record, &self.ledger.plan(rollout)?.policy)
     }

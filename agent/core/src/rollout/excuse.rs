@@ -67,7 +67,9 @@ fn is_finished(entry: &HostEntry, policy: &Policy, at: DateTime<Utc>) -> bool {
         || match entry.state {
             HostState::Converged | HostState::Failed | HostState::Reverted => true,
             HostState::Deferred => deferral_is_over(entry, policy, at),
-            HostState::Pending | HostState::Activating | HostState::Soaking => false,
+            // A late host whose dispatch came to nothing is dispatched again when it returns; nobody waits for it.
+            HostState::Pending => entry.dispatch.is_some() && entry.is_dispatchable(at),
+            HostState::Activating | HostState::Soaking => false,
         }
 }
 

@@ -33,6 +33,8 @@ struct Own {
     orders: Vec<HostOrder>,
     notes: Vec<Note>,
     outputs: Vec<Output>,
+    /// What the backend answers when it is asked; it is slow to answer until it was asked once.
+    running: Option<&'static str>,
 }
 
 impl Own {
@@ -53,7 +55,7 @@ impl Own {
             }
         }
         let (said, begun, orders, notes, outputs) = Default::default();
-        Self { story, node, disk, said, begun, orders, notes, outputs }
+        Self { story, node, disk, said, begun, orders, notes, outputs, running: None }
     }
 
     fn step(&mut self, input: Input) {
@@ -63,6 +65,7 @@ impl Own {
     }
 
     fn obey(&mut self, outputs: Vec<Output>) {
+        let mut asked = false;
         self.outputs.clone_from(&outputs);
         for output in outputs {
             match output {
@@ -75,10 +78,14 @@ impl Own {
                         Err(_) => {}
                     }
                 }
+                Output::Order(HostOrder::Observe) if self.running.is_some() => asked = true,
                 Output::Order(order) => self.orders.push(order),
                 Output::Tell(note) => self.notes.push(note),
                 _ => {}
             }
+        }
+        if let Some(running) = self.running.filter(|_| asked) {
+            self.runs(running);
         }
     }
 
@@ -125,7 +132,8 @@ impl Own {
         derived
     }
 
-    fn runs(&mut self, name: &str) {
+    fn runs(&mut self, name: &'static str) {
+        self.running = Some(name);
         self.step(Input::Host(HostReport::Running(Some(closure(name)))));
     }
 
@@ -140,6 +148,7 @@ impl Own {
         self.node = node;
         self.orders.clear();
         self.said.clear();
+        self.running = None;
         self.obey(outputs);
     }
 

@@ -9,7 +9,6 @@ use muster_core::wire::NoticeBody;
 use super::{Event, World, micros, planted};
 use crate::disk::SYNCED;
 use crate::fault::Fault;
-use crate::fleet::FLEET;
 use crate::host::Host;
 use crate::parcel::Parcel;
 use crate::random::Random;
@@ -83,7 +82,8 @@ impl World {
                 decision.ordinal ^= 1;
                 endorsement.decision = codec::encode(&decision);
                 let key = self.fleet.hosts().get(&self.hosts[host].name)?;
-                endorsement.signature = muster_signing::sign_decision(key, FLEET, &endorsement.decision);
+                endorsement.signature =
+                    muster_signing::sign_decision(key, crate::fleet::FLEET, &endorsement.decision);
                 Some(CoordinatorMessage::Endorsement(endorsement))
             }
             (_, message) => Some(message),

@@ -297,6 +297,10 @@ pub(crate) fn store() -> StoreInfo {
     }
 }
 
+pub(crate) fn store_verified() -> StoreVerified {
+    StoreVerified { schema: SCHEMA, arrivals: Some(812), views: Some(40), ok: true, fault: None }
+}
+
 pub(crate) fn document() -> DocumentInfo {
     DocumentInfo {
         schema: SCHEMA,

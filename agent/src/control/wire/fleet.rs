@@ -1,4 +1,4 @@
-//! The fleet as one agent sees it: `/v1/status`, `/v1/fleet`, `/v1/peers`, `/v1/id`, `/v1/store`.
+//! The fleet as one agent sees it: `/v1/status`, `/v1/fleet`, `/v1/peers`, `/v1/id`, `/v1/store`, `/v1/store/verify`.
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
@@ -168,6 +168,21 @@ pub struct StoreInfo {
     pub outbox: u64,
     /// `ok`, or what is wrong with it.
     pub health: String,
+}
+
+/// `GET /v1/store/verify`: whether every signature on the disk holds, and every view is what was signed comes to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoreVerified {
+    /// The form's version.
+    pub schema: u32,
+    /// How many records were learnt, in order; absent with a fault.
+    pub arrivals: Option<u64>,
+    /// How many rows the views have; absent with a fault.
+    pub views: Option<u64>,
+    /// Whether all is as it should be.
+    pub ok: bool,
+    /// What is not.
+    pub fault: Option<String>,
 }
 
 /// One table of the store.

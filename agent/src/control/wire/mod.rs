@@ -12,6 +12,7 @@ pub(crate) mod fixtures;
 
 pub use fleet::{
     ChannelStatus, FleetDocument, HostStatus, Id, Peer, Peers, Quorum, Status, StoreInfo, StoreTable,
+    StoreVerified,
 };
 pub use record::{
     BlockedGate, DecisionId, DocumentInfo, DocumentReceipt, Event, EventKind, Events, Explain, LastReport,

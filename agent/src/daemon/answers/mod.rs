@@ -77,6 +77,6 @@ fn not_found(what: impl std::fmt::Display) -> Problem {
 }
 
 /// A failure of the store below a question.
-fn store_failed(error: impl std::fmt::Display) -> Problem {
+pub(super) fn store_failed(error: impl std::fmt::Display) -> Problem {
     Problem::new(Code::Internal, format_args!("the store cannot be read: {error}"))
 }

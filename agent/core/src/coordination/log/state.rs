@@ -287,6 +287,12 @@ impl Log {
         self.commit
     }
 
+    /// Whether everything that this member has is committed and was handed out to be applied.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.emitted == self.last_index()
+    }
+
     /// The last index that this member has, durable or not.
     #[must_use]
     pub fn last_index(&self) -> u64 {
@@ -351,8 +357,14 @@ impl Log {
     }
 
     pub(super) fn next_id(&mut self) -> ProposalId {
-        self.counter += 1;
-        ProposalId { boot: self.hard.boot, member: self.config.me, counter: self.counter }
+        // A store that was lost counts its starts from 1 again: what an earlier life proposed stays taken.
+        loop {
+            self.counter += 1;
+            let id = ProposalId { boot: self.hard.boot, member: self.config.me, counter: self.counter };
+            if !self.placed.contains_key(&id) {
+                return id;
+            }
+        }
     }
 
     pub(super) fn others(&self) -> Vec<MemberId> {

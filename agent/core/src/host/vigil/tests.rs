@@ -173,6 +173,7 @@ fn host_whose_probes_cannot_be_read_asks_again_and_then_fails() {
         completed_at: story.now.utc,
     }]);
     story.vigil.undeclared(story.now);
+    story.tick();
     for _ in 0..policy().sustained_failure_secs / DECLARE_AGAIN_SECS {
         let wakes_at = story.vigil.wakes_at(&story.record, &policy());
         assert_eq!(wakes_at, Some(plus(story.now.mono, DECLARE_AGAIN_SECS)));

@@ -1,0 +1,50 @@
+//! Settings that are understood and that this version cannot honour: what matters is refused, what does not is said.
+
+use super::{Activation, Auto, Config, RETENTION_DAYS_DEFAULT};
+
+/// Why an agent does not start with its configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unhonoured {
+    /// Peers would not be found.
+    #[error(
+        "mdns = true cannot be honoured: this version does not look for peers on the local network; name them in \
+         `bootstrap` and by `addresses` in the fleet document"
+    )]
+    Mdns,
+    /// Hosts behind a NAT would count on it.
+    #[error(
+        "relay = \"on\" cannot be honoured: this version does not serve as a relay; hosts have to reach each other"
+    )]
+    Relay,
+    /// The agent would switch with its own rights instead.
+    #[error(
+        "activation.helper cannot be honoured: this version has no privileged helper, and the agent switches by itself"
+    )]
+    Helper,
+}
+
+impl Config {
+    /// Refuses what the agent would have to do otherwise than it was told; gives what has no effect, one sentence each.
+    pub fn honoured(&self) -> Result<Vec<String>, Unhonoured> {
+        if self.mdns {
+            return Err(Unhonoured::Mdns);
+        }
+        if self.relay == Auto::On {
+            return Err(Unhonoured::Relay);
+        }
+        if self.activation.helper.is_some() {
+            return Err(Unhonoured::Helper);
+        }
+        let mut idle = Vec::new();
+        if self.mirror != Auto::default() {
+            idle.push("mirror has no effect yet: every host keeps every host's events".to_owned());
+        }
+        if self.retention_days != RETENTION_DAYS_DEFAULT {
+            idle.push("retention_days has no effect yet: all history is kept".to_owned());
+        }
+        if self.activation.defer != Activation::default().defer {
+            idle.push("activation.defer has no effect yet: no switch waits for a reboot".to_owned());
+        }
+        Ok(idle)
+    }
+}
