@@ -49,7 +49,8 @@ impl Drive {
                 | Output::Enrol(_)
                 | Output::Reply { .. }
                 | Output::Tell(_) => {
-                    if self.asked <= self.durable && self.held.is_empty() {
+                    let at_once = crate::planted::on(crate::planted::Bug::SendBeforeStore);
+                    if at_once || (self.asked <= self.durable && self.held.is_empty()) {
                         shell.perform(output);
                     } else {
                         self.held.push_back((self.asked, output));

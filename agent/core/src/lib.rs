@@ -20,6 +20,10 @@ pub mod id;
 pub mod ledger;
 pub mod node;
 pub mod planner;
+#[cfg(feature = "planted")]
+pub mod planted;
+#[cfg(not(feature = "planted"))]
+mod planted;
 pub mod presence;
 pub mod rollout;
 pub mod time;

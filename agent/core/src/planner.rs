@@ -11,6 +11,7 @@ use muster_signing::Digest;
 use crate::document::{Plan, Verb};
 use crate::gate::{self, WaveState};
 use crate::id::{ChannelId, HostId, RolloutId};
+use crate::planted::{self, Bug};
 use crate::rollout::{HostEntry, Record};
 use crate::view::{Failure, Standing, View};
 use crate::wire::{Cause, DecisionId, DocumentKind, HostState, LogStatement, RolloutEvent, RolloutState};
@@ -90,7 +91,7 @@ fn withdrawals(view: &View<'_>, now: DateTime<Utc>) -> Vec<LogStatement> {
                 .ledger
                 .record(host, &slot.rollout)
                 .is_none_or(|it| it.record.state == HostState::Pending);
-            !slot.withdrawn && pending && view.is_free(host, slot, now)
+            !planted::on(Bug::NoWithdrawals) && !slot.withdrawn && pending && view.is_free(host, slot, now)
         });
     let decisions = spent.map(|(_, slot)| slot.decision);
     decisions
@@ -198,6 +199,9 @@ fn claim(
     let unexplained = !matches!(entry.cause, Some(Cause::Reported { .. }));
     let mirrored = view.ledger.record(host, &plan.rollout_id)?;
     let reported = mirrored.evidence.map(|envelope| (mirrored.record.state, Cause::Reported { envelope }));
+    if planted::on(Bug::LieForge) {
+        return reported.map(|(_, cause)| (HostState::Converged, cause)).filter(|(to, _)| *to != entry.state);
+    }
     let counted = match view.standing(plan, host, at) {
         Standing::Failed(Failure::Lost) => Some((HostState::Failed, Cause::Lost)),
         Standing::Failed(Failure::Rejected) => Some((HostState::Failed, Cause::Rejected)),
@@ -224,10 +228,10 @@ fn advances(view: &View<'_>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
         let wave = record.current_wave;
         let done = || gate::wave_state(view, plan, wave, at) == WaveState::Done;
         if record.state == RolloutState::Converging {
-            if record.unfinished(plan, at).next().is_none() && done() {
+            if record.unfinished(plan, at).next().is_none() && done() && !planted::on(Bug::NoTerminal) {
                 events.push(RolloutEvent::RolloutTerminal { rollout_id: id.clone(), at });
             }
-        } else if done() {
+        } else if done() && !planted::on(Bug::NoAdvance) {
             let to_wave = last.min(wave + 1);
             events.push(RolloutEvent::WaveAdvanced { rollout_id: id.clone(), from_wave: wave, to_wave, at });
         }
@@ -269,6 +273,9 @@ fn joins(view: &View<'_>, hold: &BTreeSet<HostId>, at: DateTime<Utc>) -> Vec<Rol
 
 fn may_join(view: &View<'_>, plan: &Plan, record: &Record, host: &HostId, at: DateTime<Utc>) -> bool {
     let dispatchable = record.hosts.get(host).is_none_or(|entry| entry.is_dispatchable(at));
+    if planted::on(Bug::LieEarly) && dispatchable {
+        return true;
+    }
     dispatchable
         && view.standing(plan, host, at) == Standing::Waiting
         && !view.excuse(plan, host, at).is_some_and(crate::view::Excuse::by_operator)

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::coordination::log;
 use crate::document::{self, Documents, Electorate};
 use crate::id::{FleetName, HostId};
+use crate::planted::{self, Bug};
 use crate::wire::codec::{self, DecodeError};
 use crate::wire::{DECISION_VERSION, Decision, Envelope, Notice, Received};
 
@@ -190,7 +191,8 @@ pub fn certificate(roster: &Roster, bytes: &[u8]) -> Result<Certified, VerifyErr
         .ok_or(VerifyError::UnknownFleetSerial(decision.fleet_serial))?;
     let counted = certificate.verify(roster.fleet.as_str(), &roster.counted_keys(electorate));
     let (signed, needed) = (counted.signers().len(), electorate.quorum);
-    if signed < needed {
+    let (one_less, any) = (planted::on(Bug::QuorumMinusOne), planted::on(Bug::UncertifiedActed));
+    if signed + usize::from(one_less) < needed && !(any && signed > 0) {
         return Err(VerifyError::NoQuorum { signed, needed });
     }
     Ok(Certified { certificate: counted, decision })
@@ -202,7 +204,10 @@ pub fn recount(roster: &Roster, certified: &Certified) -> Result<(), VerifyError
     let electorate = roster.electorate(serial).ok_or(VerifyError::UnknownFleetSerial(serial))?;
     let counted = roster.counted_keys(electorate);
     let signed = certified.certificate.signers().keys().filter(|key| counted.contains(*key)).count();
-    let needed = electorate.quorum;
+    let needed = match () {
+        () if planted::on(Bug::UncertifiedActed) => 1,
+        () => electorate.quorum - usize::from(planted::on(Bug::QuorumMinusOne)),
+    };
     if signed < needed { Err(VerifyError::NoQuorum { signed, needed }) } else { Ok(()) }
 }
 

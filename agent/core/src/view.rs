@@ -8,6 +8,7 @@ use crate::document::{Plan, Verb};
 use crate::host::after;
 use crate::id::{ChannelId, HostId, RolloutId};
 use crate::ledger::{Answer, Ledger, Slot};
+use crate::planted::{self, Bug};
 use crate::presence::{Presences, Reach};
 use crate::time::Mono;
 use crate::wire::{DecisionId, HostState};
@@ -96,6 +97,9 @@ impl View<'_> {
             Some(Answer::Acknowledged) => {}
             None if self.has_expired(host, slot) || self.void.contains(&slot.decision) => return true,
             None => {}
+        }
+        if planted::on(Bug::SilenceFreesSlot) && self.presences.reach(host, self.mono) == Reach::Offline {
+            return true;
         }
         self.is_skipped(host, &slot.rollout, now) || self.is_removed(host)
     }

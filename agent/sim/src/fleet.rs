@@ -153,10 +153,15 @@ impl Fleet {
         self.sign(Namespace::Command, bytes)
     }
 
-    /// A document of the same bytes but one that a stranger signed.
+    /// A newer document of the same kind that only a stranger signed; a ref has every host run something else.
     pub(crate) fn forge(&self, document: &SignedDocument) -> Verified<SignedDocument> {
-        let mut bytes = document.bytes().to_vec();
-        bytes.push(b' ');
+        let mut forged: Value = serde_json::from_slice(document.bytes()).unwrap_or_default();
+        forged["serial"] = json!(self.serial + 1);
+        if let Some(targets) = forged["targets"].as_object_mut() {
+            targets.values_mut().for_each(|target| *target = json!("dir:evil"));
+            forged["ref"] = json!(format!("evil{}", self.serial));
+        }
+        let bytes = forged.to_string().into_bytes();
         let signature = sign_document(&self.stranger, document.namespace(), &bytes);
         let of_another = document.signatures().to_vec();
         let signatures = [signature].into_iter().chain(of_another).collect();

@@ -17,6 +17,14 @@ use crate::parcel::Parcel;
 /// Where virtual time begins.
 const EPOCH_SECS: i64 = 1_790_000_000;
 
+#[cfg(feature = "planted")]
+pub use muster_core::planted::Bug;
+
+/// Without planted bugs there is none to name.
+#[cfg(not(feature = "planted"))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bug {}
+
 /// The newest heartbeat that a host heard of another, and what orders it.
 pub(crate) type Heard = Option<((u64, u64, u64), Rc<Parcel>)>;
 
@@ -47,6 +55,8 @@ pub(crate) struct Host {
     pub(crate) fetches_at: u64,
     /// Ticks in a row after which its node wanted the next one at once.
     pub(crate) spins: u32,
+    /// The bug that is planted in its agent.
+    pub(crate) bug: Option<Bug>,
     /// Whether it does not follow the protocol.
     pub(crate) lies: bool,
 }
@@ -74,6 +84,7 @@ impl Host {
             heard: vec![None; hosts],
             fetches_at: 0,
             spins: 0,
+            bug: None,
             lies: false,
         }
     }

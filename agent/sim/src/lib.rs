@@ -3,6 +3,17 @@
 //! What runs is the shipped [`muster_core::node::Node`] behind the shipped [`muster_core::drive::Drive`]; only
 //! the clock, the network, the disk and the machines that switch are stand-ins. A run is a pure function of its
 //! seed and of what the scenario does, so a failing seed is a bug report.
+//!
+//! A [`run`](run::run) draws a fleet, its habits and a mix of [faults](fault::Fault) from a seed, lets operators
+//! release and order things meanwhile, then repairs everything and waits for what is open to end. What is asked of it
+//! are the [properties](property::PROPERTIES): those of safety after every durable write, signature, publication and
+//! switch, against the true state of the world, which never asks a node what it believes; those of liveness once the
+//! faults have stopped.
+//!
+//! The harness is tested itself: `muster-sim --mutants` plants one bug after the other into the nodes and has each
+//! caught. `muster-sim --tolerate lies` has as many coordinators lie as their electorate tolerates. The program and the
+//! tests have the feature `planted` on, which also stands cheap stand-ins in for keys (`--real-signatures` turns those
+//! off); who takes this crate for its library alone takes it without.
 
 mod disk;
 mod draw;
@@ -22,5 +33,6 @@ mod truth;
 pub mod world;
 
 pub use draw::Size;
+pub use host::Bug;
 pub use machine::Health;
 pub use world::World;

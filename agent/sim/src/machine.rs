@@ -198,7 +198,7 @@ impl Machine {
         let fails = flaps || self.is_sick(weather);
         for (probe_name, mode, fails) in [
             (works(), ProbeMode::Enforce, fails),
-            (watches(), ProbeMode::Observe, fails || weather.now % 3 == 0),
+            (watches(), ProbeMode::Observe, fails || weather.now.is_multiple_of(3)),
         ] {
             self.results.insert(probe_name.clone(), (weather.now, !fails));
             if !fails {

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use muster_sim::Bug;
 use muster_sim::fault::Fault;
 use muster_sim::run::{Options, Outcome, run};
 
@@ -18,6 +19,7 @@ struct Arguments {
     options: Options,
     coverage: bool,
     bench: bool,
+    mutants: bool,
     keep_going: bool,
     command: String,
 }
@@ -25,6 +27,7 @@ struct Arguments {
 fn main() -> ExitCode {
     match parse(std::env::args().skip(1).collect()) {
         Ok(arguments) if arguments.bench => bench(&arguments),
+        Ok(arguments) if arguments.mutants => mutants(&arguments),
         Ok(arguments) => campaign(&arguments),
         Err(what) => {
             println!("{what}\n{USAGE}");
@@ -39,6 +42,7 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
         options: Options::default(),
         coverage: false,
         bench: false,
+        mutants: false,
         keep_going: false,
         command: String::new(),
     };
@@ -55,6 +59,11 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
             "--hosts" => arguments.options.size.hosts = Some(number(&value()?)? as usize),
             "--coordinators" => arguments.options.size.coordinators = Some(number(&value()?)? as usize),
             "--tolerate" => arguments.options.size.lies = value()? == "lies",
+            "--planted" => {
+                let name = value()?;
+                let bug = Bug::ALL.iter().find(|bug| bug.name() == name);
+                arguments.options.bug = Some(*bug.ok_or_else(|| format!("no bug is named {name}"))?);
+            }
             "--faults" => {
                 let list = value()?;
                 let named =
@@ -66,6 +75,7 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
             "--trace" => arguments.options.trace = true,
             "--coverage" => arguments.coverage = true,
             "--bench" => arguments.bench = true,
+            "--mutants" => arguments.mutants = true,
             "--keep-going" => arguments.keep_going = true,
             _ => return Err(format!("{word} is not known")),
         }
@@ -190,6 +200,34 @@ fn print_sum(arguments: &Arguments, sum: &Sum, took: Duration) {
             sum.hits.iter().map(|(fault, hits)| format!("{} {hits}", fault.name())).collect();
         println!("faults, in how many seeds: {}", hit.join(", "));
     }
+}
+
+/// Plants every bug in turn, and says in which seed and by which property it was caught.
+fn mutants(arguments: &Arguments) -> ExitCode {
+    const LIES: [Bug; 4] = [Bug::LieEarly, Bug::LieForge, Bug::LieSilent, Bug::LieTwice];
+    let (from, to) = if arguments.seeds == (0, 100) { (0, 500) } else { arguments.seeds };
+    let mut missed = 0;
+    for bug in Bug::ALL.iter().filter(|bug| !LIES.contains(bug)) {
+        let options = Options { bug: Some(*bug), ..arguments.options.clone() };
+        let caught =
+            (from..to).find_map(|seed| run(seed, &options).violation.map(|violation| (seed, violation)));
+        match caught {
+            Some((seed, violation)) => {
+                println!(
+                    "{:>24} caught by property {:>2} in seed {seed}: {}",
+                    bug.name(),
+                    violation.property,
+                    bug.what()
+                );
+            }
+            None => {
+                missed += 1;
+                println!("{:>24} NOT CAUGHT: {}", bug.name(), bug.what());
+            }
+        }
+    }
+    println!("{} bugs, {missed} not caught", Bug::ALL.len() - LIES.len());
+    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn bench(arguments: &Arguments) -> ExitCode {

@@ -39,6 +39,7 @@ impl Network {
     }
 
     /// Takes a shape; `apart` are the hosts of the smaller side.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "every other kind of partition is the plain one")]
     pub(crate) fn take_shape(&mut self, shape: Fault, apart: &[usize], random: &mut Random) {
         let hosts = self.hosts;
         let mut side = vec![false; hosts];

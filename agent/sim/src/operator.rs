@@ -78,6 +78,7 @@ impl Operator {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds are not acts of operators")]
     fn carry_out(&mut self, world: &mut World, act: Fault) -> Option<()> {
         match act {
             Fault::Refresh => self.again(world, false),

@@ -46,6 +46,7 @@ impl Parcel {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "only decisions name an electorate")]
 fn knows_electorate(roster: &Roster, input: &Input) -> bool {
     match input {
         Input::Decision { certified, .. } => roster.electorate(certified.decision.fleet_serial).is_some(),
@@ -53,6 +54,7 @@ fn knows_electorate(roster: &Roster, input: &Input) -> bool {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "only gossip carries a message")]
 fn with_message(mut input: Input, by: Option<MessageRef>) -> Input {
     match &mut input {
         Input::Document { origin, .. } => {

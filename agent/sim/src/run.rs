@@ -11,6 +11,7 @@ use muster_core::wire::{HealthPolicy, HostState};
 
 use crate::draw::{Draft, Size};
 use crate::fault::{Fault, Faults};
+use crate::host::Bug;
 use crate::operator::Operator;
 use crate::property::Violation;
 use crate::random::Random;
@@ -27,6 +28,8 @@ const SLACK: Duration = Duration::from_secs(600 + 120);
 const STEPS_PER_HOST_AND_SECOND_MAX: u64 = 400;
 /// Steps that a run may take beyond them.
 const STEPS_AT_ONCE_MAX: u64 = 20_000;
+/// How long a rollback may take.
+const ROLLBACK: Duration = Duration::from_secs(120);
 /// How soon everybody holds the same.
 const SAME: Duration = Duration::from_secs(60);
 
@@ -41,6 +44,8 @@ pub struct Options {
     pub real_signatures: bool,
     /// Whether a story for people is kept.
     pub trace: bool,
+    /// A bug that every node has.
+    pub bug: Option<Bug>,
 }
 
 /// What came of a run.
@@ -77,6 +82,20 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
     run.outcome(seed)
 }
 
+/// As many coordinators lie as the electorate tolerates, each in its own way.
+#[cfg(feature = "planted")]
+fn choose_liars(world: &mut World, coordinators: usize, random: &mut Random) {
+    const WAYS: [Bug; 4] = [Bug::LieEarly, Bug::LieForge, Bug::LieSilent, Bug::LieTwice];
+    for _ in 0..coordinators.saturating_sub(1) / 3 {
+        let host = random.index(coordinators);
+        world.hosts[host].lies = true;
+        world.hosts[host].bug = random.pick(&WAYS).copied();
+    }
+}
+
+#[cfg(not(feature = "planted"))]
+fn choose_liars(_world: &mut World, _coordinators: usize, _random: &mut Random) {}
+
 struct Run {
     world: World,
     operator: Operator,
@@ -99,6 +118,12 @@ impl Run {
         world.trace.wanted = options.trace;
         world.faults = Faults::draw(&mut root.fork("faults"), options.faults.as_deref());
         let striker = Striker::new(root.fork("strikes"), draft.coordinators);
+        for host in &mut world.hosts {
+            host.bug = options.bug;
+        }
+        if options.size.lies {
+            choose_liars(&mut world, draft.coordinators, &mut root.fork("liars"));
+        }
         let operator = Operator::new(draft, root.fork("operators"));
         Self { world, operator, striker, random }
     }
@@ -158,6 +183,10 @@ impl Run {
     fn calm(&mut self) {
         self.world.trace.line(self.world.now, "****", || "calm from here on".to_owned());
         self.striker.calm(&mut self.world);
+        // Who lies can delay for as long as he does.
+        for host in self.world.hosts.iter_mut().filter(|host| host.lies) {
+            host.bug = None;
+        }
         let paused = self.world.hosts.iter().map(|host| host.paused_until).max().unwrap_or(0);
         let wait = Duration::from_micros(paused.saturating_sub(self.world.now));
         if !self.pass(wait) {
@@ -201,6 +230,7 @@ impl Run {
         self.world.hosts[self.world.leader_number()?].node.as_ref()
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "every other reason is one that a person can name")]
     fn held_by(&self, node: &Node, id: &RolloutId) -> Option<String> {
         let host = &self.world.hosts[self.world.leader_number()?];
         let now = host.now(self.world.now);
@@ -300,6 +330,9 @@ impl Run {
         if self.world.truth.violation.is_some() {
             return;
         }
+        // A rollback that has just begun may take its time.
+        let end = self.world.now + micros(ROLLBACK);
+        while self.world.now < end && self.owed().is_some() && self.pass(LOOK) {}
         if let Some(what) = self.owed() {
             self.world.truth.broken(9, what);
         }

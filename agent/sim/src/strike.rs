@@ -108,6 +108,7 @@ impl Striker {
         }
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds are partitions, or do not strike")]
     fn carry_out(&mut self, world: &mut World, kind: Fault) -> Option<()> {
         let host = self.random.index(world.hosts.len());
         let until = world.now + self.random.between(2, 120) * 1_000_000;
@@ -218,6 +219,7 @@ impl Striker {
         Some(())
     }
 
+    #[expect(clippy::wildcard_enum_match_arm, reason = "every other kind cuts the fleet at random")]
     fn partition(&mut self, world: &mut World, kind: Fault) -> Option<()> {
         let hosts = world.hosts.len();
         if hosts < 2 || !world.network.is_whole() {

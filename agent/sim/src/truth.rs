@@ -31,6 +31,7 @@ pub(crate) struct Own {
     pub(crate) log_index: u64,
     pub(crate) acked: u64,
     pub(crate) completed: Option<u64>,
+    pub(crate) failed: u64,
     pub(crate) prior: Option<Closure>,
     pub(crate) target: Closure,
     pub(crate) rollback: Option<i32>,
@@ -123,6 +124,7 @@ impl Truth {
     }
 
     /// A host's write became durable.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the other tables say nothing that is checked")]
     pub(crate) fn durable(&mut self, now: u64, host: usize, batch: &Batch, hosts: &[Host]) {
         self.now = now;
         for change in &batch.0 {
@@ -170,10 +172,12 @@ impl Truth {
             }
             HostEventKind::ActivationFailed { exit_code, .. } => {
                 own.state = HostState::Failed;
+                own.failed = now;
                 own.third = *exit_code == muster_core::host::THIRD_CLOSURE_EXIT_CODE;
             }
             HostEventKind::Failed { policy_applied, .. } => {
                 own.state = HostState::Failed;
+                own.failed = now;
                 own.policy = *policy_applied;
             }
             HostEventKind::ActivationDeferred { .. } => own.state = HostState::Deferred,
@@ -243,6 +247,7 @@ impl Truth {
             log_index,
             acked: self.now,
             completed: None,
+            failed: 0,
             prior,
             target,
             rollback: None,
@@ -337,7 +342,7 @@ impl Truth {
             let wave = plan.wave_of(name)?;
             Some(plan.wave(wave)?.soak_secs)
         });
-        let began = completed.saturating_sub(LAG).max(machine.booted).max(state.jumped);
+        let began = machine.since.max(machine.booted).max(state.jumped);
         let soaked = now.saturating_sub(began);
         let wanted = soak.unwrap_or(0) * 1_000_000;
         let passed = machine.passed.get(&works()).copied();
@@ -351,7 +356,7 @@ impl Truth {
             format!("it runs {:?}", machine.running)
         } else if soaked + wanted / 50 + LAG < wanted {
             format!("it soaked for {soaked} us of {wanted}")
-        } else if passed.is_none_or(|at| at + LAG < completed) {
+        } else if !machine.tampered && passed.is_none_or(|at| at + LAG < completed) {
             format!("its probe last passed at {passed:?}, before its activation at {completed}")
         } else {
             return;
@@ -427,7 +432,10 @@ impl Truth {
                     return self.broken(4, what);
                 }
             }
-            if converged == 0 && let_go < wave.hosts.len() && !plan.urgent {
+            let cleared =
+                |verb: &Verb| matches!(verb, Verb::ClearRollout { rollout } if rollout == rollout_id);
+            let by_people = let_go == wave.hosts.len() || self.verbs.iter().any(cleared);
+            if converged == 0 && !by_people && !plan.urgent {
                 let wave = earlier + 1;
                 let what = format!(
                     "{host} is dispatched into {rollout_id}, and nobody of wave {wave} has converged"

@@ -1,5 +1,8 @@
 //! A fleet, its network and its disks, moved on one event at a time.
 
+mod post;
+mod turn;
+
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,41 +12,28 @@ use muster_core::drive::Drive;
 use muster_core::id::{Closure, HostId, RolloutId};
 use muster_core::ledger::{Ledger, Table};
 use muster_core::node::{
-    BackendKind, CoordinatorMessage, HostReport, Input, MessageRef, Node, Note, Origin, Output, RequestId,
-    Settings, Topic,
+    BackendKind, CoordinatorMessage, HostReport, Input, MessageRef, Node, Note, Origin, RequestId, Settings,
+    Topic,
 };
-use muster_core::wire::{HostState, NoticeBody, RolloutState};
+use muster_core::wire::{HostState, RolloutState};
 use muster_signing::{SignedDocument, Verified};
 
-use crate::disk::{Disk, RowMap, SYNCED};
+use crate::disk::{Disk, RowMap};
 use crate::fault::{Fault, Faults};
 use crate::fleet::{FLEET, Fleet};
-use crate::host::{Host, Orders, true_time};
-use crate::machine::{Health, Told, Weather};
+use crate::host::{Host, true_time};
+use crate::machine::Health;
 use crate::network::Network;
-use crate::parcel::{Parcel, read_direct};
+use crate::parcel::Parcel;
 use crate::random::Random;
 use crate::trace::Trace;
 use crate::truth::Truth;
 
-/// How long a write takes.
-const WRITE: Duration = Duration::from_millis(2);
-/// The shortest and the longest way of a message, in microseconds.
-const WAY: (u64, u64) = (500, 3_000);
-/// What a slow host adds to everything that it is told.
-const SLOW: Duration = Duration::from_millis(400);
-/// What a slow disk adds to every write.
-const SLOW_WRITE: Duration = Duration::from_millis(700);
-/// After a failed write the agent starts again so much later.
-const REOPEN: Duration = Duration::from_millis(200);
 /// How long it takes until peers notice that a silent connection is gone.
 const IDLE: Duration = Duration::from_secs(8);
 
 /// Ticks in a row after which a node may still want the next one at once.
 const SPINS_MAX: u32 = 50;
-
-/// The least time between two pulls that a node asks for.
-const PULL_GAP: Duration = Duration::from_millis(100);
 
 /// How a fleet behaves when nothing is wrong.
 #[derive(Debug, Clone)]
@@ -306,7 +296,8 @@ impl World {
             seed,
         };
         let now = state.now(self.now);
-        match Node::start(settings, key, vec![self.fleet.trust()], &state.disk, now) {
+        let pins = vec![self.fleet.trust()];
+        match planted(state.bug, || Node::start(settings, key, pins, &state.disk, now)) {
             Ok((node, outputs)) => {
                 state.node = Some(node);
                 self.trace.line(self.now, self.hosts[host].name.as_str(), || "starts".to_owned());
@@ -401,360 +392,6 @@ impl World {
         (0..self.hosts.len()).filter(|host| self.hosts[*host].is_up())
     }
 
-    fn next(&mut self) {
-        let Some(((at, order), (host, event))) = self.queue.pop_first() else { return };
-        self.now = self.now.max(at);
-        let state = &self.hosts[host];
-        if state.paused_until > self.now && !matches!(event, Event::JobEnds { .. } | Event::Start) {
-            self.queue.insert((state.paused_until, order), (host, event));
-            return;
-        }
-        match event {
-            Event::Tick { life, at } => {
-                // A timer that an earlier one has replaced since is no timer any more.
-                if self.hosts[host].life == life && self.hosts[host].tick_at == Some(at) {
-                    self.hosts[host].tick_at = None;
-                    self.step(host, Input::Tick);
-                    self.note_spin(host);
-                }
-            }
-            Event::Message { parcel, message } => self.arrived(host, &parcel, message),
-            Event::Direct { from, message } => {
-                let Some(node) = &self.hosts[host].node else { return };
-                let Some(key) = self.fleet.hosts().get(&self.hosts[from].name) else { return };
-                if let Some(input) = read_direct(node.ledger().roster(), key.public(), &message) {
-                    self.step(host, input);
-                }
-            }
-            Event::Durable { life } if self.is_life(host, life) => {
-                if let Some(batch) = self.make_durable(host) {
-                    let mut orders = Orders::default();
-                    self.hosts[host].drive.stored(batch, &mut orders);
-                    self.obey(host, orders);
-                    self.step(host, Input::Stored { batch });
-                }
-            }
-            Event::WriteFailed { life } if self.is_life(host, life) => {
-                self.trace.line(self.now, self.hosts[host].name.as_str(), || "a write fails".to_owned());
-                self.kill_host(host, true);
-                self.start_later(host, REOPEN);
-            }
-            Event::Report { life, report } if self.is_life(host, life) => {
-                self.trace
-                    .line(self.now, self.hosts[host].name.as_str(), || format!("is told {}", brief(&report)));
-                self.step(host, Input::Host(report));
-            }
-            Event::Probe { life, generation } if self.is_life(host, life) => {
-                let told = self.with_machine(host, |machine, weather| machine.probe(generation, weather));
-                self.told(host, told);
-            }
-            // Of an agent that has died since.
-            Event::Durable { .. }
-            | Event::WriteFailed { .. }
-            | Event::Report { .. }
-            | Event::Probe { .. } => {}
-            Event::JobEnds { number } => {
-                if let Some(report) = self.hosts[host].machine.end(number, self.now) {
-                    let life = self.hosts[host].life;
-                    self.push(Duration::ZERO, host, Event::Report { life, report });
-                }
-            }
-            Event::Sync { from, again } => {
-                self.sync(host, from);
-                if again {
-                    self.push(self.habits.sync_interval, host, Event::Sync { from: None, again });
-                }
-            }
-            Event::Peer { peer, up } => {
-                if self.hosts[peer].is_up() == up || !up {
-                    let key = self.fleet.hosts().get(&self.hosts[peer].name).map(|key| key.public());
-                    if let Some(key) = key {
-                        self.step(host, if up { Input::PeerUp(key) } else { Input::PeerDown(key) });
-                    }
-                }
-            }
-            Event::Start => self.start_host(host),
-        }
-    }
-
-    /// A node that wants to be woken at once, again and again, would keep a machine busy for nothing.
-    fn note_spin(&mut self, host: usize) {
-        let state = &mut self.hosts[host];
-        let now = state.now(self.now).mono;
-        let at_once = state.node.as_ref().and_then(Node::wakes_at).is_some_and(|at| at <= now);
-        state.spins = if at_once { state.spins + 1 } else { 0 };
-        if state.spins > SPINS_MAX {
-            let what = format!("{} wants to be woken at once, {SPINS_MAX} times in a row", state.name);
-            self.truth.broken(12, what);
-        }
-    }
-
-    fn is_life(&self, host: usize, life: u64) -> bool {
-        self.hosts[host].life == life && self.hosts[host].is_up()
-    }
-
-    pub(crate) fn step(&mut self, host: usize, input: Input) {
-        let state = &mut self.hosts[host];
-        let now = state.now(self.now);
-        let Some(node) = &mut state.node else { return };
-        self.steps += 1;
-        *self.inputs.entry(kind_of(&input)).or_default() += 1;
-        let outputs = node.step(now, input);
-        self.carry_out(host, outputs);
-    }
-
-    fn carry_out(&mut self, host: usize, outputs: Vec<Output>) {
-        let mut orders = Orders::default();
-        self.hosts[host].drive.carry_out(outputs, &mut orders);
-        self.obey(host, orders);
-        self.set_timer(host);
-    }
-
-    fn obey(&mut self, host: usize, orders: Orders) {
-        let life = self.hosts[host].life;
-        for (batch, rows) in orders.writes {
-            self.hosts[host].disk.writes.push_back((batch, rows));
-            self.write(host, life);
-        }
-        for output in orders.outputs {
-            match output {
-                Output::Publish { topic, bytes } => self.gossip(host, topic, bytes),
-                Output::Send { to, message, .. } => {
-                    if let Some(to) = self.fleet.number_of(&to) {
-                        self.send(host, to, message);
-                    }
-                }
-                Output::Order(order) => {
-                    self.trace.line(self.now, self.hosts[host].name.as_str(), || format!("orders {order:?}"));
-                    if let Some((name, target)) = self.hosts[host].machine.begins(&order) {
-                        self.truth.begins(self.now, host, &name, &target, &self.hosts);
-                    }
-                    let told = self.with_machine(host, |machine, weather| machine.obey(order, weather));
-                    self.told(host, told);
-                }
-                Output::Fetch { from } => {
-                    // One pull at a time, as in the agent.
-                    if self.hosts[host].fetches_at <= self.now {
-                        let from = from.and_then(|from| self.fleet.number_of(&from));
-                        self.hosts[host].fetches_at = self.now + micros(PULL_GAP);
-                        self.push(Duration::from_millis(5), host, Event::Sync { from, again: false });
-                    }
-                }
-                Output::Tell(note) => self.tell(host, note),
-                Output::Reply { result, .. } => {
-                    let result = result.map(|receipt| receipt.duplicate).map_err(|error| error.to_string());
-                    self.trace
-                        .line(self.now, self.hosts[host].name.as_str(), || format!("answers {result:?}"));
-                    self.replies.push((host, result));
-                }
-                Output::Persist { .. } | Output::Verdict { .. } | Output::Enrol(_) => {}
-            }
-        }
-    }
-
-    fn tell(&mut self, host: usize, note: Note) {
-        self.trace.line(self.now, self.hosts[host].name.as_str(), || format!("{note:?}"));
-        self.truth.told(self.now, host, &note);
-        if self.keeps_notes {
-            self.notes.push((self.utc(), self.hosts[host].name.clone(), note));
-        }
-    }
-
-    /// Issues a write to the disk.
-    fn write(&mut self, host: usize, life: u64) {
-        let state = &self.hosts[host];
-        let full = state.full_disk_until > self.now;
-        let mut takes = WRITE;
-        if state.slow_disk_until > self.now {
-            takes += SLOW_WRITE;
-        }
-        let fails = full || self.faults.strikes(&mut self.random, Fault::FailingWrite, 1);
-        let done = self.hosts[host].disk_busy_until.max(self.now) + micros(takes);
-        self.hosts[host].disk_busy_until = done;
-        let event = if fails { Event::WriteFailed { life } } else { Event::Durable { life } };
-        self.push(Duration::from_micros(done - self.now), host, event);
-    }
-
-    fn with_machine(
-        &mut self,
-        host: usize,
-        act: impl FnOnce(&mut crate::machine::Machine, &mut Weather<'_>) -> Vec<Told>,
-    ) -> Vec<Told> {
-        let (now, random, faults) = (self.now, &mut self.random, &mut self.faults);
-        let mut weather = Weather { now, random, faults, health: &self.health };
-        act(&mut self.hosts[host].machine, &mut weather)
-    }
-
-    fn told(&mut self, host: usize, told: Vec<Told>) {
-        let life = self.hosts[host].life;
-        for told in told {
-            match told {
-                Told::Report(after, report) => self.push(after, host, Event::Report { life, report }),
-                Told::Ends(after, number) => self.push(after, host, Event::JobEnds { number }),
-                Told::Probe(after, generation) => self.push(after, host, Event::Probe { life, generation }),
-            }
-        }
-    }
-
-    fn gossip(&mut self, host: usize, topic: Topic, bytes: Vec<u8>) {
-        self.trace.mix(self.now, host, &bytes);
-        self.truth.published(self.now, host, topic, &bytes, &self.hosts);
-        let parcel = Rc::new(Parcel::new(topic, bytes));
-        if topic == Topic::Presence {
-            self.note_heard(host, &parcel);
-        }
-        if self.gossip_lost {
-            return;
-        }
-        let message = Some(MessageRef(self.count));
-        let hops = (!self.network.is_whole()).then(|| {
-            let relays: Vec<bool> = self.hosts.iter().map(Host::is_up).collect();
-            self.network.hops(host, &relays)
-        });
-        for to in 0..self.hosts.len() {
-            let far = hops.as_ref().map_or(Some(1), |hops| hops[to]);
-            let Some(far) = far.filter(|_| to != host && self.hosts[to].is_up()) else { continue };
-            if self.hosts[to].deaf_until > self.now {
-                continue;
-            }
-            for (after, parcel) in self.ways(far, &parcel) {
-                self.push(after, to, Event::Message { parcel, message });
-            }
-        }
-    }
-
-    fn send(&mut self, host: usize, to: usize, message: CoordinatorMessage) {
-        if let CoordinatorMessage::Endorsement(endorsement) = &message {
-            self.truth.endorsed(self.now, host, &endorsement.decision, &self.hosts);
-        }
-        if !self.network.reaches(host, to) || !self.hosts[to].is_up() {
-            return;
-        }
-        let message = Rc::new(message);
-        for (after, message) in self.ways(1, &message) {
-            self.push(after, to, Event::Direct { from: host, message });
-        }
-    }
-
-    /// The ways that a message takes: none if it is lost, several if it is doubled; damaged ones are lost here too, or
-    /// arrive as what they are.
-    fn ways<T: Damage>(&mut self, hops: u64, what: &Rc<T>) -> Vec<(Duration, Rc<T>)> {
-        let mut after = Duration::from_micros(hops * (WAY.0 + self.random.below(WAY.1 - WAY.0)));
-        let (faults, random) = (&mut self.faults, &mut self.random);
-        if faults.kinds().next().is_none() {
-            return vec![(after, Rc::clone(what))];
-        }
-        if faults.strikes(random, Fault::Loss, 300) {
-            return Vec::new();
-        }
-        if faults.strikes(random, Fault::Delay, 150) {
-            after += Duration::from_millis(random.below(5_000));
-        }
-        if faults.strikes(random, Fault::Reorder, 300) {
-            after += Duration::from_millis(random.below(50));
-        }
-        let mut ways = Vec::with_capacity(2);
-        if faults.strikes(random, Fault::Duplicate, 200) {
-            ways.push((after + Duration::from_millis(random.below(300)), Rc::clone(what)));
-        }
-        if faults.strikes(random, Fault::Replay, 10) {
-            ways.push((Duration::from_secs(random.between(5, 200)), Rc::clone(what)));
-        }
-        if faults.strikes(random, Fault::Corrupt, 30) {
-            ways.extend(what.damaged(random).map(|damaged| (after, Rc::new(damaged))));
-        } else {
-            ways.push((after, Rc::clone(what)));
-        }
-        ways
-    }
-
-    fn arrived(&mut self, host: usize, parcel: &Rc<Parcel>, message: Option<MessageRef>) {
-        let Some(node) = &self.hosts[host].node else { return };
-        let Some(input) = parcel.read(node.ledger().roster(), message) else { return };
-        if parcel.topic == Topic::Presence {
-            self.note_heard_input(host, parcel, &input);
-        }
-        self.step(host, input);
-    }
-
-    /// A host holds a heartbeat now that it can pass on by sync.
-    fn note_heard(&mut self, host: usize, parcel: &Rc<Parcel>) {
-        let Some(node) = &self.hosts[host].node else { return };
-        if let Some(input) = parcel.read(node.ledger().roster(), None) {
-            self.note_heard_input(host, parcel, &input);
-        }
-    }
-
-    fn note_heard_input(&mut self, host: usize, parcel: &Rc<Parcel>, input: &Input) {
-        let Input::Notice { notice, .. } = input else { return };
-        if let NoticeBody::Presence(_) = &notice.content.body
-            && let Some(of) = self.number(notice.content.host.as_str())
-        {
-            let order = notice.content.order();
-            let known = &mut self.hosts[host].heard[of];
-            if known.as_ref().is_none_or(|(known, _)| *known < order) {
-                *known = Some((order, Rc::clone(parcel)));
-            }
-        }
-    }
-
-    /// Pulls what another host has on its disk and this one has not.
-    fn sync(&mut self, host: usize, from: Option<usize>) {
-        if !self.hosts[host].is_up() {
-            return;
-        }
-        let peers: Vec<usize> = (0..self.hosts.len()).filter(|peer| self.is_linked(host, *peer)).collect();
-        let picked = self.random.pick(&peers).copied();
-        let Some(from) = from.filter(|from| self.is_linked(host, *from)).or(picked) else { return };
-        let (to, of) = (&self.hosts[host], &self.hosts[from]);
-        let mut found: Vec<Rc<Parcel>> = Vec::new();
-        let topics = [Topic::Documents, Topic::Decisions, Topic::Events];
-        for (at, (table, topic)) in SYNCED.iter().zip(topics).enumerate() {
-            if to.disk.sums()[at] != of.disk.sums()[at] {
-                let missing = to.disk.lacks(&of.disk, *table);
-                found.extend(missing.into_iter().map(|bytes| Rc::new(Parcel::new(topic, bytes))));
-            }
-        }
-        for (known, newer) in to.heard.iter().zip(&of.heard) {
-            if let Some((order, parcel)) = newer
-                && known.as_ref().is_none_or(|(known, _)| known < order)
-            {
-                found.push(Rc::clone(parcel));
-            }
-        }
-        let mut after = Duration::from_micros(WAY.0 + self.random.below(WAY.1 - WAY.0));
-        for parcel in found {
-            // One stream: it may break, and what comes comes in order.
-            if self.faults.strikes(&mut self.random, Fault::Loss, 20) {
-                return;
-            }
-            after += Duration::from_micros(20);
-            self.push(after, host, Event::Message { parcel, message: None });
-        }
-    }
-
-    fn is_linked(&self, a: usize, b: usize) -> bool {
-        a != b && self.hosts[b].is_up() && self.network.reaches(a, b) && self.network.reaches(b, a)
-    }
-
-    fn push(&mut self, after: Duration, host: usize, event: Event) {
-        self.count += 1;
-        let slow = if self.hosts[host].slow_until > self.now { SLOW } else { Duration::ZERO };
-        self.queue.insert((self.now + micros(after + slow), self.count), (host, event));
-    }
-
-    fn set_timer(&mut self, host: usize) {
-        let state = &mut self.hosts[host];
-        let Some(at) = state.node.as_ref().and_then(Node::wakes_at) else { return };
-        // A timer that is due already fires a moment later, so that virtual time moves on.
-        let at = state.started.saturating_add(at.0).max(self.now + 1000);
-        if state.tick_at.is_none_or(|known| at < known) {
-            state.tick_at = Some(at);
-            let life = state.life;
-            self.push(Duration::from_micros(at - self.now), host, Event::Tick { life, at });
-        }
-    }
-
     /// The serial of the newest fleet document or ref that a host holds.
     pub(crate) fn documents_of(&self, host: usize) -> u64 {
         let Some(node) = &self.hosts[host].node else { return 0 };
@@ -774,57 +411,15 @@ impl World {
         &self.hosts[host].disk
     }
 }
-
-/// What the network can damage.
-trait Damage: Sized {
-    /// The damaged message; none if the damage is found out underway, and the message lost by it.
-    fn damaged(&self, random: &mut Random) -> Option<Self>;
+/// Runs a node with the bug that is planted in it.
+#[cfg(feature = "planted")]
+fn planted<T>(bug: Option<crate::host::Bug>, run: impl FnOnce() -> T) -> T {
+    muster_core::planted::with(bug, run)
 }
 
-/// Gossip passes through hands that may change it; only its signatures protect it.
-impl Damage for Parcel {
-    fn damaged(&self, random: &mut Random) -> Option<Self> {
-        Some(Self::new(self.topic, flipped(&self.bytes, random)))
-    }
-}
-
-/// What coordinators send each other is protected by their connection.
-impl Damage for CoordinatorMessage {
-    fn damaged(&self, _random: &mut Random) -> Option<Self> {
-        None
-    }
-}
-
-fn flipped(bytes: &[u8], random: &mut Random) -> Vec<u8> {
-    let mut bytes = bytes.to_vec();
-    let at = random.index(bytes.len());
-    if let Some(byte) = bytes.get_mut(at) {
-        *byte ^= 1 << random.below(8);
-    }
-    bytes
-}
-
-fn kind_of(input: &Input) -> &'static str {
-    match input {
-        Input::Tick => "ticks",
-        Input::Document { .. } => "documents",
-        Input::Envelope { .. } => "envelopes",
-        Input::Notice { .. } => "notices",
-        Input::Decision { .. } => "decisions",
-        Input::Consensus { .. } => "log",
-        Input::Endorsement(_) => "endorsements",
-        Input::Host(_) => "reports",
-        Input::PeerUp(_) | Input::PeerDown(_) => "peers",
-        Input::Stored { .. } => "stored",
-        Input::Stopping => "stops",
-    }
-}
-
-fn brief(report: &HostReport) -> String {
-    match report {
-        HostReport::ProbeRan { run, .. } => format!("probe {} {:?}", run.probe_name, run.status),
-        _ => format!("{report:?}"),
-    }
+#[cfg(not(feature = "planted"))]
+fn planted<T>(_bug: Option<crate::host::Bug>, run: impl FnOnce() -> T) -> T {
+    run()
 }
 
 pub(crate) fn micros(duration: Duration) -> u64 {

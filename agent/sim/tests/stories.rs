@@ -1,11 +1,14 @@
 //! Stories of whole fleets in virtual time.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "a story that goes wrong is told")]
 
 use std::time::Duration;
 
+use muster_core::document::{Acceptance, Documents};
 use muster_core::wire::{HostState, RolloutState};
 use muster_sim::World;
+use muster_sim::fleet::Fleet;
 use serde_json::json;
 
 const MINUTES: Duration = Duration::from_secs(300);
@@ -142,4 +145,45 @@ fn clearing_a_failed_rollout_that_a_newer_one_has_replaced_changes_nothing() {
         world.rollout_state("h1", "stable@v1") != Some(RolloutState::Reverted)
     }));
     assert_eq!(world.running("h3").unwrap().as_str(), "dir:v2");
+}
+
+#[test]
+fn host_that_missed_a_fleet_document_learns_it_with_what_was_decided_under_it() {
+    let mut world = fleet(6, 4, 3);
+    let absent = "h4".parse().unwrap();
+    world.kill(&absent);
+    let second = world.fleet.publish_fleet(world.utc(), 3, policy(), json!([]));
+    world.publish("h1", second);
+    release(&mut world, "v1");
+    reaches(&mut world, "v1 has reached those who are there", |world| {
+        world.rollout_state("h1", "stable@v1") == Some(RolloutState::Terminal)
+    });
+    let third = world.fleet.publish_fleet(world.utc(), 3, policy(), json!([]));
+    world.publish("h1", third);
+    world.start(&absent);
+    let decided = world.node("h1").unwrap().ledger().certified().len();
+    reaches(&mut world, "h4 holds every decision", |world| {
+        world.node("h4").unwrap().ledger().certified().len() >= decided
+    });
+}
+
+#[test]
+fn refreshes_of_a_ref_are_accepted_in_whatever_order_they_come() {
+    let mut fleet = Fleet::new(2, true);
+    let at = World::new(0, 1).utc();
+    let document = fleet.publish_fleet(at, 1, policy_of_two(), json!([]));
+    let [first, second, third] = [(); 3].map(|()| fleet.publish_ref(at, "v1", "dir:v1"));
+    let mut documents = Documents::new(vec![fleet.trust()]).unwrap();
+    for (document, named) in [(document, false), (second, false), (first, true), (third, false)] {
+        let checked =
+            if named { documents.check_named(&document, at) } else { documents.check(&document, at) };
+        match checked.unwrap() {
+            Acceptance::New(accepted) => documents.insert(accepted),
+            other @ (Acceptance::Duplicate | Acceptance::Waits { .. }) => panic!("not new: {other:?}"),
+        }
+    }
+}
+
+fn policy_of_two() -> serde_json::Value {
+    json!({ "waves": [{ "selector": { "all": true }, "soakSeconds": 0 }] })
 }

@@ -16,6 +16,7 @@ use super::json;
 use super::refusal::{CLOCK_AHEAD_MAX, Refusal};
 pub use super::trust::{Trust, TrustError};
 use crate::id::{ChannelId, FleetName};
+use crate::planted::{self, Bug};
 use crate::wire::DocumentKind;
 
 const PINNED: &str = "the pinned operators";
@@ -418,7 +419,11 @@ impl<'a> Check<'a> {
         whom: &'static str,
     ) -> Result<(), Refusal> {
         let counted = self.signed.count(operators);
-        if counted >= needed { Ok(()) } else { Err(Refusal::Threshold { counted, needed, whom }) }
+        if counted >= needed || planted::on(Bug::ForgedAccepted) {
+            Ok(())
+        } else {
+            Err(Refusal::Threshold { counted, needed, whom })
+        }
     }
 
     fn signed_before(&self, signed_at: DateTime<Utc>) -> Result<(), Refusal> {

@@ -145,7 +145,11 @@ impl Documents {
         match document {
             Document::Fleet(held) => state.insert_fleet(held),
             Document::ChannelRef(held) => {
-                state.names.insert(held.rollout_id(), Arc::clone(&held));
+                // A refresh may come before what it refreshes; the newest of a name is the one to refresh next.
+                let newest = state.names.entry(held.rollout_id()).or_insert_with(|| Arc::clone(&held));
+                if newest.order() < held.order() {
+                    *newest = Arc::clone(&held);
+                }
                 state.insert_plan(&held);
                 state.refs.entry(held.channel.clone()).or_default().insert(held.order(), held);
             }

@@ -5,7 +5,9 @@ use chrono::{DateTime, Utc};
 use super::{Blocked, Gate, Reason};
 use crate::document::Plan;
 use crate::id::HostId;
+use crate::planted::{self, Bug};
 use crate::view::View;
+use crate::wire::HostState;
 
 /// Holds a host back while one of its budgets is full, in the plan's fleet document or in the newest that counts.
 ///
@@ -17,13 +19,22 @@ pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, now: DateTime<U
         let in_flight: Vec<HostId> = budget
             .hosts
             .iter()
-            .filter(|other| *other != host && view.holds_slot(other, now))
+            .filter(|other| *other != host && view.holds_slot(other, now) && !overlooked(view, plan, other))
             .cloned()
             .collect();
-        if in_flight.len() >= budget.limit {
+        if in_flight.len() >= budget.limit + usize::from(planted::on(Bug::BudgetOffByOne)) {
             let reason = Reason::BudgetFull { budget: budget.index + 1, limit: budget.limit, in_flight };
             return Err(Blocked::by(Gate::Budget, reason));
         }
     }
     Ok(())
+}
+
+/// A planted bug's way to miss a host; nobody is overlooked otherwise.
+fn overlooked(view: &View<'_>, plan: &Plan, host: &HostId) -> bool {
+    let is = |state| view.ledger.records_of(host).any(|it| it.record.state == state);
+    let slots = || view.ledger.slots().of(host);
+    (planted::on(Bug::BudgetIgnoresFailed) && is(HostState::Failed))
+        || (planted::on(Bug::BudgetIgnoresOthers) && slots().all(|slot| slot.rollout != plan.rollout_id))
+        || (planted::on(Bug::BudgetForgetsPending) && is(HostState::Pending))
 }

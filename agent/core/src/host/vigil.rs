@@ -22,6 +22,7 @@ use super::recover::off_target;
 use super::step::check_enforced_probes;
 use crate::document::plan::Policy;
 use crate::id::{Closure, ProbeName};
+use crate::planted::{self, Bug};
 use crate::time::{Mono, Now};
 use crate::wire::{
     DeclaredProbe, FAILURE_REASON_BYTES_MAX, HostEventKind, HostState, ProbeMode, ProbeStatus, SubResult,
@@ -197,7 +198,7 @@ impl Vigil {
     pub fn clock_jumped(&mut self, now: Now) -> bool {
         self.seen = now;
         let limit = Duration::from_secs(CLOCK_JUMP_SECS_MAX);
-        if self.soak.is_some_and(|soak| skew(soak, now) > limit) {
+        if self.soak.is_some_and(|soak| skew(soak, now) > limit) && !planted::on(Bug::ClockJumpIgnored) {
             self.soak = Some(now);
             self.declared = false;
             self.asked = None;
@@ -264,6 +265,11 @@ impl Vigil {
         }
         let silent = self.asked.is_none_or(|asked| now.mono >= plus(asked, OBSERVE_AGAIN_SECS));
         let observe = silent && self.is_due(now, record);
+        if observe && planted::on(Bug::ConvergeUnasked) {
+            let current_closure = record.target_closure.clone();
+            let events = vec![HostEventKind::Converged { converged_at: now.utc, current_closure }];
+            return Vigilance { events, ..Vigilance::default() };
+        }
         if observe {
             self.asked = Some(now.mono);
         }
@@ -304,7 +310,8 @@ impl Vigil {
     /// Soaked on both clocks, and healthy both by what is recorded and by what was seen since the reset.
     fn is_due(&self, now: Now, record: &Record) -> bool {
         let Some((mono, utc)) = self.soak_ends(record) else { return false };
-        now.mono >= mono && now.utc >= utc && self.is_healthy(record)
+        let soaked = (now.mono >= mono && now.utc >= utc) || planted::on(Bug::SoakUnchecked);
+        soaked && self.is_healthy(record)
     }
 
     fn soak_ends(&self, record: &Record) -> Option<(Mono, DateTime<Utc>)> {
@@ -318,6 +325,9 @@ impl Vigil {
         let recorded = record
             .activation_completed_at
             .is_some_and(|completed_at| check_enforced_probes(record, completed_at).is_ok());
+        if planted::on(Bug::SilenceIsHealth) {
+            return recorded;
+        }
         self.declared && recorded && seen.into_iter().all(|watch| watch.status == Some(ProbeStatus::Pass))
     }
 
@@ -331,6 +341,7 @@ impl Vigil {
         }
         let to_go = (utc - self.seen.utc).to_std().unwrap_or_default();
         let due = mono.max(self.seen.mono.after(to_go));
+        let due = if planted::on(Bug::SoakUnchecked) { self.seen.mono } else { due };
         Some(self.asked.map_or(due, |asked| due.max(plus(asked, OBSERVE_AGAIN_SECS))))
     }
 }

@@ -5,6 +5,7 @@ use muster_signing::Digest;
 use super::{Happening, Ledger, Table, key};
 use crate::coordination::log::Entry;
 use crate::document::{Plan, Verb};
+use crate::planted::{self, Bug};
 use crate::rollout::{self, Effect, StepContext};
 use crate::wire::{
     DECISION_VERSION, Decision, DecisionBody, DecisionId, DocumentKind, LogPayload, LogStatement, RULES,
@@ -89,7 +90,9 @@ impl Ledger {
                 bodies.push((DecisionBody::Withdrawn { decision }, Because::Withdrawn(decision)));
             }
         }
-        let fleet_serial = self.adopted_fleet_serial();
+        let own = planted::on(Bug::OwnDecisions) && self.me.as_str().len() > 1;
+        let own = if own { self.me.as_str().bytes().map(u64::from).sum::<u64>() } else { 0 };
+        let fleet_serial = self.adopted_fleet_serial() + own % 2;
         let epoch = self.epoch().unwrap_or(super::NO_HASH);
         for (ordinal, (body, because)) in (0..).zip(bodies) {
             let decision = Decision {

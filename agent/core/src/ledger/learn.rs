@@ -3,6 +3,7 @@
 use super::{FeedError, Happening, Head, Ledger, Quarantine, Reference, Table, key};
 use crate::document::{Accepted, Refusal, Verb, plan};
 use crate::id::{ChannelId, Closure, HostId, RolloutId};
+use crate::planted::{self, Bug};
 use crate::verify::Roster;
 use crate::wire::{Decision, DecisionBody, DecisionId, DocumentKind, Envelope, Received, codec};
 use crate::{rollout, verify};
@@ -54,7 +55,9 @@ impl Ledger {
         }
         feed.append(envelope);
         let row = key::feed(&host, content.incarnation, content.seq);
-        self.batch.put(Table::Feeds, row.clone(), envelope.bytes.clone());
+        if !planted::on(Bug::FeedRowForgotten) {
+            self.batch.put(Table::Feeds, row.clone(), envelope.bytes.clone());
+        }
         let position = self.arrive(Table::Feeds, row);
         let head = Head { seq: content.seq, hash: envelope.hash };
         self.batch.put_view(Table::FeedHeads, key::feed_head(&host, content.incarnation), position, &head);
@@ -236,6 +239,9 @@ impl Ledger {
         let position = self.position;
         self.position += 1;
         let reference = Reference { table, key: row };
+        if planted::on(Bug::ArrivalForgotten) && table == Table::Decisions {
+            return position;
+        }
         self.batch.put(Table::Arrivals, key::number(position), codec::encode(&reference));
         position
     }

@@ -16,6 +16,7 @@ use crate::document::Electorate;
 use crate::id::{FleetName, HostId};
 use crate::ledger::{Batch, Derived, EntryError, Table, key};
 use crate::planner;
+use crate::planted::{self, Bug};
 use crate::time::Mono;
 use crate::verify::Endorsement;
 use crate::view::View;
@@ -76,6 +77,10 @@ impl Coordinator {
         let mut config = Config::new(MemberId(*me.as_bytes()), members, epoch.0, seed);
         if electorate.faults > 0 {
             config.quorum = electorate.quorum;
+        }
+        #[cfg(feature = "planted")]
+        {
+            config.planted = log_bug();
         }
         let first = durable.entries.first().map(|(_, entry)| entry);
         let of_other = first.is_some_and(|entry| entry.chain_hash != entry.chain_hash_after(&epoch.0));
@@ -352,6 +357,7 @@ impl Coordinator {
 
     pub(super) fn store(&mut self, rows: &mut Batch, operation: Operation) {
         match operation {
+            Operation::HardState(_) if planted::on(Bug::VoteForgotten) => {}
             Operation::HardState(state) => {
                 rows.put(Table::HardState, key::meta("hard_state"), codec::encode(&state));
             }
@@ -389,4 +395,15 @@ fn sign_append(signer: &SigningKey, fleet: &FleetName, message: &mut log::Messag
         let signature = seal(signer, Purpose::Append, fleet.as_str(), &head);
         message.set_signature(signature);
     }
+}
+
+/// The planted bug that is the log's own.
+#[cfg(feature = "planted")]
+fn log_bug() -> Option<log::Planted> {
+    let bugs = [
+        (Bug::VoteTwice, log::Planted::VoteTwice),
+        (Bug::SkipElectability, log::Planted::SkipElectability),
+        (Bug::CountOwnMatchEarly, log::Planted::CountOwnMatchEarly),
+    ];
+    bugs.into_iter().find(|(bug, _)| planted::on(*bug)).map(|(_, planted)| planted)
 }

@@ -8,6 +8,7 @@ use super::{Node, Note, Output};
 use crate::document::Plan;
 use crate::id::RolloutId;
 use crate::ledger::Mirrored;
+use crate::planted::{self, Bug};
 use crate::view::secs;
 use crate::wire::{DecisionBody, DecisionId, HostEventKind, HostState, RejectReason};
 
@@ -100,7 +101,9 @@ impl Node {
             Some(R::RefStale)
         } else if self.ran_newer(plan) {
             Some(R::RefDowngrade)
-        } else if self.ledger.is_quarantined(&plan.channel, target_closure) {
+        } else if self.ledger.is_quarantined(&plan.channel, target_closure)
+            && !planted::on(Bug::QuarantineIgnored)
+        {
             Some(R::Quarantined)
         } else if self.entered_at(plan, *not_after) < self.incarnation_began() {
             Some(R::TooLate)
@@ -132,6 +135,7 @@ impl Node {
             it.record.rollout_id != *rollout
                 && it.record.is_in_flight()
                 && it.record.state != HostState::Deferred
+                && !planted::on(Bug::BusyIgnored)
         })
     }
 

@@ -167,6 +167,12 @@ impl Node {
         } else {
             documents.check(document, now)
         };
+        let checked = match checked {
+            // What was decided under an older fleet document is signed by the coordinators that it names, and refs name
+            // it: who missed it learns it as history, whose place in time it keeps.
+            Err(Refusal::FleetDowngrade { .. }) if !published => documents.check_named(document, now),
+            checked => checked,
+        };
         let accepted = match checked {
             Ok(Acceptance::New(accepted)) => accepted,
             Ok(Acceptance::Duplicate) => return Ok(Receipt { hash, duplicate: true }),

@@ -13,6 +13,7 @@ use crate::document::{Fleet, Held, Plan};
 use crate::host::{self, Effect, HostContext, Local, LocalEffect, ProbeRun, Recovery, Vigil};
 use crate::id::{Closure, ProbeName, RolloutId};
 use crate::ledger::{NO_HASH, Table, key};
+use crate::planted::{self, Bug};
 use crate::verify;
 use crate::wire::{
     DecisionId, Envelope, FeedBody, HostEvent, HostEventKind, HostState, IncarnationStarted, ProbeMode,
@@ -267,6 +268,11 @@ impl Node {
             HostReport::RollbackEnded { rollout, exit_code, observed } => {
                 self.own.running = Some(observed.clone());
                 let Some(record) = self.own_record(&rollout) else { return };
+                let (exit_code, observed) = if planted::on(Bug::RollbackOnTrust) {
+                    (0, record.rollback_target().cloned())
+                } else {
+                    (exit_code, observed)
+                };
                 let reverted_to_closure = observed.unwrap_or_else(|| record.target_closure.clone());
                 let completed_at = turn.now.utc;
                 let kind = HostEventKind::RollbackComplete { reverted_to_closure, exit_code, completed_at };
@@ -319,9 +325,13 @@ impl Node {
         else {
             return;
         };
+        if planted::on(Bug::SwitchTwice) && record.state == HostState::Activating {
+            return self.fire_switch(turn, &plan, rollout);
+        }
         match host::recover(&record, &plan.policy, found, turn.now.utc) {
             Recovery::Nothing => {}
             Recovery::Fire => self.fire_switch(turn, &plan, rollout),
+            Recovery::FireRollback { .. } if planted::on(Bug::ForgetRollbackDebt) => {}
             Recovery::FireRollback { .. } => self.fire_rollback(turn, &plan, rollout),
             Recovery::Wait => {
                 self.own.vigil = Some((rollout.clone(), Vigil::new(turn.now)));
@@ -395,6 +405,11 @@ impl Node {
 
 /// The job that a record asks for: the switch to its target, or the way back.
 fn job_of(plan: &Plan, record: &host::Record, rollback: bool) -> Option<Job> {
+    if rollback && planted::on(Bug::RollbackElsewhere) {
+        let target = "dir:v0".parse().ok()?;
+        let (rollout, log_index, previous) = (record.rollout_id.clone(), record.log_index, None);
+        return Some(Job { rollout, log_index, target, previous, timeout: Duration::from_secs(10) });
+    }
     let target = if rollback { record.rollback_target()?.clone() } else { record.target_closure.clone() };
     Some(Job {
         rollout: record.rollout_id.clone(),
