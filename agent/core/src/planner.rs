@@ -226,7 +226,8 @@ fn advances(view: &View<'_>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
         let Some(plan) = view.ledger.plan(id) else { continue };
         let last = u32::try_from(plan.waves.len()).unwrap_or(u32::MAX).saturating_sub(1);
         let wave = record.current_wave;
-        let done = || gate::wave_state(view, plan, wave, at) == WaveState::Done;
+        let done =
+            || gate::wave_state(view, plan, wave, at) == WaveState::Done || planted::on(Bug::WaveIgnored);
         if record.state == RolloutState::Converging {
             if record.unfinished(plan, at).next().is_none() && done() && !planted::on(Bug::NoTerminal) {
                 events.push(RolloutEvent::RolloutTerminal { rollout_id: id.clone(), at });

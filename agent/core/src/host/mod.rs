@@ -30,10 +30,7 @@ pub use record::{NO_EXIT_CODE, Owed, ProbeRecord, Record, THIRD_CLOSURE_EXIT_COD
 pub use recover::{Boot, Found, Job, Recovery, activation_ended, recover};
 pub use role::{Local, Mirror, Role};
 pub use step::{HostContext, Step, step, step_incarnation};
-pub use vigil::{
-    CLOCK_JUMP_SECS_MAX, DECLARE_AGAIN_SECS, OBSERVE_AGAIN_SECS, PROBE_REPEAT_SECS, ProbeRun, Vigil,
-    Vigilance,
-};
+pub use vigil::{CLOCK_JUMP_SECS_MAX, OBSERVE_AGAIN_SECS, PROBE_REPEAT_SECS, ProbeRun, Vigil, Vigilance};
 
 use chrono::{DateTime, TimeDelta, Utc};
 
