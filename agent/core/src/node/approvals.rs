@@ -102,7 +102,8 @@ impl Node {
                 if now.mono >= approval.looked.after(approval.pause) {
                     turn.say_again.push(*id);
                     approval.looked = now.mono;
-                    approval.pause = (approval.pause * 2).min(REPEAT_MAX);
+                    // What an earlier life said begins without a pause.
+                    approval.pause = (approval.pause * 2).clamp(REVIEW_INTERVAL, REPEAT_MAX);
                 }
                 continue;
             }
