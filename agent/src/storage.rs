@@ -115,7 +115,20 @@ pub struct Verified {
 
 /// Rebuilds every view of a stopped agent's store from its log and compares.
 pub fn verify(path: &Path) -> Result<Verified, StorageError> {
-    verify_snapshot(path, &Store::open_offline(path)?.read()?)
+    match Store::open_offline(path) {
+        Ok(store) => verify_snapshot(path, &store.read()?),
+        Err(damage @ StoreError::Corrupt { .. }) => Err(find_damage(path).unwrap_or(damage.into())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The record that a damaged file no longer holds as it was written, if it can be told.
+fn find_damage(path: &Path) -> Option<StorageError> {
+    let snapshot = Store::open_damaged(path).and_then(|store| store.read()).ok()?;
+    match verify_snapshot(path, &snapshot) {
+        Err(found @ (StorageError::Rebuild(_) | StorageError::View { .. })) => Some(found),
+        Ok(_) | Err(StorageError::Store(_) | StorageError::NoOwner { .. }) => None,
+    }
 }
 
 /// The same for a store as it was at one moment, also beside an agent that goes on writing; `path` names it in errors.

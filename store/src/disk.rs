@@ -30,6 +30,10 @@ pub(crate) trait Disk: Debug + Send + Sync + 'static {
     fn publish(&self) -> io::Result<()>;
     /// Opens the store's file.
     fn open(&self) -> io::Result<Box<dyn StorageBackend>>;
+    /// Whether the checksum of every page is verified when the store is opened.
+    fn checks_pages(&self) -> bool {
+        true
+    }
     /// Length of the store's file.
     fn file_bytes(&self) -> io::Result<u64>;
     /// Bytes that could still be written.
@@ -47,6 +51,7 @@ pub(crate) trait Disk: Debug + Send + Sync + 'static {
 pub(crate) struct Files {
     path: PathBuf,
     folder: PathBuf,
+    checks_pages: bool,
 }
 
 impl Files {
@@ -55,7 +60,12 @@ impl Files {
             Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
             Some(_) | None => PathBuf::from("."),
         };
-        Self { path: path.to_owned(), folder }
+        Self { path: path.to_owned(), folder, checks_pages: true }
+    }
+
+    /// Files whose damaged pages are read as they are.
+    pub(crate) fn damaged(path: &Path) -> Self {
+        Self { checks_pages: false, ..Self::new(path) }
     }
 
     fn fresh(&self) -> PathBuf {
@@ -68,6 +78,10 @@ impl Files {
 }
 
 impl Disk for Files {
+    fn checks_pages(&self) -> bool {
+        self.checks_pages
+    }
+
     fn exists(&self) -> io::Result<bool> {
         self.path.try_exists()
     }

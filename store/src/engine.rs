@@ -351,6 +351,7 @@ fn make(path: &Path, disk: &dyn Disk, identity: &Identity) -> Result<(), StoreEr
 }
 
 /// Opens the file and verifies the checksum of every page, as after a crash; an unclean end needs that walk anyway.
+/// Only who looks for the damage itself leaves that out.
 fn open_database(path: &Path, disk: &dyn Disk) -> Result<Opened, StoreError> {
     let backend = disk.open().map_err(|source| StoreError::io(path, "open", source))?;
     // An empty file would be taken for a new one, but the store makes its file under another name.
@@ -361,7 +362,7 @@ fn open_database(path: &Path, disk: &dyn Disk) -> Result<Opened, StoreError> {
     let database = guard(path, || {
         redb::Builder::new()
             .set_cache_size(CACHE_BYTES)
-            .set_check_integrity_on_open(true)
+            .set_check_integrity_on_open(disk.checks_pages())
             .create_with_backend(backend)
             .map_err(|error| StoreError::redb(path, "open", error))
     });

@@ -51,8 +51,20 @@ impl Store {
     ///
     /// As of [`Store::open`], and [`StoreError::Missing`].
     pub fn open_offline(path: impl AsRef<Path>) -> Result<Self, StoreError> {
-        let path = path.as_ref();
-        let disk = Files::new(path);
+        Self::open_files(path.as_ref(), Files::new(path.as_ref()))
+    }
+
+    /// Opens a stopped agent's store although its pages are damaged, to find out which record is: whoever reads it
+    /// has to verify every value. It may not open at all.
+    ///
+    /// # Errors
+    ///
+    /// As of [`Store::open_offline`].
+    pub fn open_damaged(path: impl AsRef<Path>) -> Result<Self, StoreError> {
+        Self::open_files(path.as_ref(), Files::damaged(path.as_ref()))
+    }
+
+    fn open_files(path: &Path, disk: Files) -> Result<Self, StoreError> {
         if !disk.exists().map_err(|source| StoreError::io(path, "look for", source))? {
             return Err(StoreError::Missing { path: path.to_owned() });
         }

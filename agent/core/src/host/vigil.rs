@@ -35,7 +35,7 @@ pub const CLOCK_JUMP_SECS_MAX: u64 = 30;
 /// An observation that was asked for and not answered is asked for again after so long, in seconds.
 pub const OBSERVE_AGAIN_SECS: u64 = 30;
 /// Declared probes that could not be read are asked for again after so long, in seconds.
-pub const DECLARE_AGAIN_SECS: u64 = 10;
+pub(super) const DECLARE_AGAIN_SECS: u64 = 10;
 
 /// One run of a probe, as its runner saw it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -257,6 +257,7 @@ impl Node {
             }
             HostReport::SwitchEnded { rollout, exit_code, stderr_tail, observed } => {
                 self.own.running = Some(observed.clone());
+                self.presence_wanted = true;
                 let Some(record) = self.own_record(&rollout).filter(|it| it.state == HostState::Activating)
                 else {
                     return;
@@ -267,6 +268,7 @@ impl Node {
             }
             HostReport::RollbackEnded { rollout, exit_code, observed } => {
                 self.own.running = Some(observed.clone());
+                self.presence_wanted = true;
                 let Some(record) = self.own_record(&rollout) else { return };
                 let (exit_code, observed) = if planted::on(Bug::RollbackOnTrust) {
                     (0, record.rollback_target().cloned())
