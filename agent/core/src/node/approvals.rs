@@ -80,7 +80,6 @@ impl Node {
         }
         coordinator.review_wanted = false;
         coordinator.reviewed = Some(now.mono);
-        coordinator.drop_overdue(now);
         let void = coordinator.void.clone();
         let nobody = BTreeSet::new();
         let view = View {
@@ -306,16 +305,6 @@ impl Coordinator {
             self.review_wanted.then(|| self.reviewed.map_or(Mono::default(), |at| at.after(REVIEW_DEBOUNCE)));
         let each = self.approvals.values().map(|approval| approval.looked.after(approval.pause)).min();
         [wanted, each].into_iter().flatten().min()
-    }
-
-    /// A dispatch whose time is over can no longer be acted on: nobody needs its signatures any more.
-    fn drop_overdue(&mut self, now: Now) {
-        self.approvals.retain(|_, approval| match &approval.derived.decision.body {
-            DecisionBody::Dispatch { not_after, .. } => now.utc <= *not_after,
-            DecisionBody::Quarantine { .. }
-            | DecisionBody::RolloutTransition { .. }
-            | DecisionBody::Withdrawn { .. } => true,
-        });
     }
 
     /// A decision that the log led to begins to wait for signatures.

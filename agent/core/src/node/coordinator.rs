@@ -322,7 +322,8 @@ impl Node {
             tentative: &nobody,
             mono: now.mono,
         };
-        let statements = planner::propose(&view, &hold, now.utc);
+        let at = now.utc.max(self.ledger.last_entry_at().unwrap_or(now.utc));
+        let statements = planner::propose(&view, &hold, at);
         if statements.is_empty() {
             return;
         }
