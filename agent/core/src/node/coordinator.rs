@@ -9,6 +9,7 @@ use super::approvals::{Approval, Said, Unpublished};
 use super::door::CoordinatorMessage;
 use super::turn::Turn;
 use super::{Node, Note, Output};
+use crate::coordination::approval::CLOCK_AHEAD_MAX;
 use crate::coordination::log::{
     self, Config, Durable, Entry, Forwarded, Log, MemberId, Operation, ProposalId, Ready, Standing, WriteId,
 };
@@ -322,7 +323,10 @@ impl Node {
             tentative: &nobody,
             mono: now.mono,
         };
-        let at = now.utc.max(self.ledger.last_entry_at().unwrap_or(now.utc));
+        // Time in the log does not go back with a leader's clock; but one clock that was far ahead must not pin it there.
+        let fair = now.utc + self.presences.own_offset().unwrap_or_default() + CLOCK_AHEAD_MAX;
+        let last = self.ledger.last_entry_at().filter(|last| *last <= fair);
+        let at = now.utc.max(last.unwrap_or(now.utc));
         let statements = planner::propose(&view, &hold, at);
         if statements.is_empty() {
             return;
