@@ -116,7 +116,8 @@ fn gossip_blames_who_sends_what_no_honest_host_passes_on() {
         (signed(Namespace::Fleet, &newer), Verdict::Accept),
         (signed(Namespace::Fleet, &own.story.fleet), Verdict::Accept),
         (signed_by(&["mallory"], Namespace::Fleet, &newer), Verdict::Ignore),
-        (signed(Namespace::Fleet, &with(newer.clone(), &[("/serial", 1.into())])), Verdict::Ignore),
+        // An older one that was missed is history that others may still need.
+        (signed(Namespace::Fleet, &with(newer.clone(), &[("/serial", 1.into())])), Verdict::Accept),
         (signed_by(&[], Namespace::Fleet, &newer), Verdict::Reject),
         (signed(Namespace::Command, &newer), Verdict::Reject),
         (signed(Namespace::Fleet, &other), Verdict::Reject),
