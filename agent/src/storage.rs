@@ -124,8 +124,9 @@ pub fn verify(path: &Path) -> Result<Verified, StorageError> {
 
 /// The record that a damaged file no longer holds as it was written, if it can be told.
 fn find_damage(path: &Path) -> Option<StorageError> {
-    let snapshot = Store::open_damaged(path).and_then(|store| store.read()).ok()?;
-    match verify_snapshot(path, &snapshot) {
+    // The snapshot lives no longer than its store.
+    let store = Store::open_damaged(path).ok()?;
+    match verify_snapshot(path, &store.read().ok()?) {
         Err(found @ (StorageError::Rebuild(_) | StorageError::View { .. })) => Some(found),
         Ok(_) | Err(StorageError::Store(_) | StorageError::NoOwner { .. }) => None,
     }
