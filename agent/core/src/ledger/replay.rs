@@ -13,7 +13,7 @@ use muster_signing::Verified;
 
 /// A record of the store that cannot be what was written.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("arrival {position}, {table:?} {}: {fault}", data_encoding::HEXLOWER.encode(key))]
+#[error("arrival {position}, {table:?} {}: {fault}", place(*table, key))]
 pub struct ReplayError {
     /// The position in `arrivals`.
     pub position: u64,
@@ -23,6 +23,19 @@ pub struct ReplayError {
     pub key: Vec<u8>,
     /// What is wrong.
     pub fault: Fault,
+}
+
+/// A record's key as people can read it: a feed's by host, incarnation and position, others in hexadecimal.
+fn place(table: Table, key: &[u8]) -> String {
+    let feed = key.split_last_chunk::<8>().and_then(|(rest, seq)| {
+        let (host, incarnation) = rest.split_last_chunk::<8>()?;
+        let host = std::str::from_utf8(host.strip_suffix(&[0])?).ok()?;
+        Some((host.to_owned(), u64::from_be_bytes(*incarnation), u64::from_be_bytes(*seq)))
+    });
+    match feed.filter(|_| table == Table::Feeds) {
+        Some((host, incarnation, seq)) => format!("of {host}, incarnation {incarnation}, position {seq}"),
+        None => data_encoding::HEXLOWER.encode(key),
+    }
 }
 
 /// What is wrong with a record.
