@@ -19,6 +19,7 @@ mod disk;
 mod draw;
 pub mod fault;
 pub mod fleet;
+pub mod forecast;
 mod host;
 mod machine;
 mod network;
