@@ -38,7 +38,7 @@ pub struct Options {
     pub fail: BTreeSet<HostId>,
     /// Hosts that are down all the time.
     pub offline: BTreeSet<HostId>,
-    /// Whether the leading coordinator dies once the first wave is under way, and stays down.
+    /// Whether the leading coordinator dies once the first wave has begun and it is not under way itself, and stays down.
     pub lose_coordinator: bool,
     /// Whether operators promote each wave that asks for it, at once.
     pub promote: bool,

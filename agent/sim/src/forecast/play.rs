@@ -226,7 +226,8 @@ impl<'o> Play<'o> {
                     Standing::InFlight(HostState::Activating | HostState::Soaking)
                 )
             };
-            let begun = |host: &HostId| is_under_way(host) || view.standing(plan, host, now) == Standing::Converged;
+            let begun =
+                |host: &HostId| is_under_way(host) || view.standing(plan, host, now) == Standing::Converged;
             first.is_some_and(|hosts| hosts.iter().any(begun)) && !is_under_way(&leader)
         });
         if due == Some(true) {
@@ -237,9 +238,9 @@ impl<'o> Play<'o> {
 
     /// Promotes the waves that ask for it, if operators do so at once.
     fn promote(&mut self) {
-        let wave = self.best().and_then(|(_, node)| {
-            Some(node.ledger().rollouts().get(&self.plan.rollout_id)?.current_wave)
-        });
+        let wave = self
+            .best()
+            .and_then(|(_, node)| Some(node.ledger().rollouts().get(&self.plan.rollout_id)?.current_wave));
         let Some(wave) = wave.filter(|_| self.options.promote) else { return };
         let asks = self.plan.wave(wave).is_some_and(|wave| wave.manual_promotion);
         if asks && !self.promoted.iter().any(|(promoted, _)| *promoted == wave) {

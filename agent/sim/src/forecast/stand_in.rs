@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use muster_core::document::plan::{self, Plan};
-use muster_core::document::{Acceptance, ChannelRefDocument, Documents, Electorate, Fleet as FleetDocument, Refusal};
+use muster_core::document::{
+    Acceptance, ChannelRefDocument, Documents, Electorate, Fleet as FleetDocument, Refusal,
+};
 use muster_core::id::{Closure, HostId};
 use muster_core::node::BackendKind;
 use muster_signing::{Namespace, SignedDocument, Verified, sha256};
@@ -45,11 +47,11 @@ impl StandIn {
         let not_json = |error: serde_json::Error| Refusal::NotJson(error.to_string());
         let copy = serde_json::from_slice(fleet_bytes).map_err(not_json).map_err(ForecastError::Fleet)?;
         let fleet_bytes = copy_fleet(copy, &fleet).to_string().into_bytes();
-        let mut copy: Value = serde_json::from_slice(ref_bytes).map_err(not_json).map_err(ForecastError::Ref)?;
+        let mut copy: Value =
+            serde_json::from_slice(ref_bytes).map_err(not_json).map_err(ForecastError::Ref)?;
         copy["fleetHash"] = json!(sha256(&fleet_bytes).to_string());
         let ref_bytes = copy.to_string().into_bytes();
-        let electorate =
-            FleetDocument::parse(&fleet_bytes).map_err(ForecastError::Fleet)?.electorate();
+        let electorate = FleetDocument::parse(&fleet_bytes).map_err(ForecastError::Fleet)?.electorate();
         let fleet_document = fleet.sign(Namespace::Fleet, fleet_bytes);
         let channel_ref = fleet.sign(Namespace::ChannelRef, ref_bytes);
         check_accepted(&fleet, &fleet_document, &channel_ref, options)?;
@@ -92,8 +94,8 @@ fn check_accepted(
     channel_ref: &Verified<SignedDocument>,
     options: &Options,
 ) -> Result<(), ForecastError> {
-    let mut documents = Documents::new(vec![fleet.trust()])
-        .map_err(|error| ForecastError::Broken(error.to_string()))?;
+    let mut documents =
+        Documents::new(vec![fleet.trust()]).map_err(|error| ForecastError::Broken(error.to_string()))?;
     if let Acceptance::New(accepted) =
         documents.check_publish(fleet_document, options.at).map_err(ForecastError::Fleet)?
     {

@@ -115,7 +115,11 @@ impl Play<'_> {
         if let Some((host, at)) = &self.lost {
             all.push(Happening { at: *at, what: What::CoordinatorLost { host: host.clone() } });
         }
-        all.extend(self.promoted.iter().map(|(wave, at)| Happening { at: *at, what: What::Promoted { wave: *wave } }));
+        all.extend(
+            self.promoted
+                .iter()
+                .map(|(wave, at)| Happening { at: *at, what: What::Promoted { wave: *wave } }),
+        );
         for host in hosts {
             self.of_host(host, &mut all);
         }
@@ -125,11 +129,13 @@ impl Play<'_> {
 
     /// Who leads when the ref is published, and who does later.
     fn elections(&self) -> Vec<Happening> {
-        let leads = self.world.notes.iter().filter_map(|(at, host, note)| match note {
-            Note::Leading { leads: true, .. } => Some((*at, host)),
-            _ => None,
-        });
-        let (before, later): (Vec<_>, Vec<_>) = leads.partition(|(at, _)| *at <= self.options.at);
+        let mut leads = Vec::new();
+        for (at, host, note) in &self.world.notes {
+            if let Note::Leading { leads: true, .. } = note {
+                leads.push((*at, host));
+            }
+        }
+        let (before, later): (Vec<_>, Vec<_>) = leads.into_iter().partition(|(at, _)| *at <= self.options.at);
         let first = before.last().map(|(_, host)| (self.options.at, *host));
         let all = first.into_iter().chain(later);
         all.map(|(at, host)| Happening { at, what: What::Leads { host: host.clone() } }).collect()
@@ -137,7 +143,8 @@ impl Play<'_> {
 
     fn of_host(&self, forecast: &HostForecast, all: &mut Vec<Happening>) {
         let (host, wave) = (&forecast.host, forecast.wave);
-        let mut push = |at: Option<DateTime<Utc>>, what: What| all.extend(at.map(|at| Happening { at, what }));
+        let mut push =
+            |at: Option<DateTime<Utc>>, what: What| all.extend(at.map(|at| Happening { at, what }));
         push(forecast.dispatched_at, What::Dispatched { host: host.clone(), wave });
         push(forecast.activated_at, What::Activated { host: host.clone(), wave });
         push(forecast.converged_at, What::Converged { host: host.clone(), wave });
@@ -172,13 +179,16 @@ impl Play<'_> {
         let mut wave_now = 0;
         for (_, decision) in self.world.truth.decisions.values() {
             match &decision.body {
-                DecisionBody::RolloutTransition { rollout_id, from, to, wave, at } if rollout_id == rollout => {
+                DecisionBody::RolloutTransition { rollout_id, from, to, wave, at }
+                    if rollout_id == rollout =>
+                {
                     if *wave > wave_now {
                         all.push(Happening { at: *at, what: What::WaveDone { wave: wave_now } });
                         wave_now = *wave;
                     }
-                    let tells = *from != Some(*to) && *to != RolloutState::Opening && *to != RolloutState::Active;
-                    if tells {
+                    // It closes at once when its last wave is done.
+                    let told = [RolloutState::Terminal, RolloutState::Failed, RolloutState::Reverted];
+                    if *from != Some(*to) && told.contains(to) {
                         all.push(Happening { at: *at, what: What::Rollout { state: *to } });
                     }
                 }
@@ -189,7 +199,10 @@ impl Play<'_> {
                         all.push(Happening { at, what });
                     }
                 }
-                _ => {}
+                DecisionBody::RolloutTransition { .. }
+                | DecisionBody::Quarantine { .. }
+                | DecisionBody::Dispatch { .. }
+                | DecisionBody::Withdrawn { .. } => {}
             }
         }
     }
@@ -211,9 +224,10 @@ fn why_reported(record: &host::Record) -> String {
     if record.activation_failed_at.is_some() {
         return "its activation failed".to_owned();
     }
-    let fails = record.probes.values().any(|probe| {
-        probe.mode == ProbeMode::Enforce && probe.status == ProbeStatus::Fail
-    });
+    let fails = record
+        .probes
+        .values()
+        .any(|probe| probe.mode == ProbeMode::Enforce && probe.status == ProbeStatus::Fail);
     if fails { "its health check failed".to_owned() } else { "it left its target".to_owned() }
 }
 

@@ -79,7 +79,11 @@ impl World {
         for host in 0..self.hosts.len() {
             if self.hosts[host].is_up() {
                 let parcel = Rc::clone(&parcel);
-                self.push(Duration::from_millis(1), host, Event::Message { parcel, message: Some(MessageRef(0)) });
+                self.push(
+                    Duration::from_millis(1),
+                    host,
+                    Event::Message { parcel, message: Some(MessageRef(0)) },
+                );
             }
         }
     }
