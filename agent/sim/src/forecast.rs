@@ -230,6 +230,13 @@ pub enum What {
         /// The wave that was waited at, from 0.
         wave: u32,
     },
+    /// Nobody is under way until a gate opens.
+    Waits {
+        /// Why, in the gate's words.
+        reason: String,
+        /// Until when.
+        until: DateTime<Utc>,
+    },
     /// A closure is barred from the channel.
     Quarantined {
         /// Which.

@@ -241,6 +241,15 @@ fn a_maintenance_window_is_waited_for() {
     let began = forecast.waves[0].began_at.unwrap();
     assert!(opened <= began && began < opened + TimeDelta::seconds(30), "{began}");
     assert!(forecast.ends_at < opened + TimeDelta::minutes(13), "{}", forecast.ends_at);
+    let waits = What::Waits { reason: "no maintenance window is open".to_owned(), until: opened };
+    assert!(
+        forecast
+            .happenings
+            .iter()
+            .any(|it| it.what == waits && it.at < case.options.at + TimeDelta::minutes(1))
+    );
+    let leads = forecast.happenings.iter().filter(|it| matches!(it.what, What::Leads { .. })).count();
+    assert_eq!(leads, 1);
 }
 
 #[test]

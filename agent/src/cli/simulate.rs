@@ -231,3 +231,35 @@ impl Shown {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use super::*;
+    use crate::control::wire::fixtures;
+    use crate::control::{self, Answer, Code, Problem};
+
+    fn check(answer: Result<Answer, Problem>, test: impl FnOnce(Result<Vec<u8>, Failure>)) {
+        let answer = move |_: &control::Request| Some(answer.clone());
+        control::tests::check(control::server::Limits::default(), answer, async |bench| {
+            test(held_by_agent(&bench.client).await);
+        });
+    }
+
+    #[test]
+    fn without_a_fleet_document_the_one_that_the_agent_holds_is_played() {
+        check(Ok(Answer::Fleet(fixtures::fleet())), |bytes| {
+            assert_eq!(bytes.unwrap(), fixtures::fleet_bytes());
+        });
+        check(Err(Problem::new(Code::NotFound, "this host holds no fleet document yet")), |bytes| {
+            let failure = bytes.unwrap_err();
+            assert!(failure.message.contains("holds no fleet document yet"), "{failure}");
+            assert!(failure.hint.unwrap().contains("--fleet FILE"));
+        });
+        let senseless = FleetDocument { document: "?".to_owned(), ..fixtures::fleet() };
+        check(Ok(Answer::Fleet(senseless)), |bytes| {
+            assert!(bytes.unwrap_err().message.contains("makes no sense"));
+        });
+    }
+}

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use muster_core::document::Plan;
-use muster_core::gate;
+use muster_core::gate::{self, Blocked};
 use muster_core::id::HostId;
 use muster_core::node::Node;
 use muster_core::view::{Standing, View};
@@ -33,6 +33,15 @@ const SLEEP_FROM: Duration = Duration::from_secs(3600);
 /// What follows once a rollout is over, such as a quarantine, is there by then.
 const AFTERMATH: Duration = Duration::from_secs(5);
 
+/// Nobody is under way until a gate opens.
+pub(super) struct Wait {
+    pub(super) from: DateTime<Utc>,
+    pub(super) until: DateTime<Utc>,
+    pub(super) reason: String,
+    /// When the agents stopped and started again, if that was worth it.
+    pub(super) slept: Option<DateTime<Utc>>,
+}
+
 /// A copy of the fleet at play.
 pub(super) struct Play<'o> {
     pub(super) world: World,
@@ -44,6 +53,8 @@ pub(super) struct Play<'o> {
     pub(super) lost: Option<(HostId, DateTime<Utc>)>,
     /// The waves that were promoted, and when.
     pub(super) promoted: Vec<(u32, DateTime<Utc>)>,
+    /// The times at which nobody was under way, and a gate told when it opens.
+    pub(super) waits: Vec<Wait>,
     pub(super) coordinators: BTreeSet<HostId>,
     pub(super) quorum: usize,
     fleet_document: Verified<SignedDocument>,
@@ -77,6 +88,7 @@ impl<'o> Play<'o> {
             published,
             lost: None,
             promoted: Vec::new(),
+            waits: Vec::new(),
             coordinators,
             quorum: electorate.quorum,
             fleet_document,
@@ -139,9 +151,9 @@ impl<'o> Play<'o> {
             if self.world.now - since < micros(STILL) {
                 continue;
             }
-            match self.opens_at() {
-                Some(opens_at) => {
-                    self.sleep_until(opens_at);
+            match self.opens_soonest() {
+                Some(blocked) => {
+                    self.wait(since, &blocked);
                     still_since = None;
                 }
                 None => return Ok((End::Held, self.no_quorum())),
@@ -252,22 +264,29 @@ impl<'o> Play<'o> {
         }
     }
 
-    /// The earliest time at which a gate that holds a host is known to open.
-    fn opens_at(&self) -> Option<DateTime<Utc>> {
+    /// Of the gates that hold a host and tell when they open, the one that opens first.
+    fn opens_soonest(&self) -> Option<Blocked> {
         let plan = &self.plan;
         self.ask(|view, now| {
             let waits = |host: &&HostId| view.standing(plan, host, now) == Standing::Waiting;
             let held = plan.hosts().filter(waits).filter_map(|host| gate::admit(view, plan, host, now).err());
-            held.filter_map(|blocked| blocked.opens_at).min()
+            held.filter(|blocked| blocked.opens_at.is_some()).min_by_key(|blocked| blocked.opens_at)
         })
         .flatten()
     }
 
-    /// Nobody is under way for a long time: the agents stop, and start again shortly before that time.
-    fn sleep_until(&mut self, wanted: DateTime<Utc>) {
-        let ahead = (wanted - self.world.utc() - to_delta(WARM_UP)).to_std().unwrap_or_default();
-        if ahead >= SLEEP_FROM {
+    /// Nobody has been under way since then; before a long wait the agents stop, to start again shortly before its end.
+    fn wait(&mut self, since: u64, blocked: &Blocked) {
+        let Some(until) = blocked.opens_at else { return };
+        let ahead = (until - self.world.utc() - to_delta(WARM_UP)).to_std().unwrap_or_default();
+        let sleeps = ahead >= SLEEP_FROM;
+        if sleeps {
             self.world.sleep(ahead);
+        }
+        if self.waits.last().is_none_or(|last| last.until != until) {
+            let from = true_time(since) + self.world.truth.calendar;
+            let slept = sleeps.then(|| self.world.utc());
+            self.waits.push(Wait { from, until, reason: blocked.reason.to_string(), slept });
         }
     }
 

@@ -9,7 +9,7 @@ use muster_core::rollout;
 use muster_core::view::Standing;
 use muster_core::wire::{Cause, DecisionBody, HostState, ProbeMode, ProbeStatus, RolloutState};
 
-use super::play::Play;
+use super::play::{Play, Wait};
 use super::{End, Forecast, Happening, Held, HostForecast, WaveForecast, What};
 
 /// The most names in a sentence.
@@ -120,6 +120,10 @@ impl Play<'_> {
                 .iter()
                 .map(|(wave, at)| Happening { at: *at, what: What::Promoted { wave: *wave } }),
         );
+        all.extend(self.waits.iter().map(|wait| {
+            let what = What::Waits { reason: wait.reason.clone(), until: wait.until };
+            Happening { at: wait.from, what }
+        }));
         for host in hosts {
             self.of_host(host, &mut all);
         }
@@ -131,7 +135,11 @@ impl Play<'_> {
     fn elections(&self) -> Vec<Happening> {
         let mut leads = Vec::new();
         for (at, host, note) in &self.world.notes {
-            if let Note::Leading { leads: true, .. } = note {
+            // Who leads anew since all agents were stopped together is no news.
+            let woke = |wait: &Wait| wait.slept.is_some_and(|slept| slept <= *at && *at < wait.until);
+            if let Note::Leading { leads: true, .. } = note
+                && !self.waits.iter().any(woke)
+            {
                 leads.push((*at, host));
             }
         }

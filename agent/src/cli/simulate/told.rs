@@ -16,8 +16,6 @@ const NAMES_MAX: usize = 6;
 const NAMED_OF_MORE: usize = 3;
 /// In a larger wave only the first and the last host are told of, beside those that fail.
 const WAVE_TOLD_MAX: usize = 12;
-/// How wide the column of times is.
-const CLOCK_CHARS: usize = 8;
 
 /// The whole of it.
 pub(super) fn text(forecast: &Forecast, look: &Look) -> String {
@@ -41,6 +39,7 @@ fn head(text: &mut String, forecast: &Forecast, look: &Look) {
 }
 
 fn timeline(text: &mut String, forecast: &Forecast, look: &Look) {
+    let chars = forecast.clock(forecast.ends_at).len();
     let mut begun: Option<u32> = None;
     let mut rest = told(forecast);
     while let Some(first) = rest.first() {
@@ -55,13 +54,13 @@ fn timeline(text: &mut String, forecast: &Forecast, look: &Look) {
         if let Some(wave) = wave.filter(|wave| begun.is_none_or(|begun| *wave > begun)) {
             text.push('\n');
             let title = title(&forecast.waves, wave);
-            let _ = writeln!(text, "{:CLOCK_CHARS$}  {}", "", look.tone(Tone::Strong, &title));
+            let _ = writeln!(text, "{:chars$}  {}", "", look.tone(Tone::Strong, &title));
             begun = Some(wave);
         } else if begun.is_none() && text.lines().count() == 2 {
             text.push('\n');
         }
         let (tone, says) = sentence(&now, forecast);
-        let clock = look.tone(Tone::Faint, &format!("{clock:>CLOCK_CHARS$}"));
+        let clock = look.tone(Tone::Faint, &format!("{clock:>chars$}"));
         let says = tone.map_or_else(|| flat(&says), |tone| look.tone(tone, &says));
         let _ = writeln!(text, "{clock}  {says}");
         rest = later;
@@ -104,6 +103,7 @@ fn kind(what: &What) -> (u8, Option<u32>, String) {
         What::Promoted { wave } => (9, None, wave.to_string()),
         What::Quarantined { closure, .. } => (10, wave, closure.to_string()),
         What::Rollout { state } => (11, wave, state.name().to_owned()),
+        What::Waits { reason, .. } => (12, wave, reason.clone()),
     }
 }
 
@@ -120,6 +120,7 @@ fn wave_of(what: &What) -> Option<u32> {
         | What::WaveDone { .. }
         | What::Promoted { .. }
         | What::Quarantined { .. }
+        | What::Waits { .. }
         | What::Rollout { .. } => None,
     }
 }
@@ -134,7 +135,11 @@ fn host_of(what: &What) -> Option<&HostId> {
         | What::Failed { host, .. }
         | What::Reverted { host, .. }
         | What::Quarantined { host, .. } => Some(host),
-        What::Published | What::WaveDone { .. } | What::Promoted { .. } | What::Rollout { .. } => None,
+        What::Published
+        | What::WaveDone { .. }
+        | What::Promoted { .. }
+        | What::Waits { .. }
+        | What::Rollout { .. } => None,
     }
 }
 
@@ -175,6 +180,9 @@ fn sentence(together: &[&Happening], forecast: &Forecast) -> (Option<Tone>, Stri
         What::Quarantined { closure: bad, host } => {
             let bad = closure(bad.as_str(), host.as_str());
             (Some(Tone::Bad), format!("{bad} is quarantined, since it failed on {who}"))
+        }
+        What::Waits { reason, until } => {
+            (Some(Tone::Warn), format!("nobody moves before {}: {reason}", moment(*until)))
         }
         What::Rollout { state } => (Some(tone(*state)), format!("the rollout is {}", state.name())),
     }
@@ -392,17 +400,17 @@ mod tests {
                 "stable@v2 on fleet home, published 2026-11-18T11:06:40Z",
                 "2 of 3 coordinators up, 2 have to agree",
                 "",
-                " 0:00:00  the ref is published",
-                " 0:00:00  a leads the coordinators",
+                "0:00:00  the ref is published",
+                "0:00:00  a leads the coordinators",
                 "",
-                "          wave 1 of 2: 1 host, each soaks 10 min",
-                " 0:00:00  web-01 is told to switch",
-                " 0:00:30  web-01 is on dir:v2, the soak begins",
-                " 0:01:30  the rollout is Failed",
-                " 0:01:30  web-01 failed: its health check failed",
-                " 0:01:31  dir:v2 is quarantined, since it failed on web-01",
-                " 0:02:00  the rollout is Reverted",
-                " 0:02:00  web-01 is back on what ran before",
+                "         wave 1 of 2: 1 host, each soaks 10 min",
+                "0:00:00  web-01 is told to switch",
+                "0:00:30  web-01 is on dir:v2, the soak begins",
+                "0:01:30  the rollout is Failed",
+                "0:01:30  web-01 failed: its health check failed",
+                "0:01:31  dir:v2 is quarantined, since it failed on web-01",
+                "0:02:00  the rollout is Reverted",
+                "0:02:00  web-01 is back on what ran before",
                 "",
                 "WAVE  HOSTS  SOAK    BEGINS   ENDS     AT ONCE  CONVERGED  FAILED",
                 "1     1      10 min  0:00:00  0:02:00  1        0          1",
@@ -429,10 +437,10 @@ mod tests {
                 "stable@v2 on fleet home, published 2026-11-18T11:06:40Z",
                 "2 of 3 coordinators up, 2 have to agree",
                 "",
-                "          wave 1 of 1: 40 hosts, at most 20 at once",
-                " 2:00:00  web-00, web-01, web-02 and 17 more are told to switch",
-                " 2:01:00  the rollout is Terminal",
-                " 2:01:00  web-20, web-21, web-22 and 17 more have converged",
+                "         wave 1 of 1: 40 hosts, at most 20 at once",
+                "2:00:00  web-00, web-01, web-02 and 17 more are told to switch",
+                "2:01:00  the rollout is Terminal",
+                "2:01:00  web-20, web-21, web-22 and 17 more have converged",
                 "",
                 "WAVE  HOSTS  SOAK  BEGINS   ENDS     AT ONCE  CONVERGED  FAILED",
                 "1     40     0 s   2:00:00  2:01:00  20       40         0",
@@ -454,12 +462,12 @@ mod tests {
         let hosts = vec![host("a", 0, 0, 630), host("b", 0, 0, 630)];
         let text = text(&forecast(End::Held, &[600], hosts, more), &look());
         for line in [
-            " 0:00:00  a and b are told to switch",
-            " 0:00:30  a and b are on dir:v2, the soak begins",
-            " 0:00:40  a, which leads the coordinators, dies and stays down",
-            " 0:10:30  a and b have converged",
-            " 0:10:30  wave 1 is done",
-            " 0:10:40  an operator promotes wave 1",
+            "0:00:00  a and b are told to switch",
+            "0:00:30  a and b are on dir:v2, the soak begins",
+            "0:00:40  a, which leads the coordinators, dies and stays down",
+            "0:10:30  a and b have converged",
+            "0:10:30  wave 1 is done",
+            "0:10:40  an operator promotes wave 1",
             "! nothing moves any more after 0:10:40: 2 of 2 hosts converged",
         ] {
             assert!(text.lines().any(|told| told == line), "{line}\n{text}");
