@@ -310,3 +310,78 @@ impl<'o> Play<'o> {
 fn to_delta(duration: Duration) -> TimeDelta {
     TimeDelta::from_std(duration).unwrap_or(TimeDelta::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use muster_signing::{SigningKey, sha256};
+
+    use super::*;
+
+    const HOSTS: u8 = 9;
+
+    fn documents() -> (String, String) {
+        let key = |name: &str| SigningKey::from_seed(sha256(name.as_bytes()).0).public().to_openssh();
+        let mut hosts = json!({});
+        let mut targets = json!({});
+        for n in 1..=HOSTS {
+            let (name, tag) = (format!("h{n}"), if n <= 3 { "coordinator" } else { "web" });
+            hosts[&name] = json!({ "key": key(&name), "channel": "stable", "tags": [tag] });
+            targets[&name] = json!("dir:v2");
+        }
+        let fleet = json!({
+            "kind": "muster/fleet/1", "fleet": "home", "serial": 1, "signedAt": "2025-03-01T10:00:00Z",
+            "operators": { "alice": key("alice") },
+            "thresholds": { "fleet": 1, "channelRef": 1, "command": 1 },
+            "coordinators": { "selector": { "tags": ["coordinator"] } },
+            "hosts": hosts,
+            "channels": { "stable": { "rolloutPolicy": "careful", "freshnessWindowMinutes": 60 } },
+            "rolloutPolicies": { "careful": { "healthGate": { "maxFailures": 1 }, "waves": [
+                { "selector": { "hosts": ["h4", "h5"] }, "soakSeconds": 60 },
+                { "selector": { "all": true }, "soakSeconds": 5 } ] } },
+            "disruptionBudgets": [{ "selector": { "all": true }, "maxInFlight": 3 }],
+        });
+        let fleet = fleet.to_string();
+        let channel_ref = json!({
+            "kind": "muster/channel-ref/1", "fleet": "home", "channel": "stable", "ref": "v2", "serial": 1,
+            "signedAt": "2025-03-01T10:00:00Z", "fleetSerial": 1,
+            "fleetHash": sha256(fleet.as_bytes()).to_string(), "targets": targets,
+        });
+        (fleet, channel_ref.to_string())
+    }
+
+    /// Each host's end, and when it came in whole seconds.
+    fn ends(fail: &[&str], audience: bool) -> (End, Vec<(HostId, Option<HostState>, Option<i64>)>) {
+        let (fleet, channel_ref) = documents();
+        let options = Options {
+            at: "2025-03-01T10:10:00Z".parse().unwrap(),
+            seed: 4,
+            activation: Duration::from_millis(10_500),
+            fail: fail.iter().map(|host| host.parse().unwrap()).collect(),
+            offline: ["h9".parse().unwrap()].into(),
+            lose_coordinator: false,
+            promote: false,
+            limit: Duration::from_secs(36_000),
+        };
+        let stand_in = StandIn::make(fleet.as_bytes(), channel_ref.as_bytes(), &options).unwrap();
+        let mut play = Play::new(stand_in, &options);
+        if !audience {
+            play.world.audience = None;
+            play.world.wake();
+            play.world.kill(&"h9".parse().unwrap());
+        }
+        let forecast = play.run(&mut |_| ()).unwrap();
+        let ended = |at: DateTime<Utc>| (at - options.at).num_seconds();
+        let hosts = forecast.hosts.iter();
+        let ends = hosts.map(|host| (host.host.clone(), host.state, host.ended_at().map(ended))).collect();
+        (forecast.end, ends)
+    }
+
+    #[test]
+    fn hosts_that_are_told_everything_do_nothing_else() {
+        for fail in [&[][..], &["h5"], &["h4", "h5"], &["h7"]] {
+            assert_eq!(ends(fail, true), ends(fail, false), "{fail:?}");
+        }
+    }
+}
