@@ -351,8 +351,10 @@ mod tests {
         (fleet, channel_ref.to_string())
     }
 
-    /// Each host's end, and when it came in whole seconds.
-    fn ends(fail: &[&str], audience: bool) -> (End, Vec<(HostId, Option<HostState>, Option<i64>)>) {
+    /// A host's end, and when it came in whole seconds.
+    type Ended = (HostId, Option<HostState>, Option<i64>);
+
+    fn ends(fail: &[&str], audience: bool) -> (End, Vec<Ended>) {
         let (fleet, channel_ref) = documents();
         let options = Options {
             at: "2025-03-01T10:10:00Z".parse().unwrap(),
