@@ -153,13 +153,13 @@ impl Node {
     pub fn with_view<T>(&self, now: Now, ask: impl FnOnce(&View<'_>) -> T) -> T {
         let nothing = BTreeSet::new();
         let nobody = BTreeSet::new();
-        let view = View {
-            ledger: &self.ledger,
-            presences: &self.presences,
-            void: self.coordinator.as_ref().map_or(&nothing, |it| &it.void),
-            tentative: &nobody,
-            mono: now.mono,
-        };
+        let view = View::new(
+            &self.ledger,
+            &self.presences,
+            self.coordinator.as_ref().map_or(&nothing, |it| &it.void),
+            &nobody,
+            now.mono,
+        );
         ask(&view)
     }
 
