@@ -11,13 +11,16 @@ use chrono::{DateTime, Utc};
 use crate::gate::WaveState;
 use crate::id::{HostId, ProbeName, RolloutId};
 
+/// A host of a wave, and its enforced probe that fails now; none if every one passes.
+type FailingProbe = Option<(HostId, ProbeName)>;
+
 /// Answers that hold for a whole rollout or wave.
 #[derive(Debug, Default)]
 pub(crate) struct Memo {
     at: RefCell<DateTime<Utc>>,
     failures: RefCell<BTreeMap<RolloutId, usize>>,
     waves: RefCell<BTreeMap<(RolloutId, u32), WaveState>>,
-    failing_probes: RefCell<BTreeMap<(RolloutId, u32), Option<(HostId, ProbeName)>>>,
+    failing_probes: RefCell<BTreeMap<(RolloutId, u32), FailingProbe>>,
 }
 
 impl Memo {
@@ -50,8 +53,8 @@ impl Memo {
         now: DateTime<Utc>,
         rollout: &RolloutId,
         wave: u32,
-        ask: impl FnOnce() -> Option<(HostId, ProbeName)>,
-    ) -> Option<(HostId, ProbeName)> {
+        ask: impl FnOnce() -> FailingProbe,
+    ) -> FailingProbe {
         self.keep_to(now);
         recall(&self.failing_probes, (rollout.clone(), wave), ask)
     }

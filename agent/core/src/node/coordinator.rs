@@ -166,7 +166,6 @@ impl Node {
                 self.absorb(turn, ready);
             } else {
                 coordinator.stopped = Some(OTHER_EPOCH.to_owned());
-                self.note_alarm(OTHER_EPOCH);
                 turn.tell(Note::Alarm { message: OTHER_EPOCH.to_owned() });
             }
         }

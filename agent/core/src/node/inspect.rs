@@ -100,7 +100,9 @@ impl Node {
 
     /// What people should act on, the newest last.
     pub fn alarms(&self) -> impl Iterator<Item = &str> {
+        // Why this coordinator stopped is shown for as long as it stands still, whatever else was told since.
         let stopped = self.coordinator.as_ref().and_then(|it| it.stopped.as_deref());
+        let stopped = stopped.filter(|why| self.alarms.iter().all(|known| known != why));
         self.alarms.iter().map(String::as_str).chain(stopped)
     }
 
