@@ -97,6 +97,10 @@ faults! {
     ClearCommand "clear-command" "an operator clears a failed rollout",
     LiftCommand "lift-command" "an operator lifts a quarantine",
     SkipCommand "skip-command" "an operator skips a host",
+    Deferral "deferral" "a switch sets its target for the next boot and leaves what runs alone",
+    DeferredReboot "deferred-reboot" "a machine is rebooted for which a switch has set its target",
+    DeferredBootOld "deferred-boot-old" "a machine for which a switch has set its target comes up on what ran before",
+    NeverRebooted "never-rebooted" "nobody reboots those that wait for it, and their time runs out",
 }
 
 impl Fault {

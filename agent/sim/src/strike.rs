@@ -12,7 +12,7 @@ use crate::random::Random;
 use crate::world::World;
 
 /// The kinds that strike at a moment; the others come with messages, writes, switches and operators.
-const KINDS: [Fault; 30] = [
+const KINDS: [Fault; 31] = [
     Fault::Deaf,
     Fault::PartitionClean,
     Fault::PartitionOneWay,
@@ -43,6 +43,7 @@ const KINDS: [Fault; 30] = [
     Fault::JumpAhead,
     Fault::JumpBack,
     Fault::SilentLink,
+    Fault::DeferredReboot,
 ];
 
 /// What a fault still has to do.
@@ -160,6 +161,13 @@ impl Striker {
             Fault::BlindBackend => self.set(&mut world.hosts[host].machine.blind_until, until),
             Fault::ProbesSilent => self.set(&mut world.hosts[host].machine.silent_until, until),
             Fault::Reboot => self.reboot(world, host),
+            Fault::DeferredReboot => {
+                let all = world.hosts.iter().enumerate();
+                let waiting: Vec<usize> =
+                    all.filter(|(_, host)| host.machine.next_boot.is_some()).map(|(host, _)| host).collect();
+                let host = *self.random.pick(&waiting)?;
+                self.reboot(world, host)
+            }
             Fault::RebootInSwitch => {
                 let all = world.hosts.iter().enumerate();
                 let switching: Vec<usize> =
@@ -212,9 +220,7 @@ impl Striker {
     }
 
     fn reboot(&mut self, world: &mut World, host: usize) -> Option<()> {
-        world.kill_host(host, false);
-        let now = world.now;
-        world.hosts[host].machine.reboot(now, &mut self.random);
+        world.reboot_machine(host, &mut self.random);
         world.start_later(host, Duration::from_millis(self.random.between(4_000, 60_000)));
         Some(())
     }

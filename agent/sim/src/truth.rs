@@ -414,6 +414,7 @@ impl Truth {
                 .min(limits.activation_timeout_secs + wave.soak_secs + 2 * limits.sustained_failure_secs);
             let mut converged = 0;
             let mut let_go = 0;
+            let mut deferred = 0;
             for (number, state) in hosts.iter().enumerate().filter(|(_, it)| wave.hosts.contains(&it.name)) {
                 if self.is_let_go(&state.name, rollout_id) {
                     let_go += 1;
@@ -422,7 +423,9 @@ impl Truth {
                 let Some(own) = self.own[number].get(rollout_id) else { continue };
                 converged += usize::from(own.state == HostState::Converged);
                 let lost = self.now.saturating_sub(own.acked) + 100_000_000 >= patience * 1_000_000;
-                if own.in_flight() && own.log_index < decision.log_index && !lost {
+                if own.state == HostState::Deferred {
+                    deferred += 1;
+                } else if own.in_flight() && own.log_index < decision.log_index && !lost {
                     let what = format!(
                         "{host} of a later wave is dispatched into {rollout_id} while {} of wave {} is {}",
                         state.name,
@@ -435,7 +438,8 @@ impl Truth {
             let cleared =
                 |verb: &Verb| matches!(verb, Verb::ClearRollout { rollout } if rollout == rollout_id);
             let by_people = let_go == wave.hosts.len() || self.verbs.iter().any(cleared);
-            if converged == 0 && !by_people && !plan.urgent {
+            let by_deferral = deferred > 0 && limits.deferred_advances;
+            if converged == 0 && !by_people && !by_deferral && !plan.urgent {
                 let wave = earlier + 1;
                 let what = format!(
                     "{host} is dispatched into {rollout_id}, and nobody of wave {wave} has converged"
@@ -515,6 +519,21 @@ impl Truth {
         self.check_certificate(rollout, *log_index, &hosts[host]);
         if !self.begun.insert((host, rollout.clone(), *log_index)) {
             self.broken(6, format!("{name} begins twice to activate for entry {log_index} of {rollout}"));
+        }
+    }
+
+    /// A machine comes up on what a switch had set for it.
+    pub(crate) fn boots(&mut self, now: u64, host: usize, closure: &Closure, hosts: &[Host]) {
+        self.now = now;
+        let newest = self.own[host].iter().max_by_key(|(_, own)| own.log_index);
+        let Some((rollout, own)) = newest.filter(|(_, own)| own.state == HostState::Deferred) else { return };
+        let channel = rollout.channel();
+        let barred = self.quarantines[host].iter().any(|(on, what, id)| {
+            *on == channel && what == closure && !self.lifted.contains(&(on.clone(), *id))
+        });
+        if barred && own.target == *closure {
+            let what = format!("{} boots into {closure}, which it knows to be quarantined", hosts[host].name);
+            self.broken(5, what);
         }
     }
 

@@ -1,5 +1,6 @@
 //! A fleet, its network and its disks, moved on one event at a time.
 
+mod boots;
 mod post;
 mod turn;
 
@@ -90,6 +91,7 @@ pub struct World {
     pub(crate) truth: Truth,
     pub(crate) trace: Trace,
     pub(crate) replies: Vec<(usize, Result<bool, String>)>,
+    never_rebooted: bool,
     habits: Habits,
     queue: BTreeMap<(u64, u64), (usize, Event)>,
     count: u64,
@@ -130,6 +132,7 @@ impl World {
             now: 1_000_000,
             trace: Trace::default(),
             replies: Vec::new(),
+            never_rebooted: false,
             habits,
             queue: BTreeMap::new(),
             count: 0,

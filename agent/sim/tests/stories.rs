@@ -189,3 +189,68 @@ fn refreshes_of_a_ref_are_accepted_in_whatever_order_they_come() {
 fn policy_of_two() -> serde_json::Value {
     json!({ "waves": [{ "selector": { "all": true }, "soakSeconds": 0 }] })
 }
+
+/// A fleet on v1 whose h1 waits for its reboot into v2.
+fn deferring(seed: u64) -> World {
+    let mut world = fleet(seed, 5, 3);
+    release(&mut world, "v1");
+    reaches(&mut world, "v1 is Terminal", |world| {
+        world.rollout_state("h5", "stable@v1") == Some(RolloutState::Terminal)
+    });
+    world.health.deferred.insert("dir:v2".parse().unwrap());
+    release(&mut world, "v2");
+    reaches(&mut world, "h1 waits for its reboot", |world| {
+        world.host_state("h1", "stable@v2") == Some(HostState::Deferred)
+    });
+    assert_eq!(world.running("h1").unwrap().as_str(), "dir:v1");
+    world
+}
+
+#[test]
+fn host_that_defers_holds_its_wave_until_it_was_rebooted() {
+    let mut world = deferring(7);
+    assert!(!world.run_until(MINUTES, |world| world.host_state("h2", "stable@v2").is_some()));
+    world.health.deferred.clear();
+    world.reboot(&"h1".parse().unwrap(), true);
+    reaches(&mut world, "v2 is Terminal", |world| {
+        world.rollout_state("h5", "stable@v2") == Some(RolloutState::Terminal)
+    });
+    assert_eq!(world.running("h1").unwrap().as_str(), "dir:v2");
+}
+
+#[test]
+fn host_that_comes_up_on_what_ran_before_has_failed() {
+    let mut world = deferring(8);
+    world.reboot(&"h1".parse().unwrap(), false);
+    reaches(&mut world, "v2 is Reverted", |world| {
+        world.rollout_state("h5", "stable@v2") == Some(RolloutState::Reverted)
+    });
+    assert_eq!(world.host_state("h1", "stable@v2"), Some(HostState::Reverted));
+    assert_eq!(world.running("h1").unwrap().as_str(), "dir:v1");
+}
+
+#[test]
+fn host_that_waits_for_its_reboot_takes_the_target_back_when_the_rollout_is_cancelled() {
+    let mut world = deferring(9);
+    let cancel = json!({ "verb": "cancel", "rollout": "stable@v2" });
+    let command = world.fleet.sign_command(world.utc(), cancel);
+    world.publish("h5", command);
+    reaches(&mut world, "h1 is Reverted", |world| {
+        world.host_state("h1", "stable@v2") == Some(HostState::Reverted)
+    });
+    world.reboot(&"h1".parse().unwrap(), true);
+    assert_eq!(world.running("h1").unwrap().as_str(), "dir:v1");
+}
+
+#[test]
+fn reboot_for_an_older_release_undoes_nothing_of_a_newer_one() {
+    let mut world = deferring(10);
+    release(&mut world, "v3");
+    reaches(&mut world, "v3 is Terminal", |world| {
+        world.rollout_state("h5", "stable@v3") == Some(RolloutState::Terminal)
+    });
+    world.reboot(&"h1".parse().unwrap(), true);
+    world.run_until(MINUTES, |_| false);
+    assert_eq!(world.running("h1").unwrap().as_str(), "dir:v3");
+    assert_eq!(world.activations("h1").len(), 3);
+}

@@ -213,6 +213,15 @@ impl Ledger {
         self.feeds.get(host)
     }
 
+    /// Whether a host's feed is held less far than to this position.
+    pub fn lacks_up_to(&self, host: &HostId, incarnation: u64, seq: u64) -> bool {
+        let held = self
+            .feeds
+            .get(host)
+            .map_or((0, 0), |feed| (feed.incarnation(), feed.head().map_or(0, |head| head.seq)));
+        seq > 0 && (incarnation, seq) > held && !self.feeds.get(host).is_some_and(Feed::is_forked)
+    }
+
     /// The records of one host, by rollout.
     pub fn records_of(&self, host: &HostId) -> impl Iterator<Item = &Mirrored> {
         self.records.get(host).into_iter().flat_map(BTreeMap::values)

@@ -152,6 +152,13 @@ pub enum HostReport {
         /// What runs now.
         observed: Option<Closure>,
     },
+    /// The switch set the target for the next boot and left what runs alone.
+    SwitchDeferred {
+        /// The rollout.
+        rollout: RolloutId,
+        /// The component that cannot be swapped on a running system.
+        component: String,
+    },
     /// The rollback has ended.
     RollbackEnded {
         /// The rollout.

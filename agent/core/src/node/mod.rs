@@ -306,6 +306,9 @@ impl Node {
                 if fresh {
                     self.notices_held.insert(content.host.clone(), notice.bytes.clone());
                     turn.changed = true;
+                    if self.ledger.lacks_up_to(&content.host, content.incarnation, presence.head_seq) {
+                        turn.outputs.push(Output::Fetch { from: Some(notice.signer) });
+                    }
                     if presence.outbox > 0 {
                         self.mark_feed(turn, &content.host);
                     }

@@ -50,6 +50,7 @@ impl Node {
             .records_of(&me)
             .map(|it| it.record.clone())
             .filter(|record| record.is_in_flight() || record.owes_rollback())
+            .filter(|record| record.state != HostState::Deferred || !self.is_passed_over(record))
             .collect();
         for record in open {
             let Some(plan) = self.ledger.plan(&record.rollout_id).cloned() else { continue };
@@ -89,7 +90,9 @@ impl Node {
     /// Takes the target of the next boot back once it is known to be bad.
     pub(super) fn take_back_deferred(&mut self, turn: &mut Turn) {
         let mine = self.ledger.records_of(&self.settings.host).map(|it| &it.record);
-        let bad = mine.filter(|record| record.state == HostState::Deferred).find(|record| {
+        let waits =
+            |record: &&host::Record| record.state == HostState::Deferred && !self.is_passed_over(record);
+        let bad = mine.filter(waits).find(|record| {
             let rollout = self.ledger.rollouts().get(&record.rollout_id).map(|rollout| rollout.state);
             matches!(rollout, Some(RolloutState::Failed | RolloutState::Reverted))
                 || self.ledger.is_quarantined(&record.channel, &record.target_closure)
@@ -102,6 +105,13 @@ impl Node {
             };
             self.emit(turn, &rollout, kind);
         }
+    }
+
+    /// Whether this host acted on a newer dispatch since: what the next boot brings is that one's affair then.
+    fn is_passed_over(&self, record: &host::Record) -> bool {
+        self.ledger
+            .records_of(&self.settings.host)
+            .any(|it| it.record.dispatch_acked_at.is_some() && it.record.log_index > record.log_index)
     }
 
     pub(super) fn incarnation_began(&self) -> DateTime<Utc> {
@@ -266,6 +276,13 @@ impl Node {
                 let kind = host::activation_ended(&record, exit_code, &stderr_tail, observed.as_ref(), now);
                 self.emit(turn, &rollout, kind);
             }
+            HostReport::SwitchDeferred { rollout, component } => {
+                let deferred_at = turn.now.utc;
+                if self.own_record(&rollout).is_some_and(|it| it.state == HostState::Activating) {
+                    let kind = HostEventKind::ActivationDeferred { component, deferred_at };
+                    self.emit(turn, &rollout, kind);
+                }
+            }
             HostReport::RollbackEnded { rollout, exit_code, observed } => {
                 self.own.running = Some(observed.clone());
                 self.presence_wanted = true;
@@ -336,6 +353,10 @@ impl Node {
             Recovery::FireRollback { .. } if planted::on(Bug::ForgetRollbackDebt) => {}
             Recovery::FireRollback { .. } => self.fire_rollback(turn, &plan, rollout),
             Recovery::Wait => {
+                // For a reboot nobody has to wait: it starts the agent anew.
+                if record.state == HostState::Deferred {
+                    return;
+                }
                 self.own.vigil = Some((rollout.clone(), Vigil::new(turn.now)));
                 if let Some(job) = job_of(&plan, &record, false) {
                     turn.outputs.push(Output::Order(HostOrder::Await { job, rollback: false }));
