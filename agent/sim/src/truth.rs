@@ -269,7 +269,7 @@ impl Truth {
             });
         let held = certified.is_some_and(|(id, (_, decision))| {
             let row = key::decision(decision.fleet_serial, *id);
-            state.disk.rows.contains_key(&(Table::Decisions, row))
+            state.disk.row(Table::Decisions, &row).is_some()
         });
         if !held {
             let what =
@@ -456,7 +456,7 @@ impl Truth {
             return;
         }
         let Some(index) = reference.key.as_slice().try_into().map(u64::from_be_bytes).ok() else { return };
-        let entry = state.disk.rows.get(&(Table::Log, reference.key)).map_or(0, |entry| fnv(entry));
+        let entry = state.disk.row(Table::Log, &reference.key).map_or(0, |entry| fnv(entry));
         if *self.log.entry(index).or_insert(entry) != entry {
             self.broken(7, format!("host {host} committed another entry {index} than another coordinator"));
         }
@@ -472,7 +472,7 @@ impl Truth {
         let envelope = sealed.and_then(|sealed| codec::decode::<Envelope>("envelope", sealed.payload()).ok());
         let Some(envelope) = envelope else { return };
         let row = key::feed(&envelope.host, envelope.incarnation, envelope.seq);
-        if hosts[host].disk.rows.get(&(Table::Feeds, row)).is_none_or(|stored| stored != bytes) {
+        if hosts[host].disk.row(Table::Feeds, &row).is_none_or(|stored| stored != bytes) {
             let what =
                 format!("{} published feed position {} before it was durable", envelope.host, envelope.seq);
             self.broken(10, what);

@@ -2,6 +2,7 @@
 
 use muster_signing::Digest;
 
+use super::views::Subject;
 use super::{Happening, Ledger, Table, key};
 use crate::coordination::log::Entry;
 use crate::document::{Plan, Verb};
@@ -148,7 +149,7 @@ impl Ledger {
     fn follow_log(&mut self) {
         self.follows_log = true;
         for rollout in std::mem::take(&mut self.rollouts).into_keys() {
-            self.batch.delete(Table::Rollouts, key::rollout(&rollout));
+            self.touch(Subject::Rollout(rollout), self.last_position());
         }
         self.newest.clear();
         self.lifted.clear();
@@ -185,7 +186,7 @@ impl Ledger {
         if let Some(record) = self.rollouts.get_mut(&rollout) {
             *record = rollout::withdraw(record, &host, decision.log_index);
         }
-        self.write_rollout(&rollout, position);
+        self.touch(Subject::Rollout(rollout), position);
     }
 
     fn rollout_event(
@@ -218,7 +219,7 @@ impl Ledger {
             }
         };
         self.rollouts.insert(id.clone(), step.record);
-        self.write_rollout(&id, position);
+        self.touch(Subject::Rollout(id.clone()), position);
         for effect in step.effects {
             let decision =
                 DecisionId { log_index: index, ordinal: u32::try_from(bodies.len()).unwrap_or(u32::MAX) };

@@ -1,11 +1,13 @@
 //! Learning: a document, an envelope or a certified decision is written down, and the views follow.
 
-use super::{FeedError, Happening, Head, Ledger, Quarantine, Reference, Table, key};
-use crate::document::{Accepted, Refusal, Verb, plan};
-use crate::id::{ChannelId, Closure, HostId, RolloutId};
+use super::views::Subject;
+use super::{FeedError, Happening, Ledger, Quarantine, Reference, Table, key};
+use crate::coordination;
+use crate::document::{Accepted, Documents, Refusal, Verb, plan};
+use crate::id::{FleetName, HostId, RolloutId};
 use crate::planted::{self, Bug};
 use crate::verify::Roster;
-use crate::wire::{Decision, DecisionBody, DecisionId, DocumentKind, Envelope, Received, codec};
+use crate::wire::{Decision, DecisionBody, DocumentKind, Envelope, FeedBody, HostEventKind, Received, codec};
 use crate::{rollout, verify};
 use muster_signing::{Counted, Digest, Verified};
 use std::sync::Arc;
@@ -30,6 +32,7 @@ impl Ledger {
                         feed.begin_anew();
                     }
                 }
+                self.epoch = epoch_of(&self.fleet, &self.documents);
                 self.resolve_budgets();
             }
             DocumentKind::Command => {
@@ -59,8 +62,10 @@ impl Ledger {
             self.batch.put(Table::Feeds, row.clone(), envelope.bytes.clone());
         }
         let position = self.arrive(Table::Feeds, row);
-        let head = Head { seq: content.seq, hash: envelope.hash };
-        self.batch.put_view(Table::FeedHeads, key::feed_head(&host, content.incarnation), position, &head);
+        if host == self.me {
+            self.answered(&content.body);
+        }
+        self.touch(Subject::FeedHead(host.clone(), content.incarnation), position);
         self.advance(&host);
         Ok(())
     }
@@ -85,8 +90,9 @@ impl Ledger {
         let position = self.arrive(Table::Decisions, row);
         match &decision.body {
             DecisionBody::Dispatch { host, rollout_id, .. } => {
-                if *host == self.me {
-                    self.mine.insert(id, decision.body.clone());
+                let feed = self.feeds.get(host);
+                if *host == self.me && feed.is_none_or(|it| it.answer(id.log_index, rollout_id).is_none()) {
+                    self.owed.insert(id, decision.body.clone());
                 }
                 if !self.is_behind(host, rollout_id, id.log_index) {
                     self.slots.take(id, &decision.body);
@@ -96,7 +102,7 @@ impl Ledger {
                     && let Some(record) = self.rollouts.get_mut(rollout_id)
                 {
                     record.dispatched(host, &decision.body, id.log_index);
-                    self.write_rollout(rollout_id, position);
+                    self.touch(Subject::Rollout(rollout_id.clone()), position);
                 }
                 self.advance(&host.clone());
             }
@@ -110,14 +116,14 @@ impl Ledger {
                 };
                 let place = (channel.clone(), closure.clone());
                 self.quarantines.entry(place).or_default().insert(id, quarantine);
-                self.write_quarantine(channel, closure, position);
+                self.touch(Subject::Quarantine(channel.clone(), closure.clone()), position);
             }
             DecisionBody::RolloutTransition { rollout_id, to, wave, at, .. } => {
                 if !self.follows_log {
                     let from = self.rollouts.get(rollout_id).map(|record| record.state);
                     rollout::Record::observe(&mut self.rollouts, rollout_id, *to, *wave, *at, id.log_index);
                     self.note_newest(rollout_id);
-                    self.write_rollout(rollout_id, position);
+                    self.touch(Subject::Rollout(rollout_id.clone()), position);
                     let state = self.rollouts.get(rollout_id).map(|record| record.state);
                     if let Some(to) = state.filter(|to| Some(*to) != from) {
                         self.happenings.push(Happening::RolloutMoved {
@@ -135,24 +141,19 @@ impl Ledger {
         true
     }
 
-    pub(super) fn write_rollout(&mut self, rollout: &RolloutId, position: u64) {
-        if let Some(record) = self.rollouts.get(rollout) {
-            self.batch.put_view(Table::Rollouts, key::rollout(rollout), position, record);
-        }
-    }
-
-    pub(super) fn write_quarantine(&mut self, channel: &ChannelId, closure: &Closure, position: u64) {
-        let row = key::quarantine(channel, closure);
-        let standing: Vec<(DecisionId, Quarantine)> = self
-            .quarantines()
-            .filter(|(of, what, ..)| *of == channel && *what == closure)
-            .map(|(_, _, id, quarantine)| (id, quarantine.clone()))
-            .collect();
-        if standing.is_empty() {
-            self.batch.delete(Table::Quarantines, row);
-        } else {
-            self.batch.put_view(Table::Quarantines, row, position, &standing);
-        }
+    /// This host answered a dispatch: it owes no more answer to it.
+    fn answered(&mut self, body: &FeedBody) {
+        let FeedBody::Rollout(event) = body else { return };
+        let (HostEventKind::DispatchAck { log_index, .. }
+        | HostEventKind::DispatchRejected { log_index, .. }) = &event.kind
+        else {
+            return;
+        };
+        self.owed.retain(|id, owed| {
+            let of_it =
+                matches!(owed, DecisionBody::Dispatch { rollout_id, .. } if *rollout_id == event.rollout_id);
+            id.log_index != *log_index || !of_it
+        });
     }
 
     /// Lifts what a command names: quarantines by decision id, and this node's own suspicion.
@@ -162,7 +163,7 @@ impl Ledger {
             Verb::ClearClosure { channel, closure, quarantines } => {
                 self.lifted.extend(quarantines.iter().map(|id| (channel.clone(), *id)));
                 self.suspects.remove(&(channel.clone(), closure.clone()));
-                self.write_quarantine(channel, closure, self.last_position());
+                self.touch(Subject::Quarantine(channel.clone(), closure.clone()), self.last_position());
             }
             Verb::ClearRollout { rollout } => self.suspects.retain(|_, (of, _)| of != rollout),
             Verb::Pause(_)
@@ -253,4 +254,11 @@ impl Ledger {
     pub(super) fn alarm(&mut self, message: String) {
         self.happenings.push(Happening::Alarm { message });
     }
+}
+
+/// The epoch that the documents tell; none before the first fleet document.
+pub(super) fn epoch_of(fleet: &FleetName, documents: &Documents) -> Option<Digest> {
+    let electorate = documents.fleet()?.electorate();
+    let recovery = documents.last_recovery().map_or(0, |fleet| fleet.serial);
+    Some(coordination::epoch(fleet, &electorate, recovery))
 }

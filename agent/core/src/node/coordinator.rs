@@ -324,7 +324,7 @@ impl Node {
             mono: now.mono,
         };
         // Time in the log does not go back with a leader's clock; but one clock that was far ahead must not pin it there.
-        let fair = self.presences.own_offset().and_then(|offset| now.utc.checked_add_signed(offset));
+        let fair = self.presences.own_offset(now).and_then(|offset| now.utc.checked_add_signed(offset));
         let fair =
             fair.and_then(|at| at.checked_add_signed(CLOCK_AHEAD_MAX)).unwrap_or(now.utc + CLOCK_AHEAD_MAX);
         let last = self.ledger.last_entry_at().filter(|last| *last <= fair);

@@ -30,7 +30,7 @@ pub use restore::StartError;
 use crate::document::{Acceptance, ChannelRefDocument, Document, Refusal, check};
 use crate::id::HostId;
 use crate::ledger::{FeedError, Ledger};
-use crate::presence::Presences;
+use crate::presence::{Heard, Presences};
 use crate::time::{Mono, Now};
 use crate::verify::{self, Certified};
 use crate::wire::{DecisionId, DocumentKind, Envelope, Notice, NoticeBody, Received};
@@ -302,18 +302,22 @@ impl Node {
             // What this host said itself comes back by sync.
             NoticeBody::Presence(_) if content.host == self.settings.host => Verdict::Ignore,
             NoticeBody::Presence(presence) => {
-                let fresh = self.presences.hear(turn.now, content, presence);
-                if fresh {
+                let heard = self.presences.hear(turn.now, content, presence);
+                if heard == Heard::Old {
+                    Verdict::Ignore
+                } else {
                     self.notices_held.insert(content.host.clone(), notice.bytes.clone());
-                    turn.changed = true;
+                    // A later time alone says something of whoever has a dispatch to answer: that it is too late for it.
+                    let dispatched = self.ledger.slots().of(&content.host).next().is_some();
+                    turn.changed |= heard == Heard::News || dispatched;
                     if self.ledger.lacks_up_to(&content.host, content.incarnation, presence.head_seq) {
                         turn.outputs.push(Output::Fetch { from: Some(notice.signer) });
                     }
                     if presence.outbox > 0 {
                         self.mark_feed(turn, &content.host);
                     }
+                    Verdict::Accept
                 }
-                if fresh { Verdict::Accept } else { Verdict::Ignore }
             }
             NoticeBody::Marks { feeds, documents } => {
                 self.take_marks(turn, &content.host, feeds, documents);
