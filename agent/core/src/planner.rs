@@ -198,7 +198,11 @@ fn claim(
     }
     let unexplained = !matches!(entry.cause, Some(Cause::Reported { .. }));
     let mirrored = view.ledger.record(host, &plan.rollout_id)?;
-    let reported = mirrored.evidence.map(|envelope| (mirrored.record.state, Cause::Reported { envelope }));
+    let reported = mirrored.evidence.map(|envelope| {
+        // A lost disk says nothing about the release.
+        let lost = mirrored.record.is_lost();
+        (mirrored.record.state, if lost { Cause::Lost } else { Cause::Reported { envelope } })
+    });
     if planted::on(Bug::LieForge) {
         return reported.map(|(_, cause)| (HostState::Converged, cause)).filter(|(to, _)| *to != entry.state);
     }

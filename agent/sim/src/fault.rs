@@ -100,6 +100,9 @@ faults! {
     Deferral "deferral" "a switch sets its target for the next boot and leaves what runs alone",
     DeferredReboot "deferred-reboot" "a machine is rebooted for which a switch has set its target",
     DeferredBootOld "deferred-boot-old" "a machine for which a switch has set its target comes up on what ran before",
+    DiskLost "disk-lost" "a host comes back with an empty disk",
+    DiskPutBack "disk-put-back" "a host comes back with the disk that it had a while ago",
+    Cloned "cloned" "a second machine starts with the key and the disk of a host",
     NeverRebooted "never-rebooted" "nobody reboots those that wait for it, and their time runs out",
 }
 

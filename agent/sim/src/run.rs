@@ -280,6 +280,9 @@ impl Run {
     /// Whether a host truly failed, or waits for a reboot that nobody makes: it keeps its slot until people see to it.
     fn keeps_slot(&self, host: &HostId) -> bool {
         let Some(number) = self.world.number(host.as_str()) else { return false };
+        if self.world.truth.is_twofold(host) {
+            return true;
+        }
         self.world.truth.own[number].values().any(|own| match own.state {
             HostState::Failed => true,
             HostState::Deferred => self.world.is_never_rebooted(),
@@ -370,6 +373,9 @@ impl Run {
             .iter()
             .enumerate()
             .filter(|(_, host)| fleet.hosts.contains_key(&host.name) && !host.lies)
+            .filter(|(number, host)| {
+                *number < self.world.fleet.names().len() && !self.world.truth.is_twofold(&host.name)
+            })
             .filter_map(|(number, host)| Some((number, host.node.as_ref()?)))
             .collect();
         let (first, node) = of.first()?;
@@ -390,7 +396,8 @@ impl Run {
                 // Of a host that was left out nothing more is taken in, so what is held of it may differ.
                 let counts = |row: &[u8]| {
                     let host = row.split(|byte| *byte == 0).next().unwrap_or_default();
-                    table != Table::Feeds || fleet.hosts.keys().any(|name| name.as_str().as_bytes() == host)
+                    let mut names = fleet.hosts.keys().filter(|name| !self.world.truth.is_twofold(name));
+                    table != Table::Feeds || names.any(|name| name.as_str().as_bytes() == host)
                 };
                 let (more, fewer) =
                     (theirs.lacking(mine, table, counts), mine.lacking(theirs, table, counts));
@@ -406,6 +413,9 @@ impl Run {
 
     fn owed(&self) -> Option<String> {
         for (number, host) in self.world.hosts.iter().enumerate() {
+            if self.world.truth.is_twofold(&host.name) {
+                continue;
+            }
             for (rollout, own) in &self.world.truth.own[number] {
                 let prior = own.prior.as_ref().filter(|prior| **prior != own.target);
                 let rolls_back = own.policy == HealthPolicy::RollbackAndHalt && !own.third && prior.is_some();
@@ -428,7 +438,7 @@ impl Run {
         self.world.trace.line(self.world.now, "all", || inputs);
         Outcome {
             seed,
-            hosts: self.world.hosts.len(),
+            hosts: self.world.fleet.names().len(),
             coordinators: self.operator.draft.coordinators,
             violation: self.world.truth.violation.clone(),
             steps: self.world.steps(),

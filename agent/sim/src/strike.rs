@@ -7,12 +7,13 @@ use chrono::TimeDelta;
 use muster_core::node::{Input, Node};
 use muster_core::wire::HostState;
 
+use crate::disk::Disk;
 use crate::fault::Fault;
 use crate::random::Random;
 use crate::world::World;
 
 /// The kinds that strike at a moment; the others come with messages, writes, switches and operators.
-const KINDS: [Fault; 31] = [
+const KINDS: [Fault; 34] = [
     Fault::Deaf,
     Fault::PartitionClean,
     Fault::PartitionOneWay,
@@ -44,6 +45,9 @@ const KINDS: [Fault; 31] = [
     Fault::JumpBack,
     Fault::SilentLink,
     Fault::DeferredReboot,
+    Fault::DiskLost,
+    Fault::DiskPutBack,
+    Fault::Cloned,
 ];
 
 /// What a fault still has to do.
@@ -53,6 +57,7 @@ enum Later {
     Cut { shape: Fault, apart: Vec<usize>, again: u64 },
     Kill(usize),
     ClockBack(usize, TimeDelta),
+    PutBack(usize, Box<Disk>),
 }
 
 /// Deals out the faults that strike at a moment.
@@ -88,6 +93,10 @@ impl Striker {
                         let gap = Duration::from_secs(self.random.between(7, 12));
                         self.after(world, gap, Later::Cut { shape, apart, again: again - 1 });
                     }
+                }
+                Later::PutBack(host, disk) => {
+                    world.replace_disk(host, *disk);
+                    world.start_later(host, Duration::from_millis(self.random.between(50, 20_000)));
                 }
                 Later::Kill(host) => world.kill_host(host, true),
                 Later::ClockBack(host, by) => {
@@ -175,6 +184,23 @@ impl Striker {
                 let host = *self.random.pick(&switching)?;
                 self.reboot(world, host)
             }
+            Fault::DiskLost => {
+                let host = self.plain_host(world)?;
+                world.replace_disk(host, Disk::default());
+                world.start_later(host, Duration::from_millis(self.random.between(50, 20_000)));
+                Some(())
+            }
+            Fault::DiskPutBack => {
+                let host = self.plain_host(world)?;
+                let as_of_now = world.disk(host).durable();
+                let after = Duration::from_secs(self.random.between(1, 120));
+                self.after(world, after, Later::PutBack(host, Box::new(as_of_now)));
+                Some(())
+            }
+            Fault::Cloned => {
+                let host = self.plain_host(world)?;
+                world.clone_host(host)
+            }
             Fault::HandSwitched => {
                 let soaks =
                     |host: &usize| world.truth.own[*host].values().any(|own| own.state == HostState::Soaking);
@@ -202,6 +228,12 @@ impl Striker {
             }
             _ => self.partition(world, kind),
         }
+    }
+
+    /// A host that does not coordinate: those whose disks are lost take no part in the log until they are readmitted.
+    fn plain_host(&mut self, world: &World) -> Option<usize> {
+        let plain: Vec<usize> = (self.coordinators..world.fleet.names().len()).collect();
+        self.random.pick(&plain).copied()
     }
 
     fn set(&self, moment: &mut u64, until: u64) -> Option<()> {

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use muster_core::document::{Acceptance, Documents};
+use muster_core::node::Note;
 use muster_core::wire::{HostState, RolloutState};
 use muster_sim::World;
 use muster_sim::fleet::Fleet;
@@ -253,4 +254,85 @@ fn reboot_for_an_older_release_undoes_nothing_of_a_newer_one() {
     world.run_until(MINUTES, |_| false);
     assert_eq!(world.running("h1").unwrap().as_str(), "dir:v3");
     assert_eq!(world.activations("h1").len(), 3);
+}
+
+fn feed_of<'w>(world: &'w World, at: &str, of: &str) -> &'w muster_core::ledger::Feed {
+    world.node(at).unwrap().ledger().feed(&of.parse().unwrap()).unwrap()
+}
+
+/// A fleet in which h4 soaks in a release of which its wave has yet to be done.
+fn soaking(seed: u64) -> World {
+    let mut world = World::new(seed, 5);
+    let policy = json!({
+        "waves": [{ "selector": { "all": true }, "soakSeconds": 30 }], "healthGate": { "maxFailures": 2 },
+    });
+    let document = world.fleet.publish_fleet(world.utc(), 3, policy, json!([]));
+    world.publish("h1", document);
+    world.run_until(Duration::from_secs(30), |_| false);
+    release(&mut world, "v1");
+    world
+}
+
+#[test]
+fn host_that_lost_its_disk_begins_anew_and_its_release_is_not_blamed() {
+    let mut world = soaking(11);
+    reaches(&mut world, "h4 soaks", |world| world.host_state("h4", "stable@v1") == Some(HostState::Soaking));
+    let before = feed_of(&world, "h1", "h4").incarnation();
+    world.lose_disk(&"h4".parse().unwrap());
+    reaches(&mut world, "v1 is Terminal", |world| {
+        world.rollout_state("h1", "stable@v1") == Some(RolloutState::Terminal)
+    });
+    assert!(feed_of(&world, "h1", "h4").incarnation() > before);
+    assert!(!feed_of(&world, "h1", "h4").is_forked());
+    assert_eq!(world.node("h1").unwrap().ledger().quarantines().count(), 0);
+    release(&mut world, "v2");
+    reaches(&mut world, "h4 takes the next release", |world| {
+        world.host_state("h4", "stable@v2") == Some(HostState::Converged)
+    });
+}
+
+#[test]
+fn host_whose_disk_was_put_back_signs_no_second_history() {
+    let mut world = soaking(12);
+    let host = "h4".parse().unwrap();
+    reaches(&mut world, "h4 activates", |world| world.host_state("h4", "stable@v1").is_some());
+    world.keep_disk(&host);
+    reaches(&mut world, "h4 has converged", |world| {
+        world.host_state("h4", "stable@v1") == Some(HostState::Converged)
+    });
+    world.run_until(Duration::from_secs(5), |_| false);
+    let before = feed_of(&world, "h1", "h4").incarnation();
+    world.put_disk_back();
+    reaches(&mut world, "h4 begins a new incarnation", |world| {
+        feed_of(world, "h1", "h4").incarnation() > before
+    });
+    release(&mut world, "v2");
+    reaches(&mut world, "h4 takes the next release", |world| {
+        world.host_state("h4", "stable@v2") == Some(HostState::Converged)
+    });
+    assert!(everybody(&world, 3, |world, host| !feed_of(world, host, "h4").is_forked()));
+    assert_eq!(world.activations("h4").len(), 2);
+}
+
+#[test]
+fn two_machines_with_one_key_are_found_out_and_hold_nobody_else_up() {
+    let mut world = soaking(13);
+    reaches(&mut world, "v1 is Terminal", |world| {
+        world.rollout_state("h1", "stable@v1") == Some(RolloutState::Terminal)
+    });
+    world.clone_machine(&"h4".parse().unwrap());
+    world.run_until(Duration::from_secs(30), |_| false);
+    release(&mut world, "v2");
+    reaches(&mut world, "the others converge", |world| {
+        ["h1", "h2", "h3", "h5"]
+            .iter()
+            .all(|host| world.host_state(host, "stable@v2") == Some(HostState::Converged))
+    });
+    let told = |world: &World| {
+        world.notes.iter().any(|(_, _, note)| {
+            matches!(note, Note::Alarm { message } if message.contains("h4 signed two histories")
+                || message.contains("another machine signs"))
+        })
+    };
+    assert!(told(&world));
 }

@@ -1,5 +1,6 @@
 //! One host's feed: a hash chain of signed envelopes, taken in strictly in order.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, Utc};
@@ -84,6 +85,8 @@ pub struct Feed {
     forked: bool,
     answers: BTreeMap<(u64, RolloutId), Answer>,
     pub(super) waiting: VecDeque<Waiting>,
+    /// The newest incarnation of which an event was mirrored.
+    pub(super) applied_incarnation: u64,
 }
 
 impl Feed {
@@ -137,10 +140,11 @@ impl Feed {
         if self.forked {
             return Err(FeedError::Forked);
         }
-        if incarnation < self.incarnation {
-            return Err(FeedError::Duplicate { incarnation, seq });
-        }
-        let head = if incarnation == self.incarnation { self.head } else { None };
+        let head = match incarnation.cmp(&self.incarnation) {
+            Ordering::Less => self.older.get(&incarnation).copied(),
+            Ordering::Equal => self.head,
+            Ordering::Greater => None,
+        };
         let (last, hash) = head.map_or((0, NO_HASH), |head| (head.seq, head.hash));
         if seq == last && last > 0 && envelope.hash != hash {
             return Err(FeedError::Fork { incarnation, seq });
@@ -163,7 +167,12 @@ impl Feed {
             }
             self.incarnation = content.incarnation;
         }
-        self.head = Some(Head { seq: content.seq, hash: envelope.hash });
+        let head = Head { seq: content.seq, hash: envelope.hash };
+        if content.incarnation == self.incarnation {
+            self.head = Some(head);
+        } else {
+            self.older.insert(content.incarnation, head);
+        }
         self.greatest_at = self.greatest_at.max(Some(content.at));
         if let FeedBody::Rollout(event) = &content.body {
             let answer = match &event.kind {

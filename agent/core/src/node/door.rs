@@ -391,6 +391,8 @@ pub enum Note {
         /// What, in words.
         message: String,
     },
+    /// Nobody said how far they hold this host's feed: it goes on from its own store, which may be an old one.
+    FeedUnconfirmed,
     /// How long a decision took from its entry to its certificate here.
     DecisionLatency {
         /// The time.

@@ -9,6 +9,7 @@ mod beacon;
 mod coordinator;
 mod dispatching;
 mod door;
+mod head;
 mod inspect;
 mod own;
 mod random;
@@ -36,6 +37,7 @@ use crate::verify::{self, Certified};
 use crate::wire::{DecisionId, DocumentKind, Envelope, Notice, NoticeBody, Received};
 use beacon::Marks;
 use coordinator::Coordinator;
+use head::FeedEnd;
 use own::Own;
 use random::Random;
 use turn::Turn;
@@ -63,6 +65,7 @@ pub struct Node {
     outbox: BTreeSet<u64>,
     marks: Marks,
     own: Own,
+    end: FeedEnd,
     presence_sent: Option<Mono>,
     presence_wanted: bool,
     own_presence: Option<Vec<u8>>,
@@ -103,7 +106,7 @@ impl Node {
     /// When the next [`Input::Tick`] is wanted.
     pub fn wakes_at(&self) -> Option<Mono> {
         let coordinator = self.coordinator.as_ref().and_then(Coordinator::wakes_at);
-        [coordinator, self.own_wakes_at(), self.beacon_wakes_at(), self.reach_change]
+        [coordinator, self.own_wakes_at(), self.head_wakes_at(), self.beacon_wakes_at(), self.reach_change]
             .into_iter()
             .flatten()
             .min()
@@ -115,10 +118,13 @@ impl Node {
             self.reach_change = None;
             turn.changed = true;
         }
-        self.begin_incarnation(turn);
-        self.consider_dispatches(turn);
-        self.take_back_deferred(turn);
-        self.tick_own(turn);
+        self.tick_head(turn);
+        if self.feed_is_open() {
+            self.begin_incarnation(turn);
+            self.consider_dispatches(turn);
+            self.take_back_deferred(turn);
+            self.tick_own(turn);
+        }
         if turn.changed {
             if let Some(coordinator) = &mut self.coordinator {
                 coordinator.want_plan();
@@ -267,6 +273,8 @@ impl Node {
             Err(FeedError::Forked)
         } else if begins_after(incarnation, turn.now.utc) {
             Err(FeedError::FromTheFuture { incarnation })
+        } else if host == self.settings.host {
+            self.own_envelope(turn, envelope)
         } else {
             self.ledger.envelope(envelope)
         };
@@ -303,8 +311,12 @@ impl Node {
             NoticeBody::Presence(_) if content.host == self.settings.host => Verdict::Ignore,
             NoticeBody::Presence(presence) => {
                 let heard = self.presences.hear(turn.now, content, presence);
+                if presence.asks_for_head {
+                    self.mark_feed(turn, &content.host);
+                }
                 if heard == Heard::Old {
-                    Verdict::Ignore
+                    // Whose disk was put back speaks as of then, and has to be answered all the same.
+                    if presence.asks_for_head { Verdict::Accept } else { Verdict::Ignore }
                 } else {
                     self.notices_held.insert(content.host.clone(), notice.bytes.clone());
                     // A later time alone says something of whoever has a dispatch to answer: that it is too late for it.

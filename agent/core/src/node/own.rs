@@ -41,9 +41,13 @@ impl Own {
 }
 
 impl Node {
-    /// Asks the backend what runs, and what became of jobs that an earlier life left.
-    pub(super) fn begin_own(&mut self, turn: &mut Turn) {
+    /// Asks the backend what runs.
+    pub(super) fn observe(&mut self, turn: &mut Turn) {
         turn.outputs.push(Output::Order(HostOrder::Observe));
+    }
+
+    /// Asks what became of jobs that an earlier life left.
+    pub(super) fn begin_own(&mut self, turn: &mut Turn) {
         let me = self.settings.host.clone();
         let open: Vec<host::Record> = self
             .ledger
@@ -257,6 +261,10 @@ impl Node {
 
     /// Takes in what this host's workers saw.
     pub(super) fn host_report(&mut self, turn: &mut Turn, report: HostReport) {
+        // What cannot be said yet is asked for again once it can.
+        if !self.feed_is_open() && !matches!(report, HostReport::Running(_)) {
+            return;
+        }
         match report {
             HostReport::Running(closure) => {
                 let first = self.own.running.is_none();
@@ -420,7 +428,8 @@ impl Node {
     /// When the vigil wants to look at the time.
     pub(super) fn own_wakes_at(&self) -> Option<crate::time::Mono> {
         // What a host does that was dropped from the fleet it cannot report.
-        let (rollout, vigil) = self.own.vigil.as_ref().filter(|_| self.was_enrolled())?;
+        let (rollout, vigil) =
+            self.own.vigil.as_ref().filter(|_| self.was_enrolled() && self.feed_is_open())?;
         let record = &self.ledger.record(&self.settings.host, rollout)?.record;
         vigil.wakes_at(record, &self.ledger.plan(rollout)?.policy)
     }

@@ -6,6 +6,7 @@ use muster_signing::SigningKey;
 
 use super::approvals::Said;
 use super::beacon::Marks;
+use super::head::FeedEnd;
 use super::own::Own;
 use super::random::Random;
 use super::turn::Turn;
@@ -78,6 +79,7 @@ impl Node {
             outbox: outbox(rows)?,
             marks: Marks::default(),
             own: Own::default(),
+            end: FeedEnd::default(),
             presence_sent: None,
             presence_wanted: true,
             own_presence: None,
@@ -97,7 +99,7 @@ impl Node {
         turn.rows.put(Table::Meta, key::meta("boot"), codec::encode(&boot));
         turn.outputs.push(Output::Enrol(node.ledger.roster().clone()));
         node.begin_coordinating(now);
-        node.begin_own(&mut turn);
+        node.observe(&mut turn);
         node.follow_up(&mut turn);
         let outputs = node.finish(turn);
         Ok((node, outputs))

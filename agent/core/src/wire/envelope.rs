@@ -102,6 +102,9 @@ pub struct Presence {
     pub outbox: u64,
     /// Enforced probes that fail now.
     pub failing_enforce_probes: Vec<ProbeName>,
+    /// Whether the host asks how far the others hold its feed, since it has just started.
+    #[serde(default)]
+    pub asks_for_head: bool,
     /// How often the host speaks, in milliseconds.
     pub heartbeat_millis: u64,
 }
