@@ -126,6 +126,9 @@ impl Run {
         if options.size.lies {
             choose_liars(&mut world, draft.coordinators, &mut root.fork("liars"));
         }
+        if options.bug.is_none() {
+            world.choose_lying_hosts(draft.coordinators, &mut root.fork("lying hosts"));
+        }
         let operator = Operator::new(draft, root.fork("operators"));
         Self { world, operator, striker, random }
     }

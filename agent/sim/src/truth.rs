@@ -307,6 +307,11 @@ impl Truth {
         self.own[spare] = self.own[of].clone();
     }
 
+    /// A host lies about itself.
+    pub(crate) fn lies(&mut self, host: &HostId) {
+        self.twofold.insert(host.clone());
+    }
+
     /// Whether a host has told two stories of itself, or may.
     pub(crate) fn is_twofold(&self, host: &HostId) -> bool {
         self.twofold.contains(host) || self.forked.contains(host)

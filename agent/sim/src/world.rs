@@ -2,6 +2,7 @@
 
 mod boots;
 mod disks;
+mod lies;
 mod post;
 mod turn;
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use muster_core::document::{Acceptance, Documents};
 use muster_core::node::Note;
+use muster_core::planted::Bug;
 use muster_core::wire::{HostState, RolloutState};
 use muster_sim::World;
 use muster_sim::fleet::Fleet;
@@ -335,4 +336,44 @@ fn two_machines_with_one_key_are_found_out_and_hold_nobody_else_up() {
         })
     };
     assert!(told(&world));
+}
+
+fn alarmed(world: &World, says: &str) -> Vec<String> {
+    let of = world
+        .notes
+        .iter()
+        .filter(|(_, _, note)| matches!(note, Note::Alarm { message } if message.contains(says)));
+    of.map(|(_, host, _)| host.to_string()).collect()
+}
+
+#[test]
+fn host_that_tells_two_histories_is_shown_to_everybody_and_dispatched_no_more() {
+    let mut world = fleet(14, 5, 3);
+    world.make_lie("h4", Bug::LieFork);
+    release(&mut world, "v1");
+    reaches(&mut world, "everybody knows", |world| {
+        everybody(world, 3, |world, host| feed_of(world, host, "h4").is_forked())
+    });
+    release(&mut world, "v2");
+    reaches(&mut world, "v2 is Terminal without it", |world| {
+        world.rollout_state("h1", "stable@v2") == Some(RolloutState::Terminal)
+    });
+    assert_eq!(world.host_state("h4", "stable@v2"), None);
+    assert!(!alarmed(&world, "h4 signed two histories").is_empty());
+}
+
+#[test]
+fn host_that_floods_its_feed_is_throttled_and_named() {
+    let mut world = fleet(15, 5, 3);
+    world.make_lie("h4", Bug::LieFlood);
+    world.run_until(Duration::from_secs(50), |_| false);
+    release(&mut world, "v1");
+    world.run_until(Duration::from_secs(30), |_| false);
+    assert!(alarmed(&world, "h4 is throttled").contains(&"h1".to_owned()));
+    let held = feed_of(&world, "h1", "h4").head().unwrap().seq;
+    assert!(held < 1_000 + 120, "{held} events are held");
+    assert!(
+        ["h1", "h2", "h3", "h5"].iter().all(|host| world.host_state(host, "stable@v1").is_some()),
+        "it holds the others up"
+    );
 }

@@ -7,6 +7,7 @@
 mod batch;
 mod entries;
 mod feed;
+mod forks;
 mod learn;
 mod mirror;
 mod replay;
@@ -32,7 +33,7 @@ use crate::host::{self};
 use crate::id::{ChannelId, Closure, FleetName, HostId, RolloutId};
 use crate::rollout;
 use crate::verify::Roster;
-use crate::wire::{DecisionBody, DecisionId, EnvelopeRef, HostState, RolloutState};
+use crate::wire::{DecisionBody, DecisionId, EnvelopeRef, ForkProof, HostState, RolloutState};
 
 /// The hash of nothing: what the first envelope of a feed names as its predecessor.
 pub const NO_HASH: Digest = Digest([0; 32]);
@@ -116,6 +117,7 @@ pub struct Ledger {
     plans: BTreeMap<RolloutId, Arc<Plan>>,
     adopted: Adopted,
     feeds: BTreeMap<HostId, Feed>,
+    forks: BTreeMap<HostId, ForkProof>,
     records: BTreeMap<HostId, BTreeMap<RolloutId, Mirrored>>,
     rollouts: BTreeMap<RolloutId, rollout::Record>,
     newest: BTreeMap<ChannelId, RolloutId>,
@@ -148,6 +150,7 @@ impl Ledger {
             plans: BTreeMap::new(),
             adopted: Adopted::default(),
             feeds: BTreeMap::new(),
+            forks: BTreeMap::new(),
             records: BTreeMap::new(),
             rollouts: BTreeMap::new(),
             newest: BTreeMap::new(),

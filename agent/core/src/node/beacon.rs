@@ -22,6 +22,8 @@ const MARKS_GAP: Duration = Duration::from_secs(1);
 const MARKS_SOON: Duration = Duration::from_millis(20);
 /// Feeds in one message about what is stored.
 const MARKED_FEEDS_MAX: usize = 512;
+/// Proofs of forks that follow a heartbeat.
+const SHOWN_FORKS_MAX: usize = 8;
 /// Documents in one message about what is stored.
 const MARKED_DOCUMENTS_MAX: usize = 64;
 
@@ -131,14 +133,26 @@ impl Node {
             asks_for_head: self.asks_for_head(),
             heartbeat_millis: u64::try_from(self.settings.heartbeat.as_millis()).unwrap_or(u64::MAX),
         };
+        let presence = self.or_a_lie(turn, presence);
         let bytes = self.sign_notice(turn, NoticeBody::Presence(Box::new(presence.clone())));
         self.own_presence = Some(bytes.clone());
         turn.outputs.push(Output::Publish { topic: Topic::Presence, bytes });
+        self.show_forks(turn);
         if self.coordinator.is_some() {
             let documents = self.ledger.documents();
             let refs = documents.channel_refs().map(|(_, held)| held.hash);
             let newest = documents.fleet().map(|held| held.hash).into_iter().chain(refs);
             self.marks.documents_to_say.extend(newest);
+        }
+    }
+
+    /// Shows the proofs of forks that this host holds: who has not seen both histories cannot find it out by himself.
+    fn show_forks(&mut self, turn: &mut Turn) {
+        let proofs: Vec<_> =
+            self.ledger.forks().map(|(_, proof)| proof.clone()).take(SHOWN_FORKS_MAX).collect();
+        for proof in proofs {
+            let bytes = self.sign_notice(turn, NoticeBody::Fork(proof));
+            turn.outputs.push(Output::Publish { topic: Topic::Presence, bytes });
         }
     }
 

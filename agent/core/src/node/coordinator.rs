@@ -7,6 +7,7 @@ use muster_signing::{Digest, PublicKey, Purpose, Signature, SigningKey, seal};
 
 use super::approvals::{Approval, Said, Unpublished};
 use super::door::CoordinatorMessage;
+use super::early::Early;
 use super::turn::Turn;
 use super::{Node, Note, Output};
 use crate::coordination::approval::CLOCK_AHEAD_MAX;
@@ -19,7 +20,6 @@ use crate::ledger::{Batch, Derived, EntryError, Table, key};
 use crate::planner;
 use crate::planted::{self, Bug};
 use crate::time::Mono;
-use crate::verify::Endorsement;
 use crate::view::View;
 use crate::wire::codec;
 use crate::wire::{DecisionId, LogPayload, RULES};
@@ -46,8 +46,7 @@ pub(super) struct Coordinator {
     /// When evidence was last asked about all of them.
     pub(super) reviewed: Option<Mono>,
     pub(super) review_wanted: bool,
-    pub(super) early: BTreeMap<DecisionId, Vec<Endorsement>>,
-    pub(super) early_objections: BTreeMap<DecisionId, BTreeSet<PublicKey>>,
+    pub(super) early: Early,
     pub(super) unpublished: BTreeMap<DecisionId, Unpublished>,
     pub(super) void: BTreeSet<DecisionId>,
     pub(super) stored_last: u64,
@@ -93,8 +92,7 @@ impl Coordinator {
             committed: VecDeque::new(),
             approvals: BTreeMap::new(),
             review_wanted: false,
-            early: BTreeMap::new(),
-            early_objections: BTreeMap::new(),
+            early: Early::default(),
             unpublished: BTreeMap::new(),
             void: BTreeSet::new(),
             writes: VecDeque::new(),

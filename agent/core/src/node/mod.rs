@@ -9,9 +9,12 @@ mod beacon;
 mod coordinator;
 mod dispatching;
 mod door;
+mod early;
 mod head;
 mod inspect;
+mod lies;
 mod own;
+mod quota;
 mod random;
 mod restore;
 mod turn;
@@ -39,6 +42,7 @@ use beacon::Marks;
 use coordinator::Coordinator;
 use head::FeedEnd;
 use own::Own;
+use quota::Quotas;
 use random::Random;
 use turn::Turn;
 
@@ -65,6 +69,7 @@ pub struct Node {
     outbox: BTreeSet<u64>,
     marks: Marks,
     own: Own,
+    quotas: Quotas,
     end: FeedEnd,
     presence_sent: Option<Mono>,
     presence_wanted: bool,
@@ -276,7 +281,13 @@ impl Node {
         } else if host == self.settings.host {
             self.own_envelope(turn, envelope)
         } else {
-            self.ledger.envelope(envelope)
+            self.within_quota(turn, envelope).and_then(|()| {
+                let taken = self.ledger.envelope(envelope);
+                if taken.is_ok() {
+                    self.quotas.count(&host);
+                }
+                taken
+            })
         };
         let verdict = match &result {
             Ok(()) => {
@@ -290,9 +301,12 @@ impl Node {
                 Verdict::Accept
             }
             Err(FeedError::Duplicate { .. }) => Verdict::Accept,
-            Err(FeedError::Forked | FeedError::FromTheFuture { .. }) => Verdict::Ignore,
+            Err(FeedError::Forked | FeedError::FromTheFuture { .. } | FeedError::Throttled { .. }) => {
+                Verdict::Ignore
+            }
             Err(FeedError::Fork { .. }) => {
                 turn.changed = true;
+                self.presence_wanted = true;
                 Verdict::Accept
             }
         };
@@ -334,6 +348,12 @@ impl Node {
             NoticeBody::Marks { feeds, documents } => {
                 self.take_marks(turn, &content.host, feeds, documents);
                 Verdict::Accept
+            }
+            NoticeBody::Fork(proof) => {
+                let news = self.ledger.fork(proof);
+                turn.changed |= news;
+                self.presence_wanted |= news;
+                if news { Verdict::Accept } else { Verdict::Ignore }
             }
             NoticeBody::Objection { epoch, decision, .. } => {
                 if self.coordinator.as_ref().is_some_and(|it| it.epoch == *epoch) {

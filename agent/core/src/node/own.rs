@@ -281,6 +281,9 @@ impl Node {
                     return;
                 };
                 let now = turn.now.utc;
+                if planted::on(Bug::LieHealthy) {
+                    return self.lie_healthy(turn, &rollout, &record);
+                }
                 let kind = host::activation_ended(&record, exit_code, &stderr_tail, observed.as_ref(), now);
                 self.emit(turn, &rollout, kind);
             }

@@ -8,6 +8,7 @@ use super::approvals::Said;
 use super::beacon::Marks;
 use super::head::FeedEnd;
 use super::own::Own;
+use super::quota::Quotas;
 use super::random::Random;
 use super::turn::Turn;
 use super::{Node, Output, Settings};
@@ -79,6 +80,7 @@ impl Node {
             outbox: outbox(rows)?,
             marks: Marks::default(),
             own: Own::default(),
+            quotas: Quotas::default(),
             end: FeedEnd::default(),
             presence_sent: None,
             presence_wanted: true,

@@ -75,6 +75,19 @@ pub enum NoticeBody {
         /// Why, for people.
         reason: String,
     },
+    /// A host signed two histories: its own envelopes show it.
+    Fork(ForkProof),
+}
+
+/// Two envelopes of one feed that cannot both be true, as their host signed them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkProof {
+    /// The one.
+    #[serde(with = "serde_bytes")]
+    pub first: Vec<u8>,
+    /// The other: of the same place, or of the next one and after something else.
+    #[serde(with = "serde_bytes")]
+    pub second: Vec<u8>,
 }
 
 /// A host's heartbeat.
