@@ -177,11 +177,18 @@ impl Presences {
         self.hosts.get(host).and_then(|seen| seen.offset(now))
     }
 
-    /// How far this host's clock is off the others', by the median of fresh notices; positive if it is behind.
+    /// How far this host's clock is off, by the median of all clocks that fresh notices told and its own; positive if it
+    /// is behind. None if nobody's is known.
     pub fn own_offset(&self, now: Now) -> Option<chrono::TimeDelta> {
         let mut offsets: Vec<_> = self.hosts.values().filter_map(|seen| seen.offset(now)).collect();
+        if offsets.is_empty() {
+            return None;
+        }
+        offsets.push(chrono::TimeDelta::zero());
         offsets.sort();
-        offsets.get(offsets.len() / 2).copied()
+        let middle = [offsets.get((offsets.len() - 1) / 2), offsets.get(offsets.len() / 2)];
+        // Of two in the middle the one that blames this host less: two clocks that differ prove nothing of either.
+        middle.into_iter().flatten().copied().min_by_key(chrono::TimeDelta::abs)
     }
 
     fn patience(&self, host: &HostId) -> Duration {

@@ -15,6 +15,8 @@ pub(crate) struct Disk {
     pub(crate) writes: VecDeque<(u64, Batch)>,
     /// Sums up which keys each synced table has, so that equal tables are known as such.
     sums: [u64; SYNCED.len()],
+    /// The same for each run of keys that differ in their last byte alone, so that few rows are compared.
+    runs: BTreeMap<(Table, Vec<u8>), u64>,
 }
 
 impl Disk {
@@ -41,7 +43,9 @@ impl Disk {
             if let Some(at) = SYNCED.iter().position(|table| *table == change.table)
                 && was != is
             {
-                self.sums[at] ^= fnv(&change.key);
+                let sum = fnv(&change.key);
+                self.sums[at] ^= sum;
+                *self.runs.entry((change.table, run_of(&change.key).to_vec())).or_default() ^= sum;
             }
         }
     }
@@ -67,18 +71,29 @@ impl Disk {
         missing.filter(|(key, _)| counts(key)).count()
     }
 
-    /// What another disk has of a table and this one has not.
+    /// What another disk has of a synced table and this one has not.
     pub(crate) fn lacks(&self, other: &Self, table: Table) -> Vec<Vec<u8>> {
-        let mut mine = self.of(table).map(|(key, _)| key).peekable();
+        let from = (table, Vec::new());
+        let theirs = other.runs.range(from.clone()..).take_while(|((of, _), _)| *of == table);
+        let mut mine = self.runs.range(from..).peekable();
         let mut missing = Vec::new();
-        for (key, value) in other.of(table) {
-            while mine.next_if(|at| *at < key).is_some() {}
-            if mine.peek().is_none_or(|at| *at != key) {
-                missing.push(value.clone());
+        for (run, sum) in theirs {
+            while mine.next_if(|(at, _)| *at < run).is_some() {}
+            if mine.peek().is_some_and(|known| *known == (run, sum)) {
+                continue;
             }
+            let rows = other.rows.get(&table).into_iter().flat_map(|rows| rows.range(run.1.clone()..));
+            let rows = rows.take_while(|(key, _)| run_of(key) == run.1);
+            missing.extend(
+                rows.filter(|(key, _)| self.row(table, key).is_none()).map(|(_, value)| value.clone()),
+            );
         }
         missing
     }
+}
+
+fn run_of(key: &[u8]) -> &[u8] {
+    key.split_last().map_or(key, |(_, run)| run)
 }
 
 impl Rows for Disk {

@@ -111,7 +111,7 @@ impl Truth {
     /// Operators signed a document; whether it keeps the rules.
     pub(crate) fn signed(&mut self, document: &Verified<SignedDocument>, now: u64) -> Result<(), String> {
         self.now = now;
-        match self.documents.check(document, true_time(now)) {
+        match self.documents.check_publish(document, true_time(now)) {
             Ok(Acceptance::New(accepted)) => self.documents.insert(accepted),
             Ok(Acceptance::Duplicate | Acceptance::Waits { .. }) => return Ok(()),
             Err(refusal) => return Err(refusal.to_string()),

@@ -168,8 +168,15 @@ impl Ledger {
                 let Some(plan) = self.documents.plan_by_ref(&hash) else { return };
                 let known = self.adopted.refs.get(&plan.channel);
                 let known = known.and_then(|known| self.documents.plan_by_ref(known));
-                if known.is_none_or(|known| known.order < plan.order) {
-                    self.adopted.refs.insert(plan.channel.clone(), hash);
+                if known.is_some_and(|known| known.order >= plan.order) {
+                    return;
+                }
+                self.adopted.refs.insert(plan.channel.clone(), hash);
+                let opened = self.rollouts.contains_key(&plan.rollout_id);
+                let known = self.plans.get(&plan.rollout_id);
+                // A rollout that goes on under a name keeps its plan, whatever else operators give the name to.
+                let keeps = |known: &Plan| !self.documents.are_one_release(&known.ref_hash, &hash);
+                if !(opened && known.is_some_and(|known| keeps(known))) {
                     self.plans.insert(plan.rollout_id.clone(), plan);
                 }
             }

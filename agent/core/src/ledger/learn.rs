@@ -3,7 +3,7 @@
 use super::views::Subject;
 use super::{FeedError, Happening, Ledger, Quarantine, Reference, Table, key};
 use crate::coordination;
-use crate::document::{Accepted, Documents, Refusal, Verb, plan};
+use crate::document::{Accepted, ChannelRefDocument, Documents, Held, Plan, Refusal, Verb, plan};
 use crate::id::{FleetName, HostId, RolloutId};
 use crate::planted::{self, Bug};
 use crate::verify::Roster;
@@ -23,7 +23,10 @@ impl Ledger {
         self.arrive(Table::Documents, row);
         self.documents.insert(accepted);
         match kind {
-            DocumentKind::ChannelRef => self.resolve_plan(&hash),
+            DocumentKind::ChannelRef => {
+                self.note_reused_name(&hash);
+                self.resolve_plan(&hash);
+            }
             DocumentKind::Fleet => {
                 let before = std::mem::replace(
                     &mut self.roster,
@@ -214,14 +217,41 @@ impl Ledger {
     /// The plan of a ref, or of its refresh; events that waited for it are mirrored now.
     pub(super) fn resolve_plan(&mut self, hash: &Digest) {
         let Some(plan) = self.documents.plan_by_ref(hash) else { return };
-        let known = self.plans.get(&plan.rollout_id);
-        if known.is_none_or(|known| known.order < plan.order) {
-            self.plans.insert(plan.rollout_id.clone(), plan);
+        let id = plan.rollout_id.clone();
+        let newest =
+            self.documents.ref_of_rollout(&id).and_then(|held| self.documents.plan_by_ref(&held.hash));
+        let Some(newest) = newest else { return };
+        // Once the log speaks of the name, what it adopted says what the name means: on every coordinator alike.
+        let adopted = self.adopted.refs.get(&plan.channel).and_then(|hash| self.documents.plan_by_ref(hash));
+        let spoken_of = self.rollouts.contains_key(&id) || adopted.is_some_and(|it| it.rollout_id == id);
+        let keeps = |known: &Plan| {
+            self.follows_log
+                && spoken_of
+                && !self.documents.are_one_release(&known.ref_hash, &newest.ref_hash)
+        };
+        if !self.plans.get(&id).is_some_and(|known| keeps(known)) {
+            self.plans.insert(id, newest);
         }
         let waiting: Vec<HostId> =
             self.feeds.iter().filter(|(_, feed)| feed.backlog() > 0).map(|(host, _)| host.clone()).collect();
         for host in waiting {
             self.advance(&host);
+        }
+    }
+
+    /// People should hear of two refs with one name: whoever meant the second one waits for nothing.
+    fn note_reused_name(&mut self, hash: &Digest) {
+        let Some(held) = self.documents.ref_by_hash(hash) else { return };
+        let id = held.rollout_id();
+        let differs =
+            |other: &Held<ChannelRefDocument>| other.rollout_id() == id && !other.is_refresh_of(held);
+        let differs = self.documents.refs(&held.channel).any(|other| differs(other));
+        let first = self.documents.ref_of_rollout(&id).map(|named| named.serial);
+        if let Some(serial) = first.filter(|_| differs) {
+            self.alarm(format!(
+                "operators gave two refs the name {id}; the one with serial {serial} was first and counts: release the \
+                 other one under a new name"
+            ));
         }
     }
 

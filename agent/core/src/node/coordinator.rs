@@ -312,6 +312,15 @@ impl Node {
         }
         coordinator.planned = Some(now.mono);
         coordinator.plan_wanted = false;
+        let off = self.presences.own_offset(now).filter(|offset| offset.abs() > CLOCK_AHEAD_MAX);
+        if let Some(off) = off.filter(|_| coordinator.electorate.members.len() > 1) {
+            let seconds = off.num_seconds();
+            let message = format!(
+                "this host's clock is {seconds} s behind the others': another coordinator is to lead"
+            );
+            turn.outputs.push(Output::Tell(Note::Warning { message }));
+            return self.hand_over(turn);
+        }
         let hold = coordinator.held_back(now.mono);
         let nobody = BTreeSet::new();
         let view = View {

@@ -169,21 +169,7 @@ impl Node {
         published: bool,
     ) -> Result<Receipt, Refusal> {
         let hash = document.digest();
-        let documents = self.ledger.documents();
-        let now = turn.now.utc;
-        let checked = if published {
-            documents.check_publish(document, now)
-        } else if self.is_spoken_of(document) {
-            documents.check_named(document, now)
-        } else {
-            documents.check(document, now)
-        };
-        let checked = match checked {
-            // What was decided under an older fleet document is signed by the coordinators that it names, and refs name
-            // it: who missed it learns it as history, whose place in time it keeps.
-            Err(Refusal::FleetDowngrade { .. }) if !published => documents.check_named(document, now),
-            checked => checked,
-        };
+        let checked = self.check(turn, document, published);
         let accepted = match checked {
             Ok(Acceptance::New(accepted)) => accepted,
             Ok(Acceptance::Duplicate) => return Ok(Receipt { hash, duplicate: true }),
@@ -196,7 +182,7 @@ impl Node {
                 return Err(refusal);
             }
         };
-        if let (Document::Fleet(new), Some(old)) = (accepted.document(), documents.fleet()) {
+        if let (Document::Fleet(new), Some(old)) = (accepted.document(), self.ledger.documents().fleet()) {
             check::same_voters(old, new)?;
         }
         let (kind, _, serial, _) = accepted.identity();
@@ -213,6 +199,30 @@ impl Node {
         }
         turn.changed = true;
         Ok(Receipt { hash, duplicate: false })
+    }
+
+    fn check(
+        &mut self,
+        turn: &mut Turn,
+        document: &Verified<SignedDocument>,
+        published: bool,
+    ) -> Result<Acceptance, Refusal> {
+        let (documents, now) = (self.ledger.documents(), turn.now.utc);
+        if published {
+            return documents.check_publish(document, now);
+        }
+        let checked = documents.check(document, now);
+        // What was decided under an older fleet document is signed by the coordinators that it names, and refs name it:
+        // who missed it learns it as history, whose place in time it keeps.
+        let missed = matches!(checked, Err(Refusal::FleetDowngrade { .. }));
+        if !missed && !self.is_spoken_of(document) {
+            return checked;
+        }
+        let named = documents.check_named(document, now);
+        if let (Ok(_), Err(refusal @ Refusal::Equivocation(_))) = (&named, checked) {
+            self.keep_proof(turn, &refusal);
+        }
+        named
     }
 
     /// Whether the log or a certified decision speaks of a document that is not held: it is history then, and counts
