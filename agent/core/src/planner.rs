@@ -52,7 +52,9 @@ fn batches(events: Vec<RolloutEvent>) -> Vec<LogStatement> {
 fn adopting(statements: &[LogStatement]) -> BTreeSet<Digest> {
     let hashes = statements.iter().filter_map(|statement| match statement {
         LogStatement::DocumentAdopted { hash, .. } => Some(*hash),
-        LogStatement::Rollout { .. } | LogStatement::Withdrawn { .. } => None,
+        LogStatement::Rollout { .. } | LogStatement::Withdrawn { .. } | LogStatement::RulesRaised { .. } => {
+            None
+        }
     });
     hashes.collect()
 }

@@ -103,6 +103,7 @@ faults! {
     DiskLost "disk-lost" "a host comes back with an empty disk",
     DiskPutBack "disk-put-back" "a host comes back with the disk that it had a while ago",
     Cloned "cloned" "a second machine starts with the key and the disk of a host",
+    Upgrade "upgrade" "an agent comes back as a newer version, while others are still of the older one",
     LyingHealth "lying-health" "a host says that it converged whatever came of its switch",
     ForkedFeed "forked-feed" "a host tells two halves of the fleet two histories of itself",
     Flood "flood" "a host fills its feed with events of rollouts that nobody knows",

@@ -62,6 +62,8 @@ pub(crate) struct Host {
     pub(crate) lies: bool,
     /// Whether it is a machine that nobody has started yet.
     pub(crate) is_dormant: bool,
+    /// The newest version of the log's reducer that its agent knows.
+    pub(crate) rules: u32,
 }
 
 impl Host {
@@ -90,6 +92,7 @@ impl Host {
             bug: None,
             lies: false,
             is_dormant: false,
+            rules: muster_core::wire::RULES,
         }
     }
 

@@ -205,7 +205,8 @@ fn print_sum(arguments: &Arguments, sum: &Sum, took: Duration) {
 
 /// Plants every bug in turn, and says in which seed and by which property it was caught.
 fn mutants(arguments: &Arguments) -> ExitCode {
-    const LIES: [Bug; 8] = [
+    const LIES: [Bug; 9] = [
+        Bug::LieRules,
         Bug::LieEarly,
         Bug::LieForge,
         Bug::LieSilent,

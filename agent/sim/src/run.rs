@@ -87,7 +87,7 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
 /// As many coordinators lie as the electorate tolerates, each in its own way.
 #[cfg(feature = "planted")]
 fn choose_liars(world: &mut World, coordinators: usize, random: &mut Random) {
-    const WAYS: [Bug; 4] = [Bug::LieEarly, Bug::LieForge, Bug::LieSilent, Bug::LieTwice];
+    const WAYS: [Bug; 5] = [Bug::LieRules, Bug::LieEarly, Bug::LieForge, Bug::LieSilent, Bug::LieTwice];
     for _ in 0..coordinators.saturating_sub(1) / 3 {
         let host = random.index(coordinators);
         world.hosts[host].lies = true;

@@ -13,7 +13,7 @@ use crate::random::Random;
 use crate::world::World;
 
 /// The kinds that strike at a moment; the others come with messages, writes, switches and operators.
-const KINDS: [Fault; 34] = [
+const KINDS: [Fault; 35] = [
     Fault::Deaf,
     Fault::PartitionClean,
     Fault::PartitionOneWay,
@@ -48,6 +48,7 @@ const KINDS: [Fault; 34] = [
     Fault::DiskLost,
     Fault::DiskPutBack,
     Fault::Cloned,
+    Fault::Upgrade,
 ];
 
 /// What a fault still has to do.
@@ -183,6 +184,11 @@ impl Striker {
                     all.filter(|(_, host)| host.machine.is_switching()).map(|(host, _)| host).collect();
                 let host = *self.random.pick(&switching)?;
                 self.reboot(world, host)
+            }
+            Fault::Upgrade => {
+                self.crash(world, host)?;
+                world.hosts[host].rules += 1;
+                Some(())
             }
             Fault::DiskLost => {
                 let host = self.plain_host(world)?;

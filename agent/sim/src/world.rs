@@ -306,6 +306,7 @@ impl World {
             agent_version: "sim".to_owned(),
             boot_id: state.machine.boot_id(),
             backend: BackendKind::Directory,
+            rules: state.rules,
             seed,
         };
         let now = state.now(self.now);

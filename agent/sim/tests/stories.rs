@@ -377,3 +377,59 @@ fn host_that_floods_its_feed_is_throttled_and_named() {
         "it holds the others up"
     );
 }
+
+fn rules(world: &World, host: &str) -> u32 {
+    world.node(host).unwrap().ledger().rules()
+}
+
+#[test]
+fn rules_are_raised_once_every_coordinator_knows_them() {
+    let mut world = fleet(16, 5, 3);
+    for host in ["h1", "h2"] {
+        world.change_program(&host.parse().unwrap(), 2);
+    }
+    release(&mut world, "v1");
+    reaches(&mut world, "v1 is Terminal", |world| {
+        world.rollout_state("h5", "stable@v1") == Some(RolloutState::Terminal)
+    });
+    assert_eq!(rules(&world, "h1"), 1);
+    world.change_program(&"h3".parse().unwrap(), 2);
+    reaches(&mut world, "the rules are raised", |world| {
+        everybody(world, 3, |world, host| rules(world, host) == 2)
+    });
+    release(&mut world, "v2");
+    reaches(&mut world, "v2 is Terminal", |world| {
+        world.rollout_state("h5", "stable@v2") == Some(RolloutState::Terminal)
+    });
+}
+
+#[test]
+fn older_program_under_newer_rules_coordinates_no_more_and_holds_nobody_up() {
+    let mut world = fleet(17, 5, 3);
+    for host in ["h1", "h2", "h3"] {
+        world.change_program(&host.parse().unwrap(), 2);
+    }
+    reaches(&mut world, "the rules are raised", |world| {
+        everybody(world, 3, |world, host| rules(world, host) == 2)
+    });
+    let older = world.leader().unwrap();
+    world.change_program(&older, 1);
+    release(&mut world, "v1");
+    reaches(&mut world, "v1 is Terminal", |world| {
+        world.rollout_state("h5", "stable@v1") == Some(RolloutState::Terminal)
+    });
+    assert_ne!(world.leader(), Some(older));
+}
+
+#[test]
+fn leader_that_claims_rules_nobody_announced_stops_no_other_coordinator() {
+    let mut world = fleet(18, 5, 4);
+    let leader = world.leader().unwrap();
+    world.make_lie(leader.as_str(), Bug::LieRules);
+    release(&mut world, "v1");
+    reaches(&mut world, "v1 is Terminal", |world| {
+        world.rollout_state("h5", "stable@v1") == Some(RolloutState::Terminal)
+    });
+    assert!(alarmed(&world, "is of rules 4294967295").len() > 1);
+    assert!(alarmed(&world, "this coordinator stops").is_empty());
+}

@@ -11,6 +11,7 @@ mod forks;
 mod learn;
 mod mirror;
 mod replay;
+mod rules;
 mod slots;
 mod views;
 
@@ -37,6 +38,9 @@ use crate::wire::{DecisionBody, DecisionId, EnvelopeRef, ForkProof, HostState, R
 
 /// The hash of nothing: what the first envelope of a feed names as its predecessor.
 pub const NO_HASH: Digest = Digest([0; 32]);
+
+/// The version of the reducer that every log begins with.
+const FIRST_RULES: u32 = 1;
 
 /// A host's record together with the envelope that last moved it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,6 +133,8 @@ pub struct Ledger {
     uncertified: BTreeMap<DecisionId, Derived>,
     owed: BTreeMap<DecisionId, DecisionBody>,
     follows_log: bool,
+    rules: u32,
+    known_rules: u32,
     applied: u64,
     last_entry_at: Option<DateTime<Utc>>,
     position: u64,
@@ -162,6 +168,8 @@ impl Ledger {
             uncertified: BTreeMap::new(),
             owed: BTreeMap::new(),
             follows_log: false,
+            rules: FIRST_RULES,
+            known_rules: u32::MAX,
             applied: 0,
             last_entry_at: None,
             position: 0,

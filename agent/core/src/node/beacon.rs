@@ -130,6 +130,7 @@ impl Node {
             uptime_secs: turn.now.mono.since(self.started).as_secs(),
             outbox: self.outbox.len() as u64,
             failing_enforce_probes: self.own.failing().cloned().collect(),
+            rules: self.settings.rules,
             asks_for_head: self.asks_for_head(),
             heartbeat_millis: u64::try_from(self.settings.heartbeat.as_millis()).unwrap_or(u64::MAX),
         };

@@ -22,7 +22,7 @@ use crate::planted::{self, Bug};
 use crate::time::Mono;
 use crate::view::View;
 use crate::wire::codec;
-use crate::wire::{DecisionId, LogPayload, RULES};
+use crate::wire::{DecisionId, LogPayload};
 
 /// Between two plans, unless an own proposal was applied: many inputs make one plan.
 const PLAN_DEBOUNCE: Duration = Duration::from_millis(50);
@@ -336,10 +336,14 @@ impl Node {
             fair.and_then(|at| at.checked_add_signed(CLOCK_AHEAD_MAX)).unwrap_or(now.utc + CLOCK_AHEAD_MAX);
         let last = self.ledger.last_entry_at().filter(|last| *last <= fair);
         let at = now.utc.max(last.unwrap_or(now.utc));
-        let statements = planner::propose(&view, &hold, at);
+        let mut statements = planner::propose(&view, &hold, at);
+        if statements.is_empty() {
+            statements.extend(self.raise_rules());
+        }
         if statements.is_empty() {
             return;
         }
+        let Some(coordinator) = &mut self.coordinator else { return };
         for statement in &statements {
             if let crate::wire::LogStatement::Withdrawn { log_index, ordinal } = statement {
                 let id = DecisionId { log_index: *log_index, ordinal: *ordinal };
@@ -348,8 +352,10 @@ impl Node {
                 }
             }
         }
+        let lies = planted::on(Bug::LieRules) && self.random.fraction() < 0.3;
+        let rules = if lies { u32::MAX } else { self.ledger.rules() };
         let payloads =
-            statements.into_iter().map(|what| codec::encode(&LogPayload { rules: RULES, what })).collect();
+            statements.into_iter().map(|what| codec::encode(&LogPayload { rules, what })).collect();
         match coordinator.log.propose(now, payloads) {
             Ok((_, ready)) => self.absorb(turn, ready),
             Err(error) => turn.outputs.push(Output::Tell(Note::Warning { message: error.to_string() })),

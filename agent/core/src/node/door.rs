@@ -29,6 +29,8 @@ pub struct Settings {
     pub boot_id: String,
     /// The activation backend.
     pub backend: BackendKind,
+    /// The newest version of the log's reducer that this program knows.
+    pub rules: u32,
     /// A 64-bit seed for everything that is drawn at random.
     pub seed: u64,
 }

@@ -17,6 +17,7 @@ mod own;
 mod quota;
 mod random;
 mod restore;
+mod rules;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -272,6 +273,7 @@ impl Node {
             seed,
             now.mono,
         ));
+        self.stop_under_newer_rules();
         self.resume_approvals(now);
     }
 

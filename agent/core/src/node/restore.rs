@@ -63,6 +63,7 @@ impl Node {
         for row in rows.table(Table::Proofs) {
             ledger.restore_proof(&row.map_err(StartError::Store)?.1);
         }
+        ledger.know_rules(settings.rules);
         let _ = (ledger.take_batch(), ledger.take_happenings());
         let new_incarnation = u64::try_from(now.utc.timestamp_millis()).unwrap_or_default();
         let incarnation = meta(rows, "incarnation")?.unwrap_or(new_incarnation);

@@ -115,6 +115,9 @@ pub struct Presence {
     pub outbox: u64,
     /// Enforced probes that fail now.
     pub failing_enforce_probes: Vec<ProbeName>,
+    /// The newest version of the reducer that the agent knows; 0 if it says none.
+    #[serde(default)]
+    pub rules: u32,
     /// Whether the host asks how far the others hold its feed, since it has just started.
     #[serde(default)]
     pub asks_for_head: bool,

@@ -14,7 +14,9 @@ const HOSTS: [&str; 4] = ["h1", "h2", "h3", "h4"];
 fn events(statements: &[LogStatement]) -> Vec<&RolloutEvent> {
     let batches = statements.iter().filter_map(|statement| match statement {
         LogStatement::Rollout { events } => Some(events),
-        LogStatement::DocumentAdopted { .. } | LogStatement::Withdrawn { .. } => None,
+        LogStatement::DocumentAdopted { .. }
+        | LogStatement::RulesRaised { .. }
+        | LogStatement::Withdrawn { .. } => None,
     });
     batches.flatten().collect()
 }
@@ -57,7 +59,9 @@ fn documents_are_adopted_before_anything_else_and_each_once() {
         .iter()
         .map_while(|statement| match statement {
             LogStatement::DocumentAdopted { kind, hash, .. } => Some((*kind, *hash)),
-            LogStatement::Rollout { .. } | LogStatement::Withdrawn { .. } => None,
+            LogStatement::Rollout { .. }
+            | LogStatement::RulesRaised { .. }
+            | LogStatement::Withdrawn { .. } => None,
         })
         .collect();
     assert_eq!(kinds(&proposal[adopted.len()..]), ["RolloutOpened"]);

@@ -32,6 +32,14 @@ impl World {
         self.start_host(number);
     }
 
+    /// Starts a host's agent again as a program that knows these rules of the log.
+    pub fn change_program(&mut self, host: &HostId, rules: u32) {
+        let Some(number) = self.number(host.as_str()) else { return };
+        self.kill_host(number, true);
+        self.hosts[number].rules = rules;
+        self.start_host(number);
+    }
+
     /// People reboot the machines that wait for it, unless nobody does in this run.
     pub(crate) fn reboot_waiting(&mut self, random: &mut Random) {
         if self.never_rebooted {
