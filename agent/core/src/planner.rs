@@ -55,7 +55,9 @@ fn batches(events: Vec<RolloutEvent>) -> Vec<LogStatement> {
 fn adopting(statements: &[LogStatement]) -> BTreeSet<Digest> {
     let hashes = statements.iter().filter_map(|statement| match statement {
         LogStatement::DocumentAdopted { hash, .. } => Some(*hash),
-        LogStatement::Rollout { .. } | LogStatement::Withdrawn { .. } => None,
+        LogStatement::Rollout { .. } | LogStatement::Withdrawn { .. } | LogStatement::RulesRaised { .. } => {
+            None
+        }
     });
     hashes.collect()
 }
@@ -197,15 +199,19 @@ fn claim(
     at: DateTime<Utc>,
 ) -> Option<(HostState, Cause)> {
     let mirrored = view.ledger.record(host, &plan.rollout_id)?;
+    let reported = mirrored.evidence.map(|envelope| {
+        // A lost disk says nothing about the release.
+        let lost = mirrored.record.is_lost();
+        (mirrored.record.state, if lost { Cause::Lost } else { Cause::Reported { envelope } })
+    });
     if is_unfounded(view, host, entry, mirrored) && !planted::on(Bug::LieForge) {
-        let says = mirrored.evidence.map(|envelope| (mirrored.record.state, Cause::Reported { envelope }));
+        let says = reported.filter(|(_, cause)| !cause.is_reckoned());
         return Some(says.unwrap_or((HostState::Pending, Cause::Unfounded)));
     }
     if matches!(entry.state, HostState::Converged | HostState::Reverted) {
         return None;
     }
     let unexplained = !matches!(entry.cause, Some(Cause::Reported { .. }));
-    let reported = mirrored.evidence.map(|envelope| (mirrored.record.state, Cause::Reported { envelope }));
     if planted::on(Bug::LieForge) {
         return reported.map(|(_, cause)| (HostState::Converged, cause)).filter(|(to, _)| *to != entry.state);
     }

@@ -74,6 +74,12 @@ bugs! {
     LieForge "lie-forge" "a coordinator claims that hosts converged which did not",
     #[cfg(feature = "planted")]
     LieSilent "lie-silent" "a coordinator tells the others nothing",
+    LieRules "lie-rules" "a leading coordinator says that its entries are of rules that nobody knows",
+    LieHealthy "lie-healthy" "a host says that it converged, whatever came of its switch",
+    LieFlood "lie-flood" "a host fills its feed with events of rollouts that nobody knows",
+    LiePresence "lie-presence" "a host's heartbeats say what is not so",
+    #[cfg(feature = "planted")]
+    LieFork "lie-fork" "a host tells two histories of itself",
     #[cfg(feature = "planted")]
     LieTwice "lie-twice" "a coordinator signs two decisions of one id",
 }

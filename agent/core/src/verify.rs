@@ -178,6 +178,16 @@ pub fn own_envelope(
     Ok(Received::read("own envelope", opened)?)
 }
 
+/// Verifies a notice under a key, whether or not the newest fleet document names it.
+pub(crate) fn notice_of(
+    fleet: &FleetName,
+    key: &PublicKey,
+    bytes: &[u8],
+) -> Result<Verified<Received<Notice>>, VerifyError> {
+    let opened = Sealed::parse(bytes)?.verify(Purpose::Notice, fleet.as_str(), key)?;
+    Ok(Received::read("notice", opened)?)
+}
+
 /// A decision that a quorum of its electorate signed.
 #[derive(Debug, Clone)]
 pub struct Certified {

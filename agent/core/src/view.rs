@@ -186,8 +186,7 @@ impl View<'_> {
             HostState::Pending | HostState::Activating | HostState::Soaking => {}
         }
         // Nothing more of a feed with two histories is applied: what its host does now nobody can know.
-        let forked = self.ledger.feed(host).is_some_and(crate::ledger::Feed::is_forked);
-        if forked && self.is_dispatched(host, rollout, now) {
+        if self.ledger.is_forked(host) && self.is_dispatched(host, rollout, now) {
             return Standing::Failed(Failure::Overdue);
         }
         if let Some(failure) = self.failure_of(plan, host, record, now) {
@@ -257,7 +256,10 @@ impl View<'_> {
         match self.standing(plan, host, now) {
             Standing::Failed(_) if self.was_cleared(host, &plan.rollout_id) => Some(Excuse::Cleared),
             Standing::Deferred { timed_out: true } => Some(Excuse::DeferredTooLong),
-            Standing::Waiting if self.presences.reach(host, self.mono) == Reach::Offline => {
+            // Of whoever tells two stories nobody can hear what it does, as of whoever tells none.
+            Standing::Waiting
+                if self.ledger.is_forked(host) || self.presences.reach(host, self.mono) == Reach::Offline =>
+            {
                 Some(Excuse::Offline)
             }
             Standing::Waiting

@@ -27,6 +27,11 @@ impl Disk {
         Some((number, batch))
     }
 
+    /// What of it is durable.
+    pub(crate) fn durable(&self) -> Self {
+        Self { writes: VecDeque::new(), ..self.clone() }
+    }
+
     fn apply(&mut self, batch: &Batch) {
         for change in &batch.0 {
             let rows = self.rows.entry(change.table).or_default();

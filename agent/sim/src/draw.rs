@@ -43,6 +43,7 @@ pub(crate) struct ChannelDraft {
     activation_timeout: u64,
     lost_after: u64,
     freshness_minutes: u64,
+    deferred_advances: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -228,6 +229,7 @@ impl ChannelDraft {
             activation_timeout: random.between(20, 60),
             lost_after: random.between(150, 400),
             freshness_minutes: if random.percent(5) { random.between(5, 20) } else { 1440 },
+            deferred_advances: random.percent(25),
         }
     }
 
@@ -255,6 +257,8 @@ impl ChannelDraft {
             "dispatchTimeoutSeconds": self.dispatch_timeout,
             "activationTimeoutSeconds": self.activation_timeout,
             "lostAfterSeconds": self.lost_after,
+            "deferredTimeoutHours": 1,
+            "deferred": if self.deferred_advances { "advance" } else { "hold" },
         })
     }
 }

@@ -97,6 +97,18 @@ faults! {
     ClearCommand "clear-command" "an operator clears a failed rollout",
     LiftCommand "lift-command" "an operator lifts a quarantine",
     SkipCommand "skip-command" "an operator skips a host",
+    Deferral "deferral" "a switch sets its target for the next boot and leaves what runs alone",
+    DeferredReboot "deferred-reboot" "a machine is rebooted for which a switch has set its target",
+    DeferredBootOld "deferred-boot-old" "a machine for which a switch has set its target comes up on what ran before",
+    DiskLost "disk-lost" "a host comes back with an empty disk",
+    DiskPutBack "disk-put-back" "a host comes back with the disk that it had a while ago",
+    Cloned "cloned" "a second machine starts with the key and the disk of a host",
+    Upgrade "upgrade" "an agent comes back as a newer version, while others are still of the older one",
+    LyingHealth "lying-health" "a host says that it converged whatever came of its switch",
+    ForkedFeed "forked-feed" "a host tells two halves of the fleet two histories of itself",
+    Flood "flood" "a host fills its feed with events of rollouts that nobody knows",
+    FalsePresence "false-presence" "a host's heartbeats say what is not so",
+    NeverRebooted "never-rebooted" "nobody reboots those that wait for it, and their time runs out",
 }
 
 impl Fault {

@@ -46,7 +46,8 @@ pub(crate) struct Host {
     pub(crate) slow_disk_until: u64,
     pub(crate) full_disk_until: u64,
     pub(crate) deaf_until: u64,
-    pub(crate) disk_busy_until: u64,
+    /// When the commit that is under way ends, and when the one after it does.
+    disk_commits: (u64, u64),
     pub(crate) clock_off: TimeDelta,
     pub(crate) drift_ppm: i64,
     /// When its wall clock last jumped.
@@ -60,6 +61,10 @@ pub(crate) struct Host {
     pub(crate) bug: Option<Bug>,
     /// Whether it does not follow the protocol.
     pub(crate) lies: bool,
+    /// Whether it is a machine that nobody has started yet.
+    pub(crate) is_dormant: bool,
+    /// The newest version of the log's reducer that its agent knows.
+    pub(crate) rules: u32,
 }
 
 impl Host {
@@ -79,7 +84,7 @@ impl Host {
             slow_disk_until: 0,
             full_disk_until: 0,
             deaf_until: 0,
-            disk_busy_until: 0,
+            disk_commits: (0, 0),
             clock_off: TimeDelta::zero(),
             drift_ppm: 0,
             jumped: 0,
@@ -88,7 +93,29 @@ impl Host {
             spins: 0,
             bug: None,
             lies: false,
+            is_dormant: false,
+            rules: muster_core::wire::RULES,
         }
+    }
+
+    /// When a write that is issued now is durable: what is issued during a commit goes into the next one together.
+    pub(crate) fn commits_at(&mut self, now: u64, takes: u64) -> u64 {
+        let (running, next) = &mut self.disk_commits;
+        if now >= *next {
+            *running = now + takes;
+            *next = *running;
+        } else if now >= *running {
+            *running = *next;
+            *next += takes;
+        } else if *running == *next {
+            *next += takes;
+        }
+        *next
+    }
+
+    /// Its agent starts with an idle disk.
+    pub(crate) fn disk_is_idle(&mut self) {
+        self.disk_commits = (0, 0);
     }
 
     pub(crate) fn is_up(&self) -> bool {

@@ -17,6 +17,8 @@ const SWITCH: Duration = Duration::from_millis(500);
 const ANSWER: Duration = Duration::from_millis(2);
 /// The exit code of a switch that was killed since it took too long.
 const KILLED: i32 = -1;
+/// What a switch names as the reason why it waits for a boot.
+const COMPONENT: &str = "kernel";
 
 /// Which releases are bad.
 #[derive(Debug, Clone, Default)]
@@ -25,6 +27,8 @@ pub struct Health {
     pub unhealthy: BTreeSet<Closure>,
     /// Releases whose switch fails.
     pub unswitchable: BTreeSet<Closure>,
+    /// Releases that a running machine cannot switch to; they wait for its next boot.
+    pub deferred: BTreeSet<Closure>,
     /// Releases whose probe begins to fail so long after the switch.
     pub fails_after: BTreeMap<Closure, Duration>,
 }
@@ -59,6 +63,8 @@ struct Running {
     exit_code: i32,
     /// What runs afterwards; none: nothing changes.
     then: Option<Closure>,
+    /// What runs after the next boot, if the job leaves what runs now alone.
+    defers: Option<Closure>,
 }
 
 /// One machine; it survives its agent.
@@ -91,6 +97,9 @@ pub(crate) struct Machine {
     job: Option<Running>,
     jobs: u64,
     ended: BTreeMap<JobName, i32>,
+    deferred: BTreeSet<JobName>,
+    /// What a switch has set for the next boot.
+    pub(crate) next_boot: Option<Closure>,
     probing: Option<u64>,
 }
 
@@ -115,6 +124,8 @@ impl Machine {
             job: None,
             jobs: 0,
             ended: BTreeMap::new(),
+            deferred: BTreeSet::new(),
+            next_boot: None,
             probing: None,
         }
     }
@@ -155,6 +166,9 @@ impl Machine {
                 if self.job.as_ref().is_some_and(|running| running.name == name) {
                     return Vec::new();
                 }
+                if self.deferred.contains(&name) {
+                    return vec![Told::Report(ANSWER, deferred(&name))];
+                }
                 let exit_code = self.ended.get(&name).copied().unwrap_or(KILLED);
                 vec![Told::Report(ANSWER, self.report(&name, exit_code, weather.now))]
             }
@@ -165,6 +179,10 @@ impl Machine {
                     .ended
                     .get(&name)
                     .map(|exit_code| JobTrace::Ended { exit_code: *exit_code, stderr_tail: String::new() });
+                let ended = match self.deferred.contains(&name) {
+                    true => Some(JobTrace::Deferred { component: COMPONENT.to_owned() }),
+                    false => ended,
+                };
                 let found = Found {
                     boot: if boot_id == Some(self.boot_id()) { Boot::Same } else { Boot::Other },
                     job: if runs { JobTrace::Running } else { ended.unwrap_or(JobTrace::None) },
@@ -239,8 +257,14 @@ impl Machine {
     /// A job ends; what its agent is told, if there is one. None: the job was killed before.
     pub(crate) fn end(&mut self, number: u64, now: u64) -> Option<HostReport> {
         let job = self.job.take_if(|job| job.number == number)?;
+        if let Some(next) = job.defers {
+            self.next_boot = Some(next);
+            self.deferred.insert(job.name.clone());
+            return Some(deferred(&job.name));
+        }
         if let Some(then) = job.then {
             self.run(then, now);
+            self.next_boot = None;
         }
         self.ended.insert(job.name.clone(), job.exit_code);
         Some(self.report(&job.name, job.exit_code, now))
@@ -249,22 +273,34 @@ impl Machine {
     /// Somebody switches it by hand.
     pub(crate) fn switch_by_hand(&mut self, to: Closure, now: u64) {
         self.run(to, now);
+        self.next_boot = None;
         self.tampered = true;
     }
 
-    /// Goes down and comes up again: what ran is cut off, and its traces are gone.
-    pub(crate) fn reboot(&mut self, now: u64, random: &mut Random) {
-        if let Some(Running { then: Some(then), .. }) = self.job.take()
+    /// Goes down and comes up again: what ran is cut off, and its traces are gone. What it came up on, if a switch had
+    /// set that.
+    pub(crate) fn reboot(&mut self, now: u64, random: &mut Random, faults: &mut Faults) -> Option<Closure> {
+        if let Some(Running { then, defers, .. }) = self.job.take()
             && random.percent(50)
         {
-            self.run(then, now);
+            if let Some(then) = then {
+                self.run(then, now);
+                self.next_boot = None;
+            }
+            self.next_boot = defers.or(self.next_boot.take());
+        }
+        let next = self.next_boot.take().filter(|_| !faults.strikes(random, Fault::DeferredBootOld, 400));
+        if let Some(next) = &next {
+            self.run(next.clone(), now);
         }
         self.boot += 1;
         self.booted = now;
         self.ended.clear();
+        self.deferred.clear();
         self.results.clear();
         self.passed.clear();
         self.probing = None;
+        next
     }
 
     /// The agent is gone; what it had started goes on, its probes do not.
@@ -293,6 +329,8 @@ impl Machine {
         }
         self.jobs += 1;
         self.ended.remove(&name);
+        self.deferred.remove(&name);
+        let mut defers = None;
         let (mut took, mut exit_code, mut then) = (self.switch, 0, Some(job.target.clone()));
         let (random, faults) = (&mut *weather.random, &mut *weather.faults);
         let other = || "dir:other".parse::<Closure>().ok();
@@ -306,6 +344,10 @@ impl Machine {
             || faults.strikes(random, Fault::SwitchFails, 80)
         {
             (exit_code, then) = (1, None);
+        } else if weather.health.deferred.contains(&job.target)
+            || faults.strikes(random, Fault::Deferral, 250)
+        {
+            defers = then.take();
         } else if faults.strikes(random, Fault::SwitchHalf, 80) {
             exit_code = 4;
         } else if faults.strikes(random, Fault::SwitchLies, 80) {
@@ -322,7 +364,7 @@ impl Machine {
         if took == SWITCH && faults.strikes(random, Fault::SwitchSlow, 300) {
             took = Duration::from_millis(random.between(1_000, 20_000)).min(job.timeout);
         }
-        self.job = Some(Running { number: self.jobs, name, exit_code, then });
+        self.job = Some(Running { number: self.jobs, name, exit_code, then, defers });
         vec![Told::Ends(took, self.jobs)]
     }
 
@@ -334,6 +376,10 @@ impl Machine {
             HostReport::SwitchEnded { rollout, exit_code, stderr_tail: String::new(), observed }
         }
     }
+}
+
+fn deferred((rollout, ..): &JobName) -> HostReport {
+    HostReport::SwitchDeferred { rollout: rollout.clone(), component: COMPONENT.to_owned() }
 }
 
 fn declared(watched: bool) -> Vec<DeclaredProbe> {

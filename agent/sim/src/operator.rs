@@ -307,7 +307,8 @@ impl Operator {
     }
 
     fn some_host(&mut self, world: &World) -> Option<usize> {
-        let up: Vec<usize> = world.up().filter(|host| self.draft.hosts[*host].enrolled).collect();
+        let up: Vec<usize> =
+            world.up().filter(|host| self.draft.hosts.get(*host).is_some_and(|it| it.enrolled)).collect();
         self.random.pick(&up).copied()
     }
 
@@ -345,6 +346,19 @@ impl Operator {
         for what in wanted {
             let _ = self.command(world, "promote", what);
         }
+        self.repeat_lost(world);
         self.hand_over(world);
+    }
+
+    /// A document that nobody holds any more, since the only disk with it was lost, is handed over again.
+    fn repeat_lost(&mut self, world: &World) {
+        for document in &self.documents {
+            let known = self.waiting.iter().any(|(_, waiting)| waiting.digest() == document.digest());
+            let held = (0..world.hosts.len()).any(|host| world.is_held(host, document));
+            let newest = world.up().map(|host| world.documents_of(host)).max().unwrap_or(0);
+            if !known && !held && !self.is_outdated(document, newest) {
+                self.waiting.push((world.now, document.clone()));
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use muster_core::gate::{self, Reason, WaveState};
-use muster_core::id::RolloutId;
+use muster_core::id::{HostId, RolloutId};
 use muster_core::ledger::Table;
 use muster_core::node::Node;
 use muster_core::wire::{HealthPolicy, HostState};
@@ -28,6 +28,8 @@ const SLACK: Duration = Duration::from_secs(600 + 120);
 const STEPS_PER_HOST_AND_SECOND_MAX: u64 = 400;
 /// Steps that a run may take beyond them.
 const STEPS_AT_ONCE_MAX: u64 = 20_000;
+/// How long a host may wait for a reboot by every policy that is drawn.
+const DEFERRED: Duration = Duration::from_secs(3600);
 /// How long a rollback may take.
 const ROLLBACK: Duration = Duration::from_secs(120);
 /// How soon everybody holds the same.
@@ -85,7 +87,7 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
 /// As many coordinators lie as the electorate tolerates, each in its own way.
 #[cfg(feature = "planted")]
 fn choose_liars(world: &mut World, coordinators: usize, random: &mut Random) {
-    const WAYS: [Bug; 4] = [Bug::LieEarly, Bug::LieForge, Bug::LieSilent, Bug::LieTwice];
+    const WAYS: [Bug; 5] = [Bug::LieRules, Bug::LieEarly, Bug::LieForge, Bug::LieSilent, Bug::LieTwice];
     for _ in 0..coordinators.saturating_sub(1) / 3 {
         let host = random.index(coordinators);
         world.hosts[host].lies = true;
@@ -123,6 +125,9 @@ impl Run {
         }
         if options.size.lies {
             choose_liars(&mut world, draft.coordinators, &mut root.fork("liars"));
+        }
+        if options.bug.is_none() {
+            world.choose_lying_hosts(draft.coordinators, &mut root.fork("lying hosts"));
         }
         let operator = Operator::new(draft, root.fork("operators"));
         Self { world, operator, striker, random }
@@ -182,6 +187,7 @@ impl Run {
     /// Everything is repaired, and what is open has to end.
     fn calm(&mut self) {
         self.world.trace.line(self.world.now, "****", || "calm from here on".to_owned());
+        self.world.draw_rebooting(&mut self.random);
         self.striker.calm(&mut self.world);
         // Who lies can delay for as long as he does.
         for host in self.world.hosts.iter_mut().filter(|host| host.lies) {
@@ -196,6 +202,7 @@ impl Run {
         let mut held = 0;
         loop {
             self.operator.tidy(&mut self.world);
+            self.world.reboot_waiting(&mut self.random);
             if !self.pass(LOOK) {
                 return;
             }
@@ -235,14 +242,14 @@ impl Run {
         let host = &self.world.hosts[self.world.leader_number()?];
         let now = host.now(self.world.now);
         let plan = node.ledger().plan(id)?;
-        let failed_holds = (0..self.world.hosts.len()).any(|number| {
-            self.world.truth.exposure(number).is_some_and(|(_, own)| own.state == HostState::Failed)
-        });
         node.with_view(now, |view| {
             for host in plan.hosts() {
                 for blocked in gate::all_blocked(view, plan, host, now.utc) {
                     let nameable = match &blocked.reason {
-                        Reason::BudgetFull { .. } | Reason::InFlight { .. } => failed_holds,
+                        Reason::BudgetFull { in_flight, .. } => {
+                            in_flight.iter().any(|host| self.keeps_slot(host))
+                        }
+                        Reason::InFlight { .. } => self.keeps_slot(host),
                         // Of these the evidence is here at once, and somebody has to come of himself.
                         Reason::OffChannel { .. }
                         | Reason::WaveNotDone { .. }
@@ -270,6 +277,23 @@ impl Run {
                 }
                 WaveState::Done | WaveState::Open(_) => None,
             }
+        })
+    }
+
+    /// Whether a host truly failed, or waits for a reboot that nobody makes: it keeps its slot until people see to it.
+    fn keeps_slot(&self, host: &HostId) -> bool {
+        let Some(number) = self.world.number(host.as_str()) else { return false };
+        if self.world.truth.is_twofold(host) {
+            return true;
+        }
+        self.world.truth.own[number].values().any(|own| match own.state {
+            HostState::Failed => true,
+            HostState::Deferred => self.world.is_never_rebooted(),
+            HostState::Pending
+            | HostState::Activating
+            | HostState::Soaking
+            | HostState::Converged
+            | HostState::Reverted => false,
         })
     }
 
@@ -313,7 +337,8 @@ impl Run {
             let waves = plan.waves.iter().map(|wave| wave.hosts.len() as u64 * (wave.soak_secs + host));
             Duration::from_secs(waves.sum::<u64>() + policy.lost_after_secs)
         });
-        plans.max().unwrap_or_default() * 2 + SLACK
+        let deferred = if self.world.is_never_rebooted() { DEFERRED } else { Duration::ZERO };
+        plans.max().unwrap_or_default() * 2 + SLACK + deferred
     }
 
     /// After all has ended: everybody holds the same, nothing is owed, and every view is what its arrivals derive.
@@ -354,6 +379,9 @@ impl Run {
             .iter()
             .enumerate()
             .filter(|(_, host)| fleet.hosts.contains_key(&host.name) && !host.lies)
+            .filter(|(number, host)| {
+                *number < self.world.fleet.names().len() && !self.world.truth.is_twofold(&host.name)
+            })
             .filter_map(|(number, host)| Some((number, host.node.as_ref()?)))
             .collect();
         let (first, node) = of.first()?;
@@ -374,7 +402,8 @@ impl Run {
                 // Of a host that was left out nothing more is taken in, so what is held of it may differ.
                 let counts = |row: &[u8]| {
                     let host = row.split(|byte| *byte == 0).next().unwrap_or_default();
-                    table != Table::Feeds || fleet.hosts.keys().any(|name| name.as_str().as_bytes() == host)
+                    let mut names = fleet.hosts.keys().filter(|name| !self.world.truth.is_twofold(name));
+                    table != Table::Feeds || names.any(|name| name.as_str().as_bytes() == host)
                 };
                 let (more, fewer) =
                     (theirs.lacking(mine, table, counts), mine.lacking(theirs, table, counts));
@@ -390,6 +419,9 @@ impl Run {
 
     fn owed(&self) -> Option<String> {
         for (number, host) in self.world.hosts.iter().enumerate() {
+            if self.world.truth.is_twofold(&host.name) {
+                continue;
+            }
             for (rollout, own) in &self.world.truth.own[number] {
                 let prior = own.prior.as_ref().filter(|prior| **prior != own.target);
                 let rolls_back = own.policy == HealthPolicy::RollbackAndHalt && !own.third && prior.is_some();
@@ -412,7 +444,7 @@ impl Run {
         self.world.trace.line(self.world.now, "all", || inputs);
         Outcome {
             seed,
-            hosts: self.world.hosts.len(),
+            hosts: self.world.fleet.names().len(),
             coordinators: self.operator.draft.coordinators,
             violation: self.world.truth.violation.clone(),
             steps: self.world.steps(),

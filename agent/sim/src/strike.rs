@@ -7,12 +7,13 @@ use chrono::TimeDelta;
 use muster_core::node::{Input, Node};
 use muster_core::wire::HostState;
 
+use crate::disk::Disk;
 use crate::fault::Fault;
 use crate::random::Random;
 use crate::world::World;
 
 /// The kinds that strike at a moment; the others come with messages, writes, switches and operators.
-const KINDS: [Fault; 30] = [
+const KINDS: [Fault; 35] = [
     Fault::Deaf,
     Fault::PartitionClean,
     Fault::PartitionOneWay,
@@ -43,6 +44,11 @@ const KINDS: [Fault; 30] = [
     Fault::JumpAhead,
     Fault::JumpBack,
     Fault::SilentLink,
+    Fault::DeferredReboot,
+    Fault::DiskLost,
+    Fault::DiskPutBack,
+    Fault::Cloned,
+    Fault::Upgrade,
 ];
 
 /// What a fault still has to do.
@@ -52,6 +58,7 @@ enum Later {
     Cut { shape: Fault, apart: Vec<usize>, again: u64 },
     Kill(usize),
     ClockBack(usize, TimeDelta),
+    PutBack(usize, Box<Disk>),
 }
 
 /// Deals out the faults that strike at a moment.
@@ -87,6 +94,10 @@ impl Striker {
                         let gap = Duration::from_secs(self.random.between(7, 12));
                         self.after(world, gap, Later::Cut { shape, apart, again: again - 1 });
                     }
+                }
+                Later::PutBack(host, disk) => {
+                    world.replace_disk(host, *disk);
+                    world.start_later(host, Duration::from_millis(self.random.between(50, 20_000)));
                 }
                 Later::Kill(host) => world.kill_host(host, true),
                 Later::ClockBack(host, by) => {
@@ -160,12 +171,41 @@ impl Striker {
             Fault::BlindBackend => self.set(&mut world.hosts[host].machine.blind_until, until),
             Fault::ProbesSilent => self.set(&mut world.hosts[host].machine.silent_until, until),
             Fault::Reboot => self.reboot(world, host),
+            Fault::DeferredReboot => {
+                let all = world.hosts.iter().enumerate();
+                let waiting: Vec<usize> =
+                    all.filter(|(_, host)| host.machine.next_boot.is_some()).map(|(host, _)| host).collect();
+                let host = *self.random.pick(&waiting)?;
+                self.reboot(world, host)
+            }
             Fault::RebootInSwitch => {
                 let all = world.hosts.iter().enumerate();
                 let switching: Vec<usize> =
                     all.filter(|(_, host)| host.machine.is_switching()).map(|(host, _)| host).collect();
                 let host = *self.random.pick(&switching)?;
                 self.reboot(world, host)
+            }
+            Fault::Upgrade => {
+                self.crash(world, host)?;
+                world.hosts[host].rules += 1;
+                Some(())
+            }
+            Fault::DiskLost => {
+                let host = self.plain_host(world)?;
+                world.replace_disk(host, Disk::default());
+                world.start_later(host, Duration::from_millis(self.random.between(50, 20_000)));
+                Some(())
+            }
+            Fault::DiskPutBack => {
+                let host = self.plain_host(world)?;
+                let as_of_now = world.disk(host).durable();
+                let after = Duration::from_secs(self.random.between(1, 120));
+                self.after(world, after, Later::PutBack(host, Box::new(as_of_now)));
+                Some(())
+            }
+            Fault::Cloned => {
+                let host = self.plain_host(world)?;
+                world.clone_host(host)
             }
             Fault::HandSwitched => {
                 let soaks =
@@ -196,6 +236,12 @@ impl Striker {
         }
     }
 
+    /// A host that does not coordinate: those whose disks are lost take no part in the log until they are readmitted.
+    fn plain_host(&mut self, world: &World) -> Option<usize> {
+        let plain: Vec<usize> = (self.coordinators..world.fleet.names().len()).collect();
+        self.random.pick(&plain).copied()
+    }
+
     fn set(&self, moment: &mut u64, until: u64) -> Option<()> {
         *moment = until;
         Some(())
@@ -212,9 +258,7 @@ impl Striker {
     }
 
     fn reboot(&mut self, world: &mut World, host: usize) -> Option<()> {
-        world.kill_host(host, false);
-        let now = world.now;
-        world.hosts[host].machine.reboot(now, &mut self.random);
+        world.reboot_machine(host, &mut self.random);
         world.start_later(host, Duration::from_millis(self.random.between(4_000, 60_000)));
         Some(())
     }

@@ -64,6 +64,14 @@ pub(crate) struct Truth {
     endorsed: BTreeSet<(usize, DecisionId)>,
     /// Hosts that some fleet document left out or moved.
     pub(crate) left_out: BTreeSet<HostId>,
+    /// Hosts whose disk was put back in time.
+    put_back: BTreeSet<HostId>,
+    /// Hosts that went on since nobody answered when they asked where their feed ends.
+    unheard: BTreeSet<HostId>,
+    /// Hosts whose key a second machine has: what they say of themselves is nobody's word any more.
+    twofold: BTreeSet<HostId>,
+    /// Hosts that signed two histories, each of them with a disk of its own.
+    forked: BTreeSet<HostId>,
     /// The first property that did not hold.
     pub(crate) violation: Option<Violation>,
     /// How far the operators' calendar is from where virtual time usually begins.
@@ -72,9 +80,8 @@ pub(crate) struct Truth {
 }
 
 impl Truth {
-    pub(crate) fn new(fleet: &Fleet) -> Self {
+    pub(crate) fn new(fleet: &Fleet, hosts: usize) -> Self {
         let documents = Documents::new(vec![fleet.trust()]);
-        let hosts = fleet.names().len();
         Self {
             documents: documents.unwrap_or_else(|error| panic!("the pin is valid: {error}")),
             plans: BTreeMap::new(),
@@ -89,6 +96,10 @@ impl Truth {
             quarantines: vec![BTreeSet::new(); hosts],
             endorsed: BTreeSet::new(),
             left_out: BTreeSet::new(),
+            put_back: BTreeSet::new(),
+            unheard: BTreeSet::new(),
+            twofold: BTreeSet::new(),
+            forked: BTreeSet::new(),
             violation: None,
             calendar: TimeDelta::zero(),
             now: 0,
@@ -144,13 +155,18 @@ impl Truth {
 
     fn feed_row(&mut self, host: usize, row: &[u8], value: &[u8], hosts: &[Host]) {
         let hash = fnv(value);
+        let is_known = self.feeds.contains_key(row);
         if *self.feeds.entry(row.to_vec()).or_insert(hash) != hash {
+            if self.note_fork(row, hosts) {
+                return;
+            }
             let row = String::from_utf8_lossy(row).into_owned();
             self.broken(10, format!("feed position {row:?} has two contents"));
         }
         let mut own = hosts[host].name.as_str().as_bytes().to_vec();
         own.push(0);
-        if row.starts_with(&own) {
+        // What comes back from the others after a disk was lost was said before.
+        if row.starts_with(&own) && !is_known {
             let envelope = Sealed::parse(value)
                 .ok()
                 .and_then(|sealed| codec::decode::<Envelope>("envelope", sealed.payload()).ok());
@@ -162,7 +178,7 @@ impl Truth {
     }
 
     fn own_event(&mut self, host: usize, envelope: &Envelope, hosts: &[Host]) {
-        let FeedBody::Rollout(event) = &envelope.body else { return };
+        let FeedBody::Rollout(event) = &envelope.body else { return self.begun_anew(host) };
         let rollout = event.rollout_id.clone();
         if let HostEventKind::DispatchAck { current_closure_at_dispatch, log_index, .. } = &event.kind {
             return self.acknowledged(host, rollout, *log_index, current_closure_at_dispatch.clone(), hosts);
@@ -190,7 +206,8 @@ impl Truth {
                 if *exit_code == 0 && own.prior.as_ref() == Some(reverted_to_closure) {
                     own.state = HostState::Reverted;
                     let machine = &hosts[host].machine;
-                    if machine.running.as_ref() != Some(reverted_to_closure) && !machine.tampered {
+                    let knows = !machine.tampered && !self.is_twofold(&hosts[host].name);
+                    if machine.running.as_ref() != Some(reverted_to_closure) && knows {
                         let what = format!(
                             "{} says that it is back on {reverted_to_closure} and runs {:?}",
                             hosts[host].name, machine.running
@@ -232,7 +249,7 @@ impl Truth {
         let busy = self.own[host].iter().find(|(other, own)| {
             **other != rollout && matches!(own.state, HostState::Activating | HostState::Soaking)
         });
-        if let Some((other, own)) = busy {
+        if let Some((other, own)) = busy.filter(|_| !self.is_twofold(&name)) {
             let what = format!("{name} acknowledges {rollout} while it is {} in {other}", own.state.name());
             return self.broken(6, what);
         }
@@ -240,7 +257,7 @@ impl Truth {
         let barred = self.quarantines[host].iter().find(|(channel, closure, id)| {
             *channel == plan.channel && *closure == target && !self.lifted.contains(&(channel.clone(), *id))
         });
-        if let Some((_, closure, _)) = barred {
+        if let Some((_, closure, _)) = barred.filter(|_| !self.is_twofold(&name)) {
             let what =
                 format!("{name} acknowledges a dispatch to {closure}, which it knows to be quarantined");
             return self.broken(5, what);
@@ -260,6 +277,48 @@ impl Truth {
         };
         self.own[host].insert(rollout, own);
         self.check_budgets(host, hosts);
+    }
+
+    /// A host knows no more of what it was in the middle of.
+    fn begun_anew(&mut self, host: usize) {
+        for own in self.own[host].values_mut().filter(|own| own.in_flight()) {
+            (own.state, own.failed, own.third) = (HostState::Failed, self.now, true);
+        }
+        for own in self.own[host].values_mut().filter(|own| own.state == HostState::Failed) {
+            own.third = true;
+        }
+    }
+
+    /// Notes that a host signed two histories; false if it has had one disk all the time, so that it may not.
+    fn note_fork(&mut self, row: &[u8], hosts: &[Host]) -> bool {
+        let name = row.split(|byte| *byte == 0).next().unwrap_or_default();
+        let host = hosts.iter().find(|host| host.name.as_str().as_bytes() == name);
+        let unheard = |name| self.put_back.contains(name) && self.unheard.contains(name);
+        let excused = host.filter(|host| unheard(&host.name) || self.twofold.contains(&host.name));
+        self.forked.extend(excused.map(|host| host.name.clone()));
+        excused.is_some()
+    }
+
+    /// A host has another disk than it had.
+    pub(crate) fn disk_replaced(&mut self, host: usize, hosts: &[Host]) {
+        self.put_back.insert(hosts[host].name.clone());
+        self.quarantines[host].clear();
+    }
+
+    /// A second machine has the key of a host.
+    pub(crate) fn cloned(&mut self, of: usize, name: &HostId, spare: usize) {
+        self.twofold.insert(name.clone());
+        self.own[spare] = self.own[of].clone();
+    }
+
+    /// A host lies about itself.
+    pub(crate) fn lies(&mut self, host: &HostId) {
+        self.twofold.insert(host.clone());
+    }
+
+    /// Whether a host has told two stories of itself, or may.
+    pub(crate) fn is_twofold(&self, host: &HostId) -> bool {
+        self.twofold.contains(host) || self.forked.contains(host)
     }
 
     /// Property 2, from the host's own disk and the operators' own documents.
@@ -310,7 +369,8 @@ impl Truth {
             .filter_map(|host| {
                 let (rollout, own) = self.exposure(host)?;
                 let name = &hosts[host].name;
-                (!self.is_let_go(name, rollout)).then_some((name, (own.log_index, rollout)))
+                (!self.is_let_go(name, rollout) && !self.is_twofold(name))
+                    .then_some((name, (own.log_index, rollout)))
             })
             .collect();
         let mut found = None;
@@ -339,6 +399,9 @@ impl Truth {
 
     /// Property 8.
     fn converged(&mut self, host: usize, rollout: &RolloutId, own: &Own, hosts: &[Host]) {
+        if self.is_twofold(&hosts[host].name) {
+            return;
+        }
         let (state, now) = (&hosts[host], self.now);
         let (name, machine) = (&state.name, &state.machine);
         let completed = own.completed.unwrap_or(now);
@@ -418,15 +481,18 @@ impl Truth {
                 .min(limits.activation_timeout_secs + wave.soak_secs + 2 * limits.sustained_failure_secs);
             let mut converged = 0;
             let mut let_go = 0;
+            let mut deferred = 0;
             for (number, state) in hosts.iter().enumerate().filter(|(_, it)| wave.hosts.contains(&it.name)) {
-                if self.is_let_go(&state.name, rollout_id) {
+                if self.is_let_go(&state.name, rollout_id) || self.is_twofold(&state.name) {
                     let_go += 1;
                     continue;
                 }
                 let Some(own) = self.own[number].get(rollout_id) else { continue };
                 converged += usize::from(own.state == HostState::Converged);
                 let lost = self.now.saturating_sub(own.acked) + 100_000_000 >= patience * 1_000_000;
-                if own.in_flight() && own.log_index < decision.log_index && !lost {
+                if own.state == HostState::Deferred {
+                    deferred += 1;
+                } else if own.in_flight() && own.log_index < decision.log_index && !lost {
                     let what = format!(
                         "{host} of a later wave is dispatched into {rollout_id} while {} of wave {} is {}",
                         state.name,
@@ -438,8 +504,10 @@ impl Truth {
             }
             let cleared =
                 |verb: &Verb| matches!(verb, Verb::ClearRollout { rollout } if rollout == rollout_id);
-            let by_people = let_go == wave.hosts.len() || self.verbs.iter().any(cleared);
-            if converged == 0 && !by_people && !plan.urgent {
+            let twofold = wave.hosts.iter().any(|host| self.is_twofold(host));
+            let by_people = twofold || let_go == wave.hosts.len() || self.verbs.iter().any(cleared);
+            let by_deferral = deferred > 0 && limits.deferred_advances;
+            if converged == 0 && !by_people && !by_deferral && !plan.urgent {
                 let wave = earlier + 1;
                 let what = format!(
                     "{host} is dispatched into {rollout_id}, and nobody of wave {wave} has converged"
@@ -508,7 +576,7 @@ impl Truth {
         let name = &hosts[host].name;
         if *rollback {
             let prior = self.own[host].get(rollout).and_then(|own| own.prior.clone());
-            if prior.as_ref() != Some(target) {
+            if prior.as_ref() != Some(target) && !self.is_twofold(name) && !self.put_back.contains(name) {
                 self.broken(9, format!("{name} rolls back to {target}, and {prior:?} ran before"));
             }
             return;
@@ -517,14 +585,33 @@ impl Truth {
             self.broken(1, format!("{name} activates {target} for {rollout}, which nobody signed for it"));
         }
         self.check_certificate(rollout, *log_index, &hosts[host]);
-        if !self.begun.insert((host, rollout.clone(), *log_index)) {
+        let first = self.begun.insert((host, rollout.clone(), *log_index));
+        if !first && !self.is_twofold(name) && !self.put_back.contains(name) {
             self.broken(6, format!("{name} begins twice to activate for entry {log_index} of {rollout}"));
         }
     }
 
-    /// A node tells people something.
-    pub(crate) fn told(&mut self, now: u64, host: usize, note: &Note) {
+    /// A machine comes up on what a switch had set for it.
+    pub(crate) fn boots(&mut self, now: u64, host: usize, closure: &Closure, hosts: &[Host]) {
         self.now = now;
+        let newest = self.own[host].iter().max_by_key(|(_, own)| own.log_index);
+        let Some((rollout, own)) = newest.filter(|(_, own)| own.state == HostState::Deferred) else { return };
+        let channel = rollout.channel();
+        let barred = self.quarantines[host].iter().any(|(on, what, id)| {
+            *on == channel && what == closure && !self.lifted.contains(&(on.clone(), *id))
+        });
+        if barred && own.target == *closure {
+            let what = format!("{} boots into {closure}, which it knows to be quarantined", hosts[host].name);
+            self.broken(5, what);
+        }
+    }
+
+    /// A node tells people something.
+    pub(crate) fn told(&mut self, now: u64, host: usize, note: &Note, name: &HostId) {
+        self.now = now;
+        if matches!(note, Note::FeedUnconfirmed) {
+            self.unheard.insert(name.clone());
+        }
         if let Note::Leading { leads: true, term } = note
             && *self.leaders.entry(*term).or_insert(host) != host
         {

@@ -1,6 +1,9 @@
 //! A fleet, its network and its disks, moved on one event at a time.
 
 mod audience;
+mod boots;
+mod disks;
+mod lies;
 mod post;
 mod turn;
 
@@ -92,6 +95,8 @@ pub struct World {
     pub(crate) truth: Truth,
     pub(crate) trace: Trace,
     pub(crate) replies: Vec<(usize, Result<bool, String>)>,
+    never_rebooted: bool,
+    kept: Option<(usize, Disk)>,
     habits: Habits,
     queue: BTreeMap<(u64, u64), (usize, Event)>,
     count: u64,
@@ -119,12 +124,18 @@ impl World {
         let hosts = fleet.names().len();
         let first: Option<Closure> = "dir:v0".parse().ok();
         let mut all: Vec<Host> =
-            fleet.names().iter().map(|name| Host::new(name.clone(), hosts, first.clone())).collect();
+            fleet.names().iter().map(|name| Host::new(name.clone(), hosts + 1, first.clone())).collect();
         for host in &mut all {
             host.machine.probe_interval = habits.probe_interval;
         }
+        // A machine that somebody may start as a clone of another.
+        let mut spare = Host::new(fleet.names()[0].clone(), hosts + 1, None);
+        spare.is_dormant = true;
+        spare.machine.probe_interval = habits.probe_interval;
+        all.push(spare);
+        let hosts = all.len();
         Self {
-            truth: Truth::new(&fleet),
+            truth: Truth::new(&fleet, hosts),
             hosts: all,
             fleet,
             health: Health::default(),
@@ -138,6 +149,8 @@ impl World {
             now: 1_000_000,
             trace: Trace::default(),
             replies: Vec::new(),
+            never_rebooted: false,
+            kept: None,
             habits,
             queue: BTreeMap::new(),
             count: 0,
@@ -298,7 +311,7 @@ impl World {
     }
 
     pub(crate) fn start_host(&mut self, host: usize) {
-        if self.hosts[host].is_up() {
+        if self.hosts[host].is_up() || self.hosts[host].is_dormant {
             return;
         }
         let Some(key) = self.fleet.hosts().get(&self.hosts[host].name).cloned() else { return };
@@ -306,7 +319,7 @@ impl World {
         let state = &mut self.hosts[host];
         state.life += 1;
         state.started = self.now;
-        state.disk_busy_until = self.now;
+        state.disk_is_idle();
         let settings = Settings {
             fleet,
             host: state.name.clone(),
@@ -314,6 +327,7 @@ impl World {
             agent_version: "sim".to_owned(),
             boot_id: state.machine.boot_id(),
             backend: state.backend,
+            rules: state.rules,
             seed,
         };
         let now = state.now(self.now);

@@ -180,6 +180,9 @@ fn tell(note: &Note, figures: &mut Figures) {
         Note::Leading { leads, term } => tracing::info!(leads, term, "the coordinators' election"),
         Note::Alarm { message } => tracing::error!("{message}"),
         Note::Warning { message } => tracing::warn!("{message}"),
+        Note::FeedUnconfirmed => {
+            tracing::warn!("nobody says how far this host's feed goes: it goes on from its own store");
+        }
         Note::DecisionLatency { took } => figures.certified(*took),
     }
 }

@@ -337,6 +337,7 @@ fn settings(config: &Config, boot_id: String) -> anyhow::Result<Settings> {
             BackendKind::Nixos => node::BackendKind::Nixos,
             BackendKind::Directory => node::BackendKind::Directory,
         },
+        rules: muster_core::wire::RULES,
         seed: full::seed()?,
     })
 }

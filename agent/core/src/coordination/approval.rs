@@ -94,6 +94,9 @@ fn judge_quarantine(view: &View<'_>, body: &DecisionBody, now: DateTime<Utc>) ->
     if plan.targets.get(host) != Some(closure) {
         return Judgement::Object(format!("{host} was to run another closure"));
     }
+    if view.ledger.record(host, rollout_id).is_some_and(|it| it.record.is_lost()) {
+        return Judgement::Object(format!("{host} lost its disk, which says nothing about {closure}"));
+    }
     match reported_failure(view, host, rollout_id, *evidence, false) {
         Judgement::Endorse => too_many_failed(view, plan, now),
         other @ (Judgement::Wait(_) | Judgement::Object(_)) => other,

@@ -151,6 +151,7 @@ impl Blocked {
             | Reason::ProbeFails { .. }
             | Reason::NotFetched
             | Reason::Offline
+            | Reason::Forked
             | Reason::NotHeardYet
             | Reason::InFlight { .. } => false,
         }
@@ -310,6 +311,9 @@ pub enum Reason {
     /// The host cannot be reached.
     #[error("the host has not been heard of for three heartbeats; it is dispatched when it returns")]
     Offline,
+    /// The host signed two histories.
+    #[error("the host signed two histories; give it another key, or take it out of the fleet")]
+    Forked,
     /// This node has only just begun to listen.
     #[error("this agent has not heard of the host since it started")]
     NotHeardYet,

@@ -16,6 +16,9 @@ pub(super) fn admit(
     host: &HostId,
     _now: DateTime<Utc>,
 ) -> Result<(), Blocked> {
+    if view.ledger.is_forked(host) {
+        return Err(Blocked::by(Gate::Online, Reason::Forked));
+    }
     match view.presences.reach(host, view.mono) {
         Reach::Online => Ok(()),
         Reach::Offline => Err(Blocked::by(Gate::Online, Reason::Offline)),

@@ -29,7 +29,7 @@ pub use error::{Invariant, StepError};
 pub use record::{NO_EXIT_CODE, Owed, ProbeRecord, Record, THIRD_CLOSURE_EXIT_CODE, Terms};
 pub use recover::{Boot, Found, Job, Recovery, activation_ended, recover};
 pub use role::{Local, Mirror, Role};
-pub use step::{HostContext, Step, step, step_incarnation};
+pub use step::{HostContext, Step, before_incarnation, step, step_incarnation};
 pub use vigil::{CLOCK_JUMP_SECS_MAX, OBSERVE_AGAIN_SECS, PROBE_REPEAT_SECS, ProbeRun, Vigil, Vigilance};
 
 use chrono::{DateTime, TimeDelta, Utc};

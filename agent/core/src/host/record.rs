@@ -122,6 +122,9 @@ pub struct Record {
     pub probes: BTreeMap<ProbeName, ProbeRecord>,
     /// The number of the last event that was applied; 0 before the first.
     pub last_event_seq: u64,
+    /// What the host was when a new incarnation of it ended the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended_from: Option<HostState>,
 }
 
 impl Record {
@@ -167,6 +170,7 @@ impl Record {
             declared_probes: None,
             probes: BTreeMap::new(),
             last_event_seq: 0,
+            ended_from: None,
         }
     }
 
@@ -239,6 +243,11 @@ impl Record {
     /// Where a rollback goes: what ran at the acknowledgement, and never the target itself.
     pub fn rollback_target(&self) -> Option<&Closure> {
         self.current_closure_at_dispatch.as_ref().filter(|closure| **closure != self.target_closure)
+    }
+
+    /// Whether it counts as failed only since a new incarnation of its host knows nothing of it.
+    pub fn is_lost(&self) -> bool {
+        self.state == HostState::Failed && self.ended_from.is_some()
     }
 
     /// The declared probes that gate.

@@ -34,6 +34,11 @@ pub enum Job {
     None,
     /// It runs.
     Running,
+    /// It set the target for the next boot.
+    Deferred {
+        /// The component that cannot be swapped on a running system.
+        component: String,
+    },
     /// It is over.
     Ended {
         /// How it ended.
@@ -88,7 +93,11 @@ fn recover_started(record: &Record, found: &Found, now: DateTime<Utc>) -> Recove
     match (&found.job, found.boot) {
         (Job::Running, _) => Recovery::Wait,
         (Job::None, Boot::Same) => Recovery::Fire,
-        (Job::None, Boot::Other) => {
+        (Job::Deferred { component }, Boot::Same) => Recovery::Emit(HostEventKind::ActivationDeferred {
+            component: component.clone(),
+            deferred_at: now,
+        }),
+        (Job::None | Job::Deferred { .. }, Boot::Other) => {
             let on_target = found.observed.as_ref() == Some(&record.target_closure);
             let exit_code = if on_target { 0 } else { NO_EXIT_CODE };
             let said = "the machine was rebooted during the switch";

@@ -67,6 +67,7 @@ pub fn step_incarnation(record: &Record, event: &IncarnationStarted) -> Record {
     match record.state {
         HostState::Pending => next.last_event_seq = 0,
         HostState::Activating | HostState::Deferred | HostState::Soaking => {
+            next.ended_from = Some(record.state);
             next.state = HostState::Failed;
             next.failed_at = Some(event.started_at);
             next.current_closure.clone_from(&event.current_closure);
@@ -74,6 +75,20 @@ pub fn step_incarnation(record: &Record, event: &IncarnationStarted) -> Record {
         HostState::Converged | HostState::Failed | HostState::Reverted => {}
     }
     next
+}
+
+/// The record as it was before a new incarnation ended it, for an event of the old one that came late; unchanged if none
+/// did.
+#[must_use]
+pub fn before_incarnation(record: &Record, seq: u64) -> Record {
+    let mut before = record.clone();
+    if let Some(state) = before.ended_from.take() {
+        before.state = state;
+        before.failed_at = None;
+    } else if before.state == HostState::Pending {
+        before.last_event_seq = seq.saturating_sub(1);
+    }
+    before
 }
 
 fn transition<E>(from: &Record, to: &Record, at: DateTime<Utc>) -> Option<Effect<E>> {

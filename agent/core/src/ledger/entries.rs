@@ -9,7 +9,7 @@ use crate::document::{Plan, Verb};
 use crate::planted::{self, Bug};
 use crate::rollout::{self, Effect, StepContext};
 use crate::wire::{
-    DECISION_VERSION, Decision, DecisionBody, DecisionId, DocumentKind, LogPayload, LogStatement, RULES,
+    DECISION_VERSION, Decision, DecisionBody, DecisionId, DocumentKind, LogPayload, LogStatement,
     RolloutEvent, codec,
 };
 
@@ -23,10 +23,12 @@ pub enum EntryError {
         hash: Digest,
     },
     /// The entry is of a newer reducer: this program must not go on as a coordinator.
-    #[error("the log asks for rules {wanted}; this program knows up to {RULES}")]
+    #[error("the log asks for rules {wanted}; this program knows up to {known}")]
     UnknownRules {
         /// The version that the entry asks for.
         wanted: u32,
+        /// The newest version that this program knows.
+        known: u32,
     },
 }
 
@@ -83,6 +85,7 @@ impl Ledger {
                     self.rollout_event(index, position, &event, &mut bodies);
                 }
             }
+            Some(LogStatement::RulesRaised { rules, .. }) => self.rules = rules,
             Some(LogStatement::DocumentAdopted { kind, hash, .. }) => self.adopt(kind, hash),
             Some(LogStatement::Withdrawn { log_index, ordinal }) => {
                 let decision = DecisionId { log_index, ordinal };
@@ -134,15 +137,13 @@ impl Ledger {
                 return Ok(None);
             }
         };
-        if payload.rules > RULES {
-            return Err(EntryError::UnknownRules { wanted: payload.rules });
-        }
-        if let LogStatement::DocumentAdopted { hash, .. } = &payload.what
+        let Some(what) = self.under_rules(index, payload)? else { return Ok(None) };
+        if let LogStatement::DocumentAdopted { hash, .. } = &what
             && !self.documents.holds(hash)
         {
             return Err(EntryError::Waits { hash: *hash });
         }
-        Ok(Some(payload.what))
+        Ok(Some(what))
     }
 
     /// From the first entry on rollouts follow from the log; what certified decisions showed is dropped.

@@ -1,5 +1,6 @@
 //! One host's feed: a hash chain of signed envelopes, taken in strictly in order.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, VecDeque};
 
 use chrono::{DateTime, Utc};
@@ -40,6 +41,12 @@ pub enum FeedError {
     /// Nothing of this key is applied after a proven fork, until the host is re-keyed.
     #[error("the host's feed is forked")]
     Forked,
+    /// The host says more than a host may; what it says is taken in later, or never.
+    #[error("the host exceeds its quota: {what}")]
+    Throttled {
+        /// Which.
+        what: &'static str,
+    },
     /// The incarnation lies too far in the future.
     #[error("incarnation {incarnation} lies in the future")]
     FromTheFuture {
@@ -83,7 +90,12 @@ pub struct Feed {
     greatest_at: Option<DateTime<Utc>>,
     forked: bool,
     answers: BTreeMap<(u64, RolloutId), Answer>,
+    bytes: u64,
+    /// The newest envelope as it was signed: half of a proof, should its host say something else of that place.
+    newest: Vec<u8>,
     pub(super) waiting: VecDeque<Waiting>,
+    /// The newest incarnation of which an event was mirrored.
+    pub(super) applied_incarnation: u64,
 }
 
 impl Feed {
@@ -126,6 +138,11 @@ impl Feed {
         of_it.filter(|(_, answer)| matches!(answer, Answer::Rejected(_))).count()
     }
 
+    /// How many bytes of it are held.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
     /// Events that wait for their record to be opened.
     pub fn backlog(&self) -> usize {
         self.waiting.len()
@@ -137,12 +154,15 @@ impl Feed {
         if self.forked {
             return Err(FeedError::Forked);
         }
-        if incarnation < self.incarnation {
-            return Err(FeedError::Duplicate { incarnation, seq });
-        }
-        let head = if incarnation == self.incarnation { self.head } else { None };
+        let head = match incarnation.cmp(&self.incarnation) {
+            Ordering::Less => self.older.get(&incarnation).copied(),
+            Ordering::Equal => self.head,
+            Ordering::Greater => None,
+        };
         let (last, hash) = head.map_or((0, NO_HASH), |head| (head.seq, head.hash));
-        if seq == last && last > 0 && envelope.hash != hash {
+        // Of what came before a new incarnation nothing is left to prove a fork by.
+        let provable = incarnation >= self.incarnation;
+        if provable && seq == last && last > 0 && envelope.hash != hash {
             return Err(FeedError::Fork { incarnation, seq });
         }
         if seq <= last {
@@ -151,7 +171,11 @@ impl Feed {
         if seq > last + 1 {
             return Err(FeedError::Gap { wanted: last + 1, got: seq });
         }
-        if prev == hash { Ok(()) } else { Err(FeedError::Fork { incarnation, seq }) }
+        match prev == hash {
+            true => Ok(()),
+            false if provable => Err(FeedError::Fork { incarnation, seq }),
+            false => Err(FeedError::Duplicate { incarnation, seq }),
+        }
     }
 
     /// Takes in an envelope that [`Feed::check`] let through.
@@ -163,8 +187,15 @@ impl Feed {
             }
             self.incarnation = content.incarnation;
         }
-        self.head = Some(Head { seq: content.seq, hash: envelope.hash });
+        let head = Head { seq: content.seq, hash: envelope.hash };
+        if content.incarnation == self.incarnation {
+            self.head = Some(head);
+            self.newest.clone_from(&envelope.bytes);
+        } else {
+            self.older.insert(content.incarnation, head);
+        }
         self.greatest_at = self.greatest_at.max(Some(content.at));
+        self.bytes = self.bytes.saturating_add(envelope.bytes.len() as u64);
         if let FeedBody::Rollout(event) = &content.body {
             let answer = match &event.kind {
                 HostEventKind::DispatchAck { log_index, .. } => Some((*log_index, Answer::Acknowledged)),
@@ -201,6 +232,11 @@ impl Feed {
             at: content.at,
             body: content.body.clone(),
         });
+    }
+
+    /// The newest envelope as it was signed.
+    pub(super) fn newest(&self) -> &[u8] {
+        &self.newest
     }
 
     /// Stops the feed until its host gets another key: two histories were signed.

@@ -7,7 +7,9 @@ use crate::document::{Accepted, ChannelRefDocument, Documents, Held, Plan, Refus
 use crate::id::{FleetName, HostId, RolloutId};
 use crate::planted::{self, Bug};
 use crate::verify::Roster;
-use crate::wire::{Decision, DecisionBody, DocumentKind, Envelope, FeedBody, HostEventKind, Received, codec};
+use crate::wire::{
+    Decision, DecisionBody, DocumentKind, Envelope, FeedBody, ForkProof, HostEventKind, Received, codec,
+};
 use crate::{rollout, verify};
 use muster_signing::{Counted, Digest, Verified};
 use std::sync::Arc;
@@ -33,6 +35,7 @@ impl Ledger {
                 for (host, feed) in &mut self.feeds {
                     if self.roster.key_of(host).is_some_and(|key| before.key_of(host) != Some(key)) {
                         feed.begin_anew();
+                        self.forks.remove(host);
                     }
                 }
                 self.epoch = epoch_of(&self.fleet, &self.documents);
@@ -53,9 +56,8 @@ impl Ledger {
         let feed = self.feeds.entry(host.clone()).or_default();
         if let Err(error) = feed.check(envelope) {
             if let FeedError::Fork { .. } = error {
-                feed.mark_forked();
-                self.batch.put(Table::Proofs, envelope.hash.0.to_vec(), envelope.bytes.clone());
-                self.alarm(format!("{host} signed two histories: {error}"));
+                let proof = ForkProof { first: feed.newest().to_vec(), second: envelope.bytes.clone() };
+                self.keep_fork(&host, proof, &error);
             }
             return Err(error);
         }
@@ -198,6 +200,8 @@ impl Ledger {
             if let Some(proof) = self.documents.stored_proof(&document) {
                 self.documents.insert_proof(proof);
             }
+        } else if let Ok(proof) = codec::decode::<ForkProof>("proof of a fork", bytes) {
+            let _ = self.fork(&proof);
         } else if let Ok(envelope) = verify::envelope(&self.roster, bytes)
             && let Some(feed) = self.feeds.get_mut(&envelope.content.host)
             && feed.contradicts(&envelope.content)

@@ -60,13 +60,50 @@ impl Ledger {
                     if self.answers_unknown(&mirrored.record, event) {
                         return;
                     }
-                    self.mirror(&plan, mirrored, event, &waiting);
+                    let incarnation = self.feeds.get(host).map_or(0, |feed| feed.applied_incarnation);
+                    if waiting.reference.incarnation < incarnation {
+                        self.mirror_late(&plan, mirrored, event, &waiting);
+                    } else {
+                        self.mirror(&plan, mirrored, event, &waiting);
+                    }
                 }
             }
             if let Some(feed) = self.feeds.get_mut(host) {
+                feed.applied_incarnation = feed.applied_incarnation.max(waiting.reference.incarnation);
                 feed.waiting.pop_front();
             }
         }
+    }
+
+    /// Mirrors what a host said before its new incarnation began, where that came first: what it had come to counts, and
+    /// only what was still open then has failed.
+    fn mirror_late(&mut self, plan: &Plan, mirrored: Mirrored, event: &HostEvent, waiting: &Waiting) {
+        let ended = mirrored.record.clone();
+        let before = host::before_incarnation(&ended, event.seq);
+        let Ok(step) = host::step::<Mirror>(&before, &HostContext { policy: &plan.policy }, event) else {
+            return;
+        };
+        let mut next = step.record;
+        if next.state == HostState::Pending {
+            next.last_event_seq = ended.last_event_seq;
+        } else if next.is_in_flight() {
+            let started = IncarnationStarted {
+                current_closure: ended.current_closure.clone(),
+                started_at: ended.failed_at.unwrap_or(waiting.at),
+            };
+            next = host::step_incarnation(&next, &started);
+        }
+        let host = next.host.clone();
+        let moved = next.state != ended.state;
+        let settled = Mirrored {
+            evidence: if moved { Some(waiting.reference) } else { mirrored.evidence },
+            reported_at: if moved { Some(waiting.at) } else { mirrored.reported_at },
+            record: next,
+        };
+        if moved {
+            self.settle(&host, &settled.record, ended.state);
+        }
+        self.put_record(&host, settled);
     }
 
     pub(super) fn mirror(

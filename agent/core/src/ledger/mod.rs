@@ -7,9 +7,11 @@
 mod batch;
 mod entries;
 mod feed;
+mod forks;
 mod learn;
 mod mirror;
 mod replay;
+mod rules;
 mod slots;
 mod views;
 
@@ -32,10 +34,13 @@ use crate::host::{self};
 use crate::id::{ChannelId, Closure, FleetName, HostId, RolloutId};
 use crate::rollout;
 use crate::verify::Roster;
-use crate::wire::{DecisionBody, DecisionId, EnvelopeRef, HostState, RolloutState};
+use crate::wire::{DecisionBody, DecisionId, EnvelopeRef, ForkProof, HostState, RolloutState};
 
 /// The hash of nothing: what the first envelope of a feed names as its predecessor.
 pub const NO_HASH: Digest = Digest([0; 32]);
+
+/// The version of the reducer that every log begins with.
+const FIRST_RULES: u32 = 1;
 
 /// A host's record together with the envelope that last moved it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +121,7 @@ pub struct Ledger {
     plans: BTreeMap<RolloutId, Arc<Plan>>,
     adopted: Adopted,
     feeds: BTreeMap<HostId, Feed>,
+    forks: BTreeMap<HostId, ForkProof>,
     records: BTreeMap<HostId, BTreeMap<RolloutId, Mirrored>>,
     rollouts: BTreeMap<RolloutId, rollout::Record>,
     newest: BTreeMap<ChannelId, RolloutId>,
@@ -127,6 +133,8 @@ pub struct Ledger {
     uncertified: BTreeMap<DecisionId, Derived>,
     owed: BTreeMap<DecisionId, DecisionBody>,
     follows_log: bool,
+    rules: u32,
+    known_rules: u32,
     applied: u64,
     last_entry_at: Option<DateTime<Utc>>,
     position: u64,
@@ -148,6 +156,7 @@ impl Ledger {
             plans: BTreeMap::new(),
             adopted: Adopted::default(),
             feeds: BTreeMap::new(),
+            forks: BTreeMap::new(),
             records: BTreeMap::new(),
             rollouts: BTreeMap::new(),
             newest: BTreeMap::new(),
@@ -159,6 +168,8 @@ impl Ledger {
             uncertified: BTreeMap::new(),
             owed: BTreeMap::new(),
             follows_log: false,
+            rules: FIRST_RULES,
+            known_rules: u32::MAX,
             applied: 0,
             last_entry_at: None,
             position: 0,
@@ -217,6 +228,15 @@ impl Ledger {
     /// A host's feed.
     pub fn feed(&self, host: &HostId) -> Option<&Feed> {
         self.feeds.get(host)
+    }
+
+    /// Whether a host's feed is held less far than to this position.
+    pub fn lacks_up_to(&self, host: &HostId, incarnation: u64, seq: u64) -> bool {
+        let held = self
+            .feeds
+            .get(host)
+            .map_or((0, 0), |feed| (feed.incarnation(), feed.head().map_or(0, |head| head.seq)));
+        seq > 0 && (incarnation, seq) > held && !self.feeds.get(host).is_some_and(Feed::is_forked)
     }
 
     /// The records of one host, by rollout.

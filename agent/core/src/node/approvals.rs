@@ -24,8 +24,6 @@ const PUBLISH_PATIENCE: Duration = Duration::from_millis(200);
 const REPEAT_MAX: Duration = Duration::from_secs(60);
 /// The shortest time between two looks at every waiting decision, but for new ones: many inputs make one look.
 const REVIEW_DEBOUNCE: Duration = Duration::from_millis(20);
-/// Signatures of decisions that the log has not led to here yet.
-const EARLY_MAX: usize = 4096;
 
 /// How often a decision that is not certified is looked at again, and its signature sent again.
 pub(super) const REVIEW_INTERVAL: Duration = Duration::from_secs(1);
@@ -173,10 +171,11 @@ impl Node {
                 );
                 turn.outputs.push(Output::Tell(Note::Alarm { message }));
             }
-            None if id.log_index > self.ledger.applied() && coordinator.early.len() < EARLY_MAX => {
-                let early = coordinator.early.entry(id).or_default();
-                if early.len() < coordinator.electorate.members.len() {
-                    early.push(endorsement);
+            None if id.log_index > self.ledger.applied() => {
+                let by = *endorsement.endorsed.signer();
+                if coordinator.electorate.members.contains_key(&by) && coordinator.early.endorsed(endorsement)
+                {
+                    self.name_early(turn, &by);
                 }
             }
             None => {}
@@ -199,13 +198,19 @@ impl Node {
                     turn.changed = true;
                 }
             }
-            None if id.log_index > self.ledger.applied()
-                && coordinator.early_objections.len() < EARLY_MAX =>
-            {
-                coordinator.early_objections.entry(id).or_default().insert(by);
+            None if id.log_index > self.ledger.applied() && coordinator.early.objected(id, by) => {
+                self.name_early(turn, &by);
             }
             None => {}
         }
+    }
+
+    /// A coordinator speaks of more decisions that are not here yet than any log is ahead.
+    fn name_early(&mut self, turn: &mut Turn, by: &PublicKey) {
+        let host = self.ledger.roster().host_of(by).map_or_else(|| by.to_string(), ToString::to_string);
+        let message = format!("{host} is throttled: it signs decisions that the log has not led to");
+        self.note_alarm(&message);
+        turn.tell(Note::Alarm { message });
     }
 
     /// Puts certificates together of decisions that a quorum has signed.
@@ -318,12 +323,12 @@ impl Coordinator {
             said,
             waits_for: None,
             signatures: BTreeMap::new(),
-            objectors: self.early_objections.remove(&id).unwrap_or_default(),
+            objectors: self.early.objectors(id),
             began: now,
             looked: now,
             pause: Duration::ZERO,
         };
-        for early in self.early.remove(&id).unwrap_or_default() {
+        for early in self.early.endorsements(id) {
             if early.endorsed.payload() == approval.bytes {
                 approval.signatures.insert(*early.endorsed.signer(), *early.endorsed.signature());
             }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, SubsecRound, Utc};
 use muster_signing::{Digest, Purpose, seal};
 
+use super::head::ASK_AGAIN;
 use super::turn::Turn;
 use super::{Node, Output, Topic};
 use crate::id::HostId;
@@ -21,6 +22,8 @@ const MARKS_GAP: Duration = Duration::from_secs(1);
 const MARKS_SOON: Duration = Duration::from_millis(20);
 /// Feeds in one message about what is stored.
 const MARKED_FEEDS_MAX: usize = 512;
+/// Proofs of forks that follow a heartbeat.
+const SHOWN_FORKS_MAX: usize = 8;
 /// Documents in one message about what is stored.
 const MARKED_DOCUMENTS_MAX: usize = 64;
 
@@ -71,7 +74,7 @@ impl Node {
     /// Sends what is due.
     pub(super) fn tick_beacon(&mut self, turn: &mut Turn) {
         let now = turn.now.mono;
-        if self.presence_due() <= now && self.is_enrolled() {
+        if self.speaks() && self.presence_due() <= now {
             self.send_presence(turn);
         }
         if self.coordinator.is_some() && self.marks.wakes_at().is_some_and(|at| at <= now) {
@@ -81,7 +84,7 @@ impl Node {
 
     /// When anything is due next.
     pub(super) fn beacon_wakes_at(&self) -> Option<Mono> {
-        let presence = self.is_enrolled().then(|| self.presence_due());
+        let presence = self.speaks().then(|| self.presence_due());
         let marks = self.coordinator.as_ref().and_then(|_| self.marks.wakes_at());
         [presence, marks].into_iter().flatten().min()
     }
@@ -90,6 +93,7 @@ impl Node {
         match self.presence_sent {
             None => Mono::default(),
             Some(sent) if self.presence_wanted => sent.after(PRESENCE_GAP),
+            Some(sent) if self.asks_for_head() => sent.after(ASK_AGAIN),
             Some(sent) => sent.after(self.settings.heartbeat.mul_f64(self.jitter)),
         }
     }
@@ -99,7 +103,12 @@ impl Node {
         self.ledger.roster().key_of(&self.settings.host) == Some(&self.signer.public())
     }
 
+    fn speaks(&self) -> bool {
+        self.is_enrolled() && !self.is_silenced()
+    }
+
     fn send_presence(&mut self, turn: &mut Turn) {
+        self.note_asked(turn.now.mono);
         self.presence_sent = Some(turn.now.mono);
         self.presence_wanted = false;
         // Within a tenth of the heartbeat, so that a fleet that started together does not speak together.
@@ -121,14 +130,18 @@ impl Node {
             uptime_secs: turn.now.mono.since(self.started).as_secs(),
             outbox: self.outbox.len() as u64,
             failing_enforce_probes: self.own.failing().cloned().collect(),
+            rules: self.settings.rules,
+            asks_for_head: self.asks_for_head(),
             heartbeat_millis: u64::try_from(self.settings.heartbeat.as_millis()).unwrap_or(u64::MAX),
         };
+        let presence = self.or_a_lie(turn, presence);
         let bytes = self.sign_notice(turn, NoticeBody::Presence(Box::new(presence.clone())));
         self.own_presence = Some(bytes.clone());
         if let Some(at) = self.greatest_at {
             self.presences.speak(turn.now, at, (self.incarnation, self.boot, self.notices), &presence);
         }
         turn.outputs.push(Output::Publish { topic: Topic::Presence, bytes });
+        self.show_forks(turn);
         if self.coordinator.is_some() {
             let documents = self.ledger.documents();
             let refs = documents.channel_refs().map(|(_, held)| held.hash);
@@ -137,13 +150,26 @@ impl Node {
         }
     }
 
+    /// Shows the proofs of forks that this host holds: who has not seen both histories cannot find it out by himself.
+    fn show_forks(&mut self, turn: &mut Turn) {
+        let proofs: Vec<_> =
+            self.ledger.forks().map(|(_, proof)| proof.clone()).take(SHOWN_FORKS_MAX).collect();
+        for proof in proofs {
+            let bytes = self.sign_notice(turn, NoticeBody::Fork(proof));
+            turn.outputs.push(Output::Publish { topic: Topic::Presence, bytes });
+        }
+    }
+
     /// Says what this coordinator has stored. It leaves only after everything written before is durable.
     fn send_marks(&mut self, turn: &mut Turn) {
         self.marks.said = Some(turn.now.mono);
         let hosts = take_some(&mut self.marks.feeds_to_say, MARKED_FEEDS_MAX);
-        let feeds = hosts.into_iter().filter_map(|host| {
-            let feed = self.ledger.feed(&host)?;
-            Some(FeedMark { seq: feed.head()?.seq, incarnation: feed.incarnation(), host })
+        let feeds = hosts.into_iter().map(|host| {
+            // That nothing is held is an answer, too.
+            let feed = self.ledger.feed(&host);
+            let (seq, incarnation) =
+                feed.map_or((0, 0), |feed| (feed.head().map_or(0, |head| head.seq), feed.incarnation()));
+            FeedMark { seq, incarnation, host }
         });
         let feeds: Vec<FeedMark> = feeds.collect();
         let documents = take_some(&mut self.marks.documents_to_say, MARKED_DOCUMENTS_MAX);
@@ -198,6 +224,7 @@ impl Node {
         if let Some(mark) = feeds.iter().find(|mark| mark.host == self.settings.host) {
             let known = self.marks.own_feed.entry(by.clone()).or_default();
             *known = (*known).max((mark.incarnation, mark.seq));
+            self.head_answered(turn, by, mark);
             self.trim_outbox(turn, electorate.quorum);
         }
     }

@@ -7,6 +7,7 @@ use muster_signing::{Digest, PublicKey, Purpose, Signature, SigningKey, seal};
 
 use super::approvals::{Approval, Said, Unpublished};
 use super::door::CoordinatorMessage;
+use super::early::Early;
 use super::turn::Turn;
 use super::{Node, Note, Output};
 use crate::coordination::approval::CLOCK_AHEAD_MAX;
@@ -19,10 +20,9 @@ use crate::ledger::{Batch, Derived, EntryError, Table, key};
 use crate::planner;
 use crate::planted::{self, Bug};
 use crate::time::Mono;
-use crate::verify::Endorsement;
 use crate::view::View;
 use crate::wire::codec;
-use crate::wire::{DecisionId, LogPayload, RULES};
+use crate::wire::{DecisionId, LogPayload};
 
 /// Between two plans, unless an own proposal was applied: many inputs make one plan.
 const PLAN_DEBOUNCE: Duration = Duration::from_millis(50);
@@ -46,8 +46,7 @@ pub(super) struct Coordinator {
     /// When evidence was last asked about all of them.
     pub(super) reviewed: Option<Mono>,
     pub(super) review_wanted: bool,
-    pub(super) early: BTreeMap<DecisionId, Vec<Endorsement>>,
-    pub(super) early_objections: BTreeMap<DecisionId, BTreeSet<PublicKey>>,
+    pub(super) early: Early,
     pub(super) unpublished: BTreeMap<DecisionId, Unpublished>,
     pub(super) void: BTreeSet<DecisionId>,
     pub(super) stored_last: u64,
@@ -93,8 +92,7 @@ impl Coordinator {
             committed: VecDeque::new(),
             approvals: BTreeMap::new(),
             review_wanted: false,
-            early: BTreeMap::new(),
-            early_objections: BTreeMap::new(),
+            early: Early::default(),
             unpublished: BTreeMap::new(),
             void: BTreeSet::new(),
             writes: VecDeque::new(),
@@ -331,10 +329,14 @@ impl Node {
             fair.and_then(|at| at.checked_add_signed(CLOCK_AHEAD_MAX)).unwrap_or(now.utc + CLOCK_AHEAD_MAX);
         let last = self.ledger.last_entry_at().filter(|last| *last <= fair);
         let at = now.utc.max(last.unwrap_or(now.utc));
-        let statements = planner::propose(&view, &hold, at);
+        let mut statements = planner::propose(&view, &hold, at);
+        if statements.is_empty() {
+            statements.extend(self.raise_rules());
+        }
         if statements.is_empty() {
             return;
         }
+        let Some(coordinator) = &mut self.coordinator else { return };
         for statement in &statements {
             if let crate::wire::LogStatement::Withdrawn { log_index, ordinal } = statement {
                 let id = DecisionId { log_index: *log_index, ordinal: *ordinal };
@@ -343,8 +345,10 @@ impl Node {
                 }
             }
         }
+        let lies = planted::on(Bug::LieRules) && self.random.fraction() < 0.3;
+        let rules = if lies { u32::MAX } else { self.ledger.rules() };
         let payloads =
-            statements.into_iter().map(|what| codec::encode(&LogPayload { rules: RULES, what })).collect();
+            statements.into_iter().map(|what| codec::encode(&LogPayload { rules, what })).collect();
         match coordinator.log.propose(now, payloads) {
             Ok((_, ready)) => self.absorb(turn, ready),
             Err(error) => turn.outputs.push(Output::Tell(Note::Warning { message: error.to_string() })),

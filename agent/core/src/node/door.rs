@@ -29,6 +29,8 @@ pub struct Settings {
     pub boot_id: String,
     /// The activation backend.
     pub backend: BackendKind,
+    /// The newest version of the log's reducer that this program knows.
+    pub rules: u32,
     /// A 64-bit seed for everything that is drawn at random.
     pub seed: u64,
 }
@@ -151,6 +153,13 @@ pub enum HostReport {
         stderr_tail: String,
         /// What runs now.
         observed: Option<Closure>,
+    },
+    /// The switch set the target for the next boot and left what runs alone.
+    SwitchDeferred {
+        /// The rollout.
+        rollout: RolloutId,
+        /// The component that cannot be swapped on a running system.
+        component: String,
     },
     /// The rollback has ended.
     RollbackEnded {
@@ -384,6 +393,8 @@ pub enum Note {
         /// What, in words.
         message: String,
     },
+    /// Nobody said how far they hold this host's feed: it goes on from its own store, which may be an old one.
+    FeedUnconfirmed,
     /// How long a decision took from its entry to its certificate here.
     DecisionLatency {
         /// The time.

@@ -9,10 +9,15 @@ mod beacon;
 mod coordinator;
 mod dispatching;
 mod door;
+mod early;
+mod head;
 mod inspect;
+mod lies;
 mod own;
+mod quota;
 mod random;
 mod restore;
+mod rules;
 mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,7 +41,9 @@ use crate::verify::{self, Certified};
 use crate::wire::{DecisionId, DocumentKind, Envelope, Notice, NoticeBody, Received};
 use beacon::Marks;
 use coordinator::Coordinator;
+use head::FeedEnd;
 use own::Own;
+use quota::Quotas;
 use random::Random;
 use turn::Turn;
 
@@ -63,6 +70,8 @@ pub struct Node {
     outbox: BTreeSet<u64>,
     marks: Marks,
     own: Own,
+    quotas: Quotas,
+    end: FeedEnd,
     presence_sent: Option<Mono>,
     presence_wanted: bool,
     own_presence: Option<Vec<u8>>,
@@ -103,7 +112,7 @@ impl Node {
     /// When the next [`Input::Tick`] is wanted.
     pub fn wakes_at(&self) -> Option<Mono> {
         let coordinator = self.coordinator.as_ref().and_then(Coordinator::wakes_at);
-        [coordinator, self.own_wakes_at(), self.beacon_wakes_at(), self.reach_change]
+        [coordinator, self.own_wakes_at(), self.head_wakes_at(), self.beacon_wakes_at(), self.reach_change]
             .into_iter()
             .flatten()
             .min()
@@ -115,10 +124,13 @@ impl Node {
             self.reach_change = None;
             turn.changed = true;
         }
-        self.begin_incarnation(turn);
-        self.consider_dispatches(turn);
-        self.take_back_deferred(turn);
-        self.tick_own(turn);
+        self.tick_head(turn);
+        if self.feed_is_open() {
+            self.begin_incarnation(turn);
+            self.consider_dispatches(turn);
+            self.take_back_deferred(turn);
+            self.tick_own(turn);
+        }
         if turn.changed {
             if let Some(coordinator) = &mut self.coordinator {
                 coordinator.want_plan();
@@ -260,6 +272,7 @@ impl Node {
             seed,
             now.mono,
         ));
+        self.stop_under_newer_rules();
         self.resume_approvals(now);
     }
 
@@ -276,8 +289,16 @@ impl Node {
             Err(FeedError::Forked)
         } else if begins_after(incarnation, turn.now.utc) {
             Err(FeedError::FromTheFuture { incarnation })
+        } else if host == self.settings.host {
+            self.own_envelope(turn, envelope)
         } else {
-            self.ledger.envelope(envelope)
+            self.within_quota(turn, envelope).and_then(|()| {
+                let taken = self.ledger.envelope(envelope);
+                if taken.is_ok() {
+                    self.quotas.count(&host);
+                }
+                taken
+            })
         };
         let verdict = match &result {
             Ok(()) => {
@@ -291,9 +312,12 @@ impl Node {
                 Verdict::Accept
             }
             Err(FeedError::Duplicate { .. }) => Verdict::Accept,
-            Err(FeedError::Forked | FeedError::FromTheFuture { .. }) => Verdict::Ignore,
+            Err(FeedError::Forked | FeedError::FromTheFuture { .. } | FeedError::Throttled { .. }) => {
+                Verdict::Ignore
+            }
             Err(FeedError::Fork { .. }) => {
                 turn.changed = true;
+                self.presence_wanted = true;
                 Verdict::Accept
             }
         };
@@ -312,13 +336,20 @@ impl Node {
             NoticeBody::Presence(_) if content.host == self.settings.host => Verdict::Ignore,
             NoticeBody::Presence(presence) => {
                 let heard = self.presences.hear(turn.now, content, presence);
+                if presence.asks_for_head {
+                    self.mark_feed(turn, &content.host);
+                }
                 if heard == Heard::Old {
-                    Verdict::Ignore
+                    // Whose disk was put back speaks as of then, and has to be answered all the same.
+                    if presence.asks_for_head { Verdict::Accept } else { Verdict::Ignore }
                 } else {
                     self.notices_held.insert(content.host.clone(), notice.bytes.clone());
                     // A later time alone says something of whoever has a dispatch to answer: that it is too late for it.
                     let dispatched = self.ledger.slots().of(&content.host).next().is_some();
                     turn.changed |= heard == Heard::News || dispatched;
+                    if self.ledger.lacks_up_to(&content.host, content.incarnation, presence.head_seq) {
+                        turn.outputs.push(Output::Fetch { from: Some(notice.signer) });
+                    }
                     if presence.outbox > 0 {
                         self.mark_feed(turn, &content.host);
                     }
@@ -328,6 +359,12 @@ impl Node {
             NoticeBody::Marks { feeds, documents } => {
                 self.take_marks(turn, &content.host, feeds, documents);
                 Verdict::Accept
+            }
+            NoticeBody::Fork(proof) => {
+                let news = self.ledger.fork(proof);
+                turn.changed |= news;
+                self.presence_wanted |= news;
+                if news { Verdict::Accept } else { Verdict::Ignore }
             }
             NoticeBody::Objection { epoch, decision, .. } => {
                 if self.coordinator.as_ref().is_some_and(|it| it.epoch == *epoch) {

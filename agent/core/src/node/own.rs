@@ -41,15 +41,20 @@ impl Own {
 }
 
 impl Node {
-    /// Asks the backend what runs, and what became of jobs that an earlier life left.
-    pub(super) fn begin_own(&mut self, turn: &mut Turn) {
+    /// Asks the backend what runs.
+    pub(super) fn observe(&mut self, turn: &mut Turn) {
         turn.outputs.push(Output::Order(HostOrder::Observe));
+    }
+
+    /// Asks what became of jobs that an earlier life left.
+    pub(super) fn begin_own(&mut self, turn: &mut Turn) {
         let me = self.settings.host.clone();
         let open: Vec<host::Record> = self
             .ledger
             .records_of(&me)
             .map(|it| it.record.clone())
             .filter(|record| record.is_in_flight() || record.owes_rollback())
+            .filter(|record| record.state != HostState::Deferred || !self.is_passed_over(record))
             .collect();
         for record in open {
             let Some(plan) = self.ledger.plan(&record.rollout_id).cloned() else { continue };
@@ -89,7 +94,9 @@ impl Node {
     /// Takes the target of the next boot back once it is known to be bad.
     pub(super) fn take_back_deferred(&mut self, turn: &mut Turn) {
         let mine = self.ledger.records_of(&self.settings.host).map(|it| &it.record);
-        let bad = mine.filter(|record| record.state == HostState::Deferred).find(|record| {
+        let waits =
+            |record: &&host::Record| record.state == HostState::Deferred && !self.is_passed_over(record);
+        let bad = mine.filter(waits).find(|record| {
             let rollout = self.ledger.rollouts().get(&record.rollout_id).map(|rollout| rollout.state);
             matches!(rollout, Some(RolloutState::Failed | RolloutState::Reverted))
                 || self.ledger.is_quarantined(&record.channel, &record.target_closure)
@@ -102,6 +109,13 @@ impl Node {
             };
             self.emit(turn, &rollout, kind);
         }
+    }
+
+    /// Whether this host acted on a newer dispatch since: what the next boot brings is that one's affair then.
+    fn is_passed_over(&self, record: &host::Record) -> bool {
+        self.ledger
+            .records_of(&self.settings.host)
+            .any(|it| it.record.dispatch_acked_at.is_some() && it.record.log_index > record.log_index)
     }
 
     pub(super) fn incarnation_began(&self) -> DateTime<Utc> {
@@ -247,6 +261,10 @@ impl Node {
 
     /// Takes in what this host's workers saw.
     pub(super) fn host_report(&mut self, turn: &mut Turn, report: HostReport) {
+        // What cannot be said yet is asked for again once it can.
+        if !self.feed_is_open() && !matches!(report, HostReport::Running(_)) {
+            return;
+        }
         match report {
             HostReport::Running(closure) => {
                 let first = self.own.running.is_none();
@@ -263,8 +281,18 @@ impl Node {
                     return;
                 };
                 let now = turn.now.utc;
+                if planted::on(Bug::LieHealthy) {
+                    return self.lie_healthy(turn, &rollout, &record);
+                }
                 let kind = host::activation_ended(&record, exit_code, &stderr_tail, observed.as_ref(), now);
                 self.emit(turn, &rollout, kind);
+            }
+            HostReport::SwitchDeferred { rollout, component } => {
+                let deferred_at = turn.now.utc;
+                if self.own_record(&rollout).is_some_and(|it| it.state == HostState::Activating) {
+                    let kind = HostEventKind::ActivationDeferred { component, deferred_at };
+                    self.emit(turn, &rollout, kind);
+                }
             }
             HostReport::RollbackEnded { rollout, exit_code, observed } => {
                 self.own.running = Some(observed.clone());
@@ -336,6 +364,10 @@ impl Node {
             Recovery::FireRollback { .. } if planted::on(Bug::ForgetRollbackDebt) => {}
             Recovery::FireRollback { .. } => self.fire_rollback(turn, &plan, rollout),
             Recovery::Wait => {
+                // For a reboot nobody has to wait: it starts the agent anew.
+                if record.state == HostState::Deferred {
+                    return;
+                }
                 self.own.vigil = Some((rollout.clone(), Vigil::new(turn.now)));
                 if let Some(job) = job_of(&plan, &record, false) {
                     turn.outputs.push(Output::Order(HostOrder::Await { job, rollback: false }));
@@ -399,7 +431,8 @@ impl Node {
     /// When the vigil wants to look at the time.
     pub(super) fn own_wakes_at(&self) -> Option<crate::time::Mono> {
         // What a host does that was dropped from the fleet it cannot report.
-        let (rollout, vigil) = self.own.vigil.as_ref().filter(|_| self.was_enrolled())?;
+        let (rollout, vigil) =
+            self.own.vigil.as_ref().filter(|_| self.was_enrolled() && self.feed_is_open())?;
         let record = &self.ledger.record(&self.settings.host, rollout)?.record;
         vigil.wakes_at(record, &self.ledger.plan(rollout)?.policy)
     }

@@ -6,7 +6,9 @@ use muster_signing::SigningKey;
 
 use super::approvals::Said;
 use super::beacon::Marks;
+use super::head::FeedEnd;
 use super::own::Own;
+use super::quota::Quotas;
 use super::random::Random;
 use super::turn::Turn;
 use super::{Node, Output, Settings};
@@ -61,6 +63,7 @@ impl Node {
         for row in rows.table(Table::Proofs) {
             ledger.restore_proof(&row.map_err(StartError::Store)?.1);
         }
+        ledger.know_rules(settings.rules);
         let _ = (ledger.take_batch(), ledger.take_happenings());
         let new_incarnation = u64::try_from(now.utc.timestamp_millis()).unwrap_or_default();
         let incarnation = meta(rows, "incarnation")?.unwrap_or(new_incarnation);
@@ -78,6 +81,8 @@ impl Node {
             outbox: outbox(rows)?,
             marks: Marks::default(),
             own: Own::default(),
+            quotas: Quotas::default(),
+            end: FeedEnd::default(),
             presence_sent: None,
             presence_wanted: true,
             own_presence: None,
@@ -97,7 +102,7 @@ impl Node {
         turn.rows.put(Table::Meta, key::meta("boot"), codec::encode(&boot));
         turn.outputs.push(Output::Enrol(node.ledger.roster().clone()));
         node.begin_coordinating(now);
-        node.begin_own(&mut turn);
+        node.observe(&mut turn);
         node.follow_up(&mut turn);
         let outputs = node.finish(turn);
         Ok((node, outputs))

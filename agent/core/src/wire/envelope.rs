@@ -75,6 +75,19 @@ pub enum NoticeBody {
         /// Why, for people.
         reason: String,
     },
+    /// A host signed two histories: its own envelopes show it.
+    Fork(ForkProof),
+}
+
+/// Two envelopes of one feed that cannot both be true, as their host signed them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ForkProof {
+    /// The one.
+    #[serde(with = "serde_bytes")]
+    pub first: Vec<u8>,
+    /// The other: of the same place, or of the next one and after something else.
+    #[serde(with = "serde_bytes")]
+    pub second: Vec<u8>,
 }
 
 /// A host's heartbeat.
@@ -102,6 +115,12 @@ pub struct Presence {
     pub outbox: u64,
     /// Enforced probes that fail now.
     pub failing_enforce_probes: Vec<ProbeName>,
+    /// The newest version of the reducer that the agent knows; 0 if it says none.
+    #[serde(default)]
+    pub rules: u32,
+    /// Whether the host asks how far the others hold its feed, since it has just started.
+    #[serde(default)]
+    pub asks_for_head: bool,
     /// How often the host speaks, in milliseconds.
     pub heartbeat_millis: u64,
 }

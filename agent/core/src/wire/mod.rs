@@ -5,7 +5,7 @@ mod envelope;
 mod event;
 mod rollout;
 
-pub use envelope::{Envelope, FeedMark, Notice, NoticeBody, Presence, Received, StoreState};
+pub use envelope::{Envelope, FeedMark, ForkProof, Notice, NoticeBody, Presence, Received, StoreState};
 pub use event::{
     DeclaredProbe, FAILURE_REASON_BYTES_MAX, FeedBody, HealthPolicy, HostEvent, HostEventKind,
     IncarnationStarted, ProbeMode, ProbeStatus, RejectReason, STDERR_TAIL_BYTES_MAX, SubResult,

@@ -42,6 +42,13 @@ pub enum LogStatement {
         /// SHA-256 of the document's bytes.
         hash: Digest,
     },
+    /// From here on entries are of another version of the reducer.
+    RulesRaised {
+        /// The version, one above that of this entry.
+        rules: u32,
+        /// A heartbeat of every coordinator that announces it, as each signed it.
+        announced: Vec<serde_bytes::ByteBuf>,
+    },
     /// The decision is given up: who has not signed it never will.
     Withdrawn {
         /// The entry that the decision follows from.

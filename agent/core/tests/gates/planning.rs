@@ -16,7 +16,9 @@ const HOSTS: [&str; 4] = ["h1", "h2", "h3", "h4"];
 fn events(statements: &[LogStatement]) -> Vec<&RolloutEvent> {
     let batches = statements.iter().filter_map(|statement| match statement {
         LogStatement::Rollout { events } => Some(events),
-        LogStatement::DocumentAdopted { .. } | LogStatement::Withdrawn { .. } => None,
+        LogStatement::DocumentAdopted { .. }
+        | LogStatement::RulesRaised { .. }
+        | LogStatement::Withdrawn { .. } => None,
     });
     batches.flatten().collect()
 }
@@ -59,7 +61,9 @@ fn documents_are_adopted_before_anything_else_and_each_once() {
         .iter()
         .map_while(|statement| match statement {
             LogStatement::DocumentAdopted { kind, hash, .. } => Some((*kind, *hash)),
-            LogStatement::Rollout { .. } | LogStatement::Withdrawn { .. } => None,
+            LogStatement::Rollout { .. }
+            | LogStatement::RulesRaised { .. }
+            | LogStatement::Withdrawn { .. } => None,
         })
         .collect();
     assert_eq!(kinds(&proposal[adopted.len()..]), ["RolloutOpened"]);
@@ -218,11 +222,11 @@ fn a_host_that_was_lost_and_then_says_why_is_explained() {
     }
     story.plan();
     let entry = &story.ledger.rollouts()[&named("v1")].hosts[&host("h1")];
-    assert_eq!(entry.cause, Some(muster_core::wire::Cause::Lost));
+    assert_eq!(entry.cause, Some(Cause::Lost));
     let envelope = story.fails("h1", &named("v1"));
     story.plan();
     let entry = &story.ledger.rollouts()[&named("v1")].hosts[&host("h1")];
-    assert_eq!(entry.cause, Some(muster_core::wire::Cause::Reported { envelope }));
+    assert_eq!(entry.cause, Some(Cause::Reported { envelope }));
 }
 
 #[test]

@@ -23,6 +23,7 @@ impl World {
     pub(super) fn gossip(&mut self, host: usize, topic: Topic, bytes: Vec<u8>) {
         self.trace.mix(self.now, host, &bytes);
         self.truth.published(self.now, host, topic, &bytes, &self.hosts);
+        let other = self.other_history(host, topic, &bytes);
         let parcel = Rc::new(Parcel::new(topic, bytes));
         if topic == Topic::Presence {
             self.note_heard(host, &parcel);
@@ -42,7 +43,8 @@ impl World {
             if self.hosts[to].deaf_until > self.now || !self.concerns(to, whom) {
                 continue;
             }
-            for (after, parcel) in self.ways(far, &parcel) {
+            let told = other.as_ref().filter(|_| to % 2 == 1).unwrap_or(&parcel);
+            for (after, parcel) in self.ways(far, told) {
                 self.push(after, to, Event::Message { parcel, message });
             }
         }

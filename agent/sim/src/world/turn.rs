@@ -174,7 +174,7 @@ impl World {
 
     pub(super) fn tell(&mut self, host: usize, note: Note) {
         self.trace.line(self.now, self.hosts[host].name.as_str(), || format!("{note:?}"));
-        self.truth.told(self.now, host, &note);
+        self.truth.told(self.now, host, &note, &self.hosts[host].name);
         if self.keeps_notes {
             self.notes.push((self.utc(), self.hosts[host].name.clone(), note));
         }
@@ -189,8 +189,7 @@ impl World {
             takes += SLOW_WRITE;
         }
         let fails = full || self.faults.strikes(&mut self.random, Fault::FailingWrite, 1);
-        let done = self.hosts[host].disk_busy_until.max(self.now) + micros(takes);
-        self.hosts[host].disk_busy_until = done;
+        let done = self.hosts[host].commits_at(self.now, micros(takes));
         let event = if fails { Event::WriteFailed { life } } else { Event::Durable { life } };
         self.push(Duration::from_micros(done - self.now), host, event);
     }

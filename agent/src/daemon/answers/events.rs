@@ -148,6 +148,9 @@ fn entry_shown(
         Some(LogStatement::DocumentAdopted { kind: of, serial, .. }) => {
             event(kind, at, "DocumentAdopted", format!("{} serial {serial}", documents::kind(*of)))
         }
+        Some(LogStatement::RulesRaised { rules, .. }) => {
+            event(kind, at, "RulesRaised", format!("to version {rules}"))
+        }
         Some(LogStatement::Withdrawn { log_index, ordinal }) => {
             event(kind, at, "Withdrawn", format!("decision {log_index}.{ordinal}"))
         }

@@ -157,6 +157,7 @@ fn waits_for(reason: &Reason) -> Option<String> {
         Reason::NeedsPromotion { .. } => Some("an operator's promotion".to_owned()),
         Reason::HostFirst { host, .. } | Reason::ProbeFails { host, .. } => Some(host.to_string()),
         Reason::BudgetFull { in_flight, .. } => Some(list(in_flight)),
+        Reason::Forked => Some("an operator".to_owned()),
         Reason::NotFetched | Reason::Offline | Reason::NotHeardYet => Some("the host itself".to_owned()),
         Reason::InFlight { rollout, .. } => Some(rollout.to_string()),
     }

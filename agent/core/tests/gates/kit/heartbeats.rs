@@ -24,6 +24,8 @@ impl Story {
             uptime_secs: 1,
             outbox: 0,
             failing_enforce_probes: Vec::new(),
+            rules: muster_core::wire::RULES,
+            asks_for_head: false,
             heartbeat_millis: 30_000,
         }
     }

@@ -133,6 +133,7 @@ pub(crate) fn node(name: &str, rows: &impl Rows, utc: DateTime<Utc>) -> (Node, V
         agent_version: "1".to_owned(),
         boot_id: "boot".to_owned(),
         backend: BackendKind::Directory,
+        rules: muster_core::wire::RULES,
         seed: 1,
     };
     Node::start(settings, key_of(name), vec![trust()], rows, Now { utc, mono: Mono(0) }).unwrap()

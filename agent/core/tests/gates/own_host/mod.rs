@@ -102,6 +102,14 @@ impl Own {
     fn hears_fleet(&mut self) {
         let hash = self.story.ledger.documents().fleet().unwrap().hash;
         self.hears(hash);
+        self.is_alone();
+    }
+
+    /// Nobody answers where its feed ends, so that it goes on by itself.
+    fn is_alone(&mut self) {
+        let mono = self.story.mono.after(std::time::Duration::from_secs(20));
+        let outputs = self.node.step(Now { utc: self.story.now, mono }, Input::Tick);
+        self.obey(outputs);
     }
 
     fn hears_ref(&mut self, id: &RolloutId) {
@@ -146,6 +154,7 @@ impl Own {
         self.said.clear();
         self.running = None;
         self.obey(outputs);
+        self.is_alone();
     }
 
     fn state(&self, id: &RolloutId) -> Option<HostState> {

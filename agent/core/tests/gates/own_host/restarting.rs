@@ -3,7 +3,7 @@
 use muster_core::host::{Boot, Found, Job as Trace};
 use muster_core::ledger::Table;
 use muster_core::node::{HostOrder, HostReport, Input};
-use muster_core::wire::{FeedBody, HostEvent, HostEventKind, HostState};
+use muster_core::wire::HostState;
 
 use super::{HOSTS, Own};
 use crate::kit::*;
@@ -75,14 +75,8 @@ fn a_host_that_waits_for_its_reboot_takes_back_a_release_that_failed_elsewhere()
         let id = own.release("v1");
         own.dispatched(&id);
         if deferred {
-            let feed = own.node.ledger().feed(&host("h4")).unwrap();
-            let (incarnation, head) = (feed.incarnation(), feed.head().unwrap());
-            let kind =
-                HostEventKind::ActivationDeferred { component: "dbus".into(), deferred_at: own.story.now };
-            let seq = own.node.ledger().record(&host("h4"), &id).unwrap().record.last_event_seq + 1;
-            let body = FeedBody::Rollout(HostEvent { rollout_id: id.clone(), seq, kind });
-            let envelope = own.story.envelope_at("h4", (incarnation, head.seq + 1, head.hash), body);
-            own.step(Input::Envelope { envelope, message: None });
+            let component = "dbus".to_owned();
+            own.step(Input::Host(HostReport::SwitchDeferred { rollout: id.clone(), component }));
             assert_eq!(own.state(&id), Some(HostState::Deferred));
         }
         own.story.join(&id, "h3");

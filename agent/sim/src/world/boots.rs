@@ -1,0 +1,70 @@
+//! Machines that go down and come up again, and what people do for those that wait for it.
+
+use std::time::Duration;
+
+use muster_core::id::HostId;
+use muster_core::wire::HostState;
+
+use super::World;
+use crate::fault::Fault;
+use crate::host::Host;
+use crate::random::Random;
+
+impl World {
+    /// A machine goes down with its agent, and comes up again; its agent has yet to be started.
+    pub(crate) fn reboot_machine(&mut self, host: usize, random: &mut Random) {
+        self.kill_host(host, false);
+        let (now, machine) = (self.now, &mut self.hosts[host].machine);
+        if let Some(next) = machine.reboot(now, random, &mut self.faults) {
+            self.trace.line(now, self.hosts[host].name.as_str(), || format!("comes up on {next}"));
+            self.truth.boots(now, host, &next, &self.hosts);
+        }
+    }
+
+    /// Reboots a machine and starts its agent again; what a switch had set for that boot comes up, or fails to.
+    pub fn reboot(&mut self, host: &HostId, comes_up: bool) {
+        let Some(number) = self.number(host.as_str()) else { return };
+        if !comes_up {
+            self.hosts[number].machine.next_boot = None;
+        }
+        let mut random = self.random.fork("boot");
+        self.reboot_machine(number, &mut random);
+        self.start_host(number);
+    }
+
+    /// Starts a host's agent again as a program that knows these rules of the log.
+    pub fn change_program(&mut self, host: &HostId, rules: u32) {
+        let Some(number) = self.number(host.as_str()) else { return };
+        self.kill_host(number, true);
+        self.hosts[number].rules = rules;
+        self.start_host(number);
+    }
+
+    /// People reboot the machines that wait for it, unless nobody does in this run.
+    pub(crate) fn reboot_waiting(&mut self, random: &mut Random) {
+        if self.never_rebooted {
+            let waits = |host: &Host| host.machine.next_boot.is_some();
+            if self.hosts.iter().any(waits) && !self.faults.hits().contains_key(&Fault::NeverRebooted) {
+                self.faults.hit(Fault::NeverRebooted);
+            }
+            return;
+        }
+        for host in 0..self.hosts.len() {
+            let waits = self.truth.own[host].values().any(|own| own.state == HostState::Deferred);
+            if waits && self.hosts[host].machine.next_boot.is_some() && self.hosts[host].is_up() {
+                self.reboot_machine(host, random);
+                self.start_later(host, Duration::from_millis(random.between(4_000, 20_000)));
+            }
+        }
+    }
+
+    /// Decides once for the run whether anybody reboots machines that wait for it.
+    pub(crate) fn draw_rebooting(&mut self, random: &mut Random) {
+        self.never_rebooted = self.faults.strength(Fault::NeverRebooted) > 0 && random.percent(40);
+    }
+
+    /// Whether nobody reboots machines in this run.
+    pub(crate) fn is_never_rebooted(&self) -> bool {
+        self.never_rebooted
+    }
+}
