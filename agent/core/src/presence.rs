@@ -121,6 +121,21 @@ impl Presences {
         }
     }
 
+    /// Takes note of what this host says of itself, so that it judges itself by what the others hear.
+    pub fn say(&mut self, now: Now, incarnation: u64, presence: &Presence) {
+        let seen = Seen {
+            presence: presence.clone(),
+            at: now.utc,
+            incarnation,
+            order: (incarnation, 0, 0),
+            heard: None,
+            received: now.mono,
+            // This host's own clock tells it nothing of how far it is off.
+            fresh: false,
+        };
+        self.hosts.insert(self.me.clone(), seen);
+    }
+
     /// Takes note that a fresh envelope of a host came in.
     pub fn heard_envelope(&mut self, now: Now, host: &HostId, at: DateTime<Utc>) {
         if now.utc.signed_duration_since(at) <= SKEW_MAX {

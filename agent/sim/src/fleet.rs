@@ -19,6 +19,11 @@ pub const CHANNEL: &str = "stable";
 #[derive(Debug)]
 pub struct Fleet {
     operator: SigningKey,
+    /// Who signed before, the latest last.
+    revoked: Vec<SigningKey>,
+    /// Whether the next fleet document has to be signed by the operator before as well.
+    hands_over: bool,
+    real_signatures: bool,
     stranger: SigningKey,
     hosts: BTreeMap<HostId, SigningKey>,
     names: Vec<HostId>,
@@ -35,6 +40,9 @@ impl Fleet {
         let names: Vec<HostId> = (1..=hosts).filter_map(|number| format!("h{number}").parse().ok()).collect();
         Self {
             operator: make("operator"),
+            revoked: Vec::new(),
+            hands_over: false,
+            real_signatures,
             stranger: make("stranger"),
             hosts: names.iter().map(|name| (name.clone(), make(&format!("host {name}")))).collect(),
             names,
@@ -61,7 +69,7 @@ impl Fleet {
 
     /// What every host pins.
     pub fn trust(&self) -> Trust {
-        let pin = json!({ "fleet": FLEET, "operators": self.operators(), "threshold": 1 });
+        let pin = json!({ "fleet": FLEET, "operators": named(self.revoked.first().unwrap_or(&self.operator)), "threshold": 1 });
         Trust::parse(pin.to_string().as_bytes()).unwrap_or_else(|error| panic!("the pin is valid: {error}"))
     }
 
@@ -71,7 +79,28 @@ impl Fleet {
     }
 
     pub(crate) fn operators(&self) -> Value {
-        json!({ "alice": self.operator.public().to_openssh() })
+        named(&self.operator)
+    }
+
+    /// Another operator takes over with the next fleet document, which both sign.
+    pub fn change_operator(&mut self) {
+        let next =
+            key(sha256(format!("operator {}", self.revoked.len() + 1).as_bytes()).0, self.real_signatures);
+        self.revoked.push(std::mem::replace(&mut self.operator, next));
+        self.hands_over = true;
+    }
+
+    /// The operator before goes on after all.
+    pub(crate) fn keep_operator(&mut self) {
+        if let Some(before) = self.revoked.pop() {
+            self.operator = before;
+        }
+        self.hands_over = false;
+    }
+
+    /// How often the operator has changed.
+    pub(crate) fn generation(&self) -> usize {
+        self.revoked.len()
     }
 
     /// Signs a fleet document: the first `coordinators` hosts coordinate, and the policy is given.
@@ -116,7 +145,9 @@ impl Fleet {
         document["operators"] = self.operators();
         document["thresholds"] = json!({ "fleet": 1, "channelRef": 1, "command": 1 });
         self.document = self.finish(at, document);
-        self.sign(Namespace::Fleet, self.document.clone())
+        let signed = self.sign(Namespace::Fleet, self.document.clone());
+        self.hands_over = false;
+        signed
     }
 
     /// Signs a channel ref that gives every host the same closure.
@@ -154,7 +185,8 @@ impl Fleet {
     }
 
     /// A newer document of the same kind that only a stranger signed; a ref has every host run something else.
-    pub(crate) fn forge(&self, document: &SignedDocument) -> Verified<SignedDocument> {
+    pub(crate) fn forge(&self, document: &SignedDocument, by_revoked: bool) -> Verified<SignedDocument> {
+        let forger = self.revoked.last().filter(|_| by_revoked).unwrap_or(&self.stranger);
         let mut forged: Value = serde_json::from_slice(document.bytes()).unwrap_or_default();
         forged["serial"] = json!(self.serial + 1);
         if let Some(targets) = forged["targets"].as_object_mut() {
@@ -162,7 +194,7 @@ impl Fleet {
             forged["ref"] = json!(format!("evil{}", self.serial));
         }
         let bytes = forged.to_string().into_bytes();
-        let signature = sign_document(&self.stranger, document.namespace(), &bytes);
+        let signature = sign_document(forger, document.namespace(), &bytes);
         let of_another = document.signatures().to_vec();
         let signatures = [signature].into_iter().chain(of_another).collect();
         verify_document(document.namespace(), bytes, signatures)
@@ -176,9 +208,15 @@ impl Fleet {
     }
 
     fn sign(&self, namespace: Namespace, bytes: Vec<u8>) -> Verified<SignedDocument> {
-        let signature = sign_document(&self.operator, namespace, &bytes);
-        verify_document(namespace, bytes, vec![signature])
+        let before = self.revoked.last().filter(|_| self.hands_over && namespace == Namespace::Fleet);
+        let signers = [&self.operator].into_iter().chain(before);
+        let signatures = signers.map(|key| sign_document(key, namespace, &bytes)).collect();
+        verify_document(namespace, bytes, signatures)
     }
+}
+
+fn named(operator: &SigningKey) -> Value {
+    json!({ "operator": operator.public().to_openssh() })
 }
 
 #[cfg(feature = "planted")]

@@ -135,6 +135,7 @@ impl Node {
             heartbeat_millis: u64::try_from(self.settings.heartbeat.as_millis()).unwrap_or(u64::MAX),
         };
         let presence = self.or_a_lie(turn, presence);
+        self.presences.say(turn.now, self.incarnation, &presence);
         let bytes = self.sign_notice(turn, NoticeBody::Presence(Box::new(presence.clone())));
         self.own_presence = Some(bytes.clone());
         turn.outputs.push(Output::Publish { topic: Topic::Presence, bytes });
