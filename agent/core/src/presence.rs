@@ -130,6 +130,7 @@ impl Presences {
             order,
             heard: Some(now.mono),
             received: now.mono,
+            // This host's own clock tells it nothing of how far it is off.
             fresh: false,
         };
         self.hosts.insert(self.me.clone(), seen);

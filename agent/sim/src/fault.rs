@@ -103,6 +103,8 @@ faults! {
     DiskLost "disk-lost" "a host comes back with an empty disk",
     DiskPutBack "disk-put-back" "a host comes back with the disk that it had a while ago",
     Cloned "cloned" "a second machine starts with the key and the disk of a host",
+    OperatorChanged "operator-changed" "a fleet document puts another operator in the place of the one before",
+    RevokedSigner "revoked-signer" "a document arrives that an operator signed whom a fleet document has replaced",
     Upgrade "upgrade" "an agent comes back as a newer version, while others are still of the older one",
     LyingHealth "lying-health" "a host says that it converged whatever came of its switch",
     ForkedFeed "forked-feed" "a host tells two halves of the fleet two histories of itself",

@@ -20,6 +20,11 @@ pub const CHANNEL: &str = "stable";
 pub struct Fleet {
     name: FleetName,
     operator: SigningKey,
+    /// Who signed before, the latest last.
+    revoked: Vec<SigningKey>,
+    /// Whether the next fleet document has to be signed by the operator before as well.
+    hands_over: bool,
+    real_signatures: bool,
     stranger: SigningKey,
     hosts: BTreeMap<HostId, SigningKey>,
     names: Vec<HostId>,
@@ -35,18 +40,26 @@ impl Fleet {
         let make = |seed: &str| key(sha256(seed.as_bytes()).0, real_signatures);
         let names: Vec<HostId> = (1..=hosts).filter_map(|number| format!("h{number}").parse().ok()).collect();
         let name = FLEET.parse().unwrap_or_else(|error| panic!("a fleet's name: {error}"));
-        Self::of(name, names, make)
+        Self::of(name, names, real_signatures, make)
     }
 
     /// Makes real keys, of a seed, for a fleet and hosts of these names.
     pub(crate) fn stand_in(name: FleetName, names: Vec<HostId>, seed: u64) -> Self {
-        Self::of(name, names, |of| SigningKey::from_seed(sha256(format!("{seed} {of}").as_bytes()).0))
+        Self::of(name, names, true, |of| SigningKey::from_seed(sha256(format!("{seed} {of}").as_bytes()).0))
     }
 
-    fn of(name: FleetName, names: Vec<HostId>, make: impl Fn(&str) -> SigningKey) -> Self {
+    fn of(
+        name: FleetName,
+        names: Vec<HostId>,
+        real_signatures: bool,
+        make: impl Fn(&str) -> SigningKey,
+    ) -> Self {
         Self {
             name,
             operator: make("operator"),
+            revoked: Vec::new(),
+            hands_over: false,
+            real_signatures,
             stranger: make("stranger"),
             hosts: names.iter().map(|name| (name.clone(), make(&format!("host {name}")))).collect(),
             names,
@@ -78,7 +91,8 @@ impl Fleet {
 
     /// What every host pins.
     pub fn trust(&self) -> Trust {
-        let pin = json!({ "fleet": self.name, "operators": self.operators(), "threshold": 1 });
+        let root = named(self.revoked.first().unwrap_or(&self.operator));
+        let pin = json!({ "fleet": self.name, "operators": root, "threshold": 1 });
         Trust::parse(pin.to_string().as_bytes()).unwrap_or_else(|error| panic!("the pin is valid: {error}"))
     }
 
@@ -88,7 +102,28 @@ impl Fleet {
     }
 
     pub(crate) fn operators(&self) -> Value {
-        json!({ "alice": self.operator.public().to_openssh() })
+        named(&self.operator)
+    }
+
+    /// Another operator takes over with the next fleet document, which both sign.
+    pub fn change_operator(&mut self) {
+        let next =
+            key(sha256(format!("operator {}", self.revoked.len() + 1).as_bytes()).0, self.real_signatures);
+        self.revoked.push(std::mem::replace(&mut self.operator, next));
+        self.hands_over = true;
+    }
+
+    /// The operator before goes on after all.
+    pub(crate) fn keep_operator(&mut self) {
+        if let Some(before) = self.revoked.pop() {
+            self.operator = before;
+        }
+        self.hands_over = false;
+    }
+
+    /// How often the operator has changed.
+    pub(crate) fn generation(&self) -> usize {
+        self.revoked.len()
     }
 
     /// Signs a fleet document: the first `coordinators` hosts coordinate, and the policy is given.
@@ -133,7 +168,9 @@ impl Fleet {
         document["operators"] = self.operators();
         document["thresholds"] = json!({ "fleet": 1, "channelRef": 1, "command": 1 });
         self.document = self.finish(at, document);
-        self.sign(Namespace::Fleet, self.document.clone())
+        let signed = self.sign(Namespace::Fleet, self.document.clone());
+        self.hands_over = false;
+        signed
     }
 
     /// Signs a channel ref that gives every host the same closure.
@@ -171,7 +208,8 @@ impl Fleet {
     }
 
     /// A newer document of the same kind that only a stranger signed; a ref has every host run something else.
-    pub(crate) fn forge(&self, document: &SignedDocument) -> Verified<SignedDocument> {
+    pub(crate) fn forge(&self, document: &SignedDocument, by_revoked: bool) -> Verified<SignedDocument> {
+        let forger = self.revoked.last().filter(|_| by_revoked).unwrap_or(&self.stranger);
         let mut forged: Value = serde_json::from_slice(document.bytes()).unwrap_or_default();
         forged["serial"] = json!(self.serial + 1);
         if let Some(targets) = forged["targets"].as_object_mut() {
@@ -179,7 +217,7 @@ impl Fleet {
             forged["ref"] = json!(format!("evil{}", self.serial));
         }
         let bytes = forged.to_string().into_bytes();
-        let signature = sign_document(&self.stranger, document.namespace(), &bytes);
+        let signature = sign_document(forger, document.namespace(), &bytes);
         let of_another = document.signatures().to_vec();
         let signatures = [signature].into_iter().chain(of_another).collect();
         verify_document(document.namespace(), bytes, signatures)
@@ -194,9 +232,15 @@ impl Fleet {
 
     /// Signs the bytes of a document.
     pub(crate) fn sign(&self, namespace: Namespace, bytes: Vec<u8>) -> Verified<SignedDocument> {
-        let signature = sign_document(&self.operator, namespace, &bytes);
-        verify_document(namespace, bytes, vec![signature])
+        let before = self.revoked.last().filter(|_| self.hands_over && namespace == Namespace::Fleet);
+        let signers = [&self.operator].into_iter().chain(before);
+        let signatures = signers.map(|key| sign_document(key, namespace, &bytes)).collect();
+        verify_document(namespace, bytes, signatures)
     }
+}
+
+fn named(operator: &SigningKey) -> Value {
+    json!({ "operator": operator.public().to_openssh() })
 }
 
 #[cfg(feature = "planted")]

@@ -15,7 +15,7 @@ use crate::random::Random;
 use crate::world::World;
 
 /// What an operator may do beside releasing, as kinds of faults.
-const ACTS: [Fault; 15] = [
+const ACTS: [Fault; 17] = [
     Fault::Refresh,
     Fault::Rollback,
     Fault::FleetChange,
@@ -31,6 +31,8 @@ const ACTS: [Fault; 15] = [
     Fault::RepeatedDocument,
     Fault::OldDocument,
     Fault::ForgedDocument,
+    Fault::OperatorChanged,
+    Fault::RevokedSigner,
 ];
 
 /// What was released under a name.
@@ -140,13 +142,33 @@ impl Operator {
             }
             Fault::ForgedDocument => {
                 let document = self.random.pick(&self.documents)?;
-                let forged = world.fleet.forge(document);
+                let forged = world.fleet.forge(document, false);
                 let host = self.some_host(world)?;
                 world.hand(host, forged);
                 Some(())
             }
+            Fault::OperatorChanged => self.change_operator(world),
+            Fault::RevokedSigner => {
+                let document = self.random.pick(&self.documents)?;
+                let forged = world.fleet.forge(document, true);
+                let host = self.some_host(world)?;
+                (world.fleet.generation() > 0).then(|| world.hand(host, forged))
+            }
             _ => None,
         }
+    }
+
+    /// Another operator takes over; most of the time the newest release is signed anew at once.
+    fn change_operator(&mut self, world: &mut World) -> Option<()> {
+        world.fleet.change_operator();
+        if self.publish_fleet(world).is_none() {
+            world.fleet.keep_operator();
+            return None;
+        }
+        if self.random.percent(60) {
+            let _ = self.again(world, false);
+        }
+        Some(())
     }
 
     fn publish_or_undo(&mut self, world: &mut World, before: Draft, host: usize) -> Option<()> {

@@ -237,7 +237,6 @@ impl Run {
         self.world.hosts[self.world.leader_number()?].node.as_ref()
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "every other reason is one that a person can name")]
     fn held_by(&self, node: &Node, id: &RolloutId) -> Option<String> {
         let host = &self.world.hosts[self.world.leader_number()?];
         let now = host.now(self.world.now);
@@ -245,22 +244,7 @@ impl Run {
         node.with_view(now, |view| {
             for host in plan.hosts() {
                 for blocked in gate::all_blocked(view, plan, host, now.utc) {
-                    let nameable = match &blocked.reason {
-                        Reason::BudgetFull { in_flight, .. } => {
-                            in_flight.iter().any(|host| self.keeps_slot(host))
-                        }
-                        Reason::InFlight { .. } => self.keeps_slot(host),
-                        // Of these the evidence is here at once, and somebody has to come of himself.
-                        Reason::OffChannel { .. }
-                        | Reason::WaveNotDone { .. }
-                        | Reason::TooManyFailures { .. }
-                        | Reason::NotInPlan
-                        | Reason::NotFetched
-                        | Reason::Offline
-                        | Reason::NotHeardYet => false,
-                        // A person, a window, the age of the ref, or another rollout that is looked at by itself.
-                        _ => true,
-                    };
+                    let nameable = self.is_nameable(host, &blocked.reason);
                     let done = node
                         .ledger()
                         .record(host, id)
@@ -278,6 +262,40 @@ impl Run {
                 WaveState::Done | WaveState::Open(_) => None,
             }
         })
+    }
+
+    /// Whether people, time or a host that truly failed hold a host back, so that nobody can expect the rollout to end.
+    fn is_nameable(&self, host: &HostId, reason: &Reason) -> bool {
+        match reason {
+            Reason::BudgetFull { in_flight, .. } => in_flight.iter().any(|host| self.keeps_slot(host)),
+            Reason::InFlight { .. } => self.keeps_slot(host),
+            // Of these the evidence is here at once, and somebody has to come of himself.
+            Reason::OffChannel { .. }
+            | Reason::WaveNotDone { .. }
+            | Reason::TooManyFailures { .. }
+            | Reason::NotInPlan
+            | Reason::NotFetched
+            | Reason::Offline
+            | Reason::NotHeardYet => false,
+            // In the calm every pause is lifted and every wave promoted; who was replaced can have said so in
+            // vain.
+            Reason::Paused { .. } | Reason::NeedsPromotion { .. } => self.world.fleet.generation() > 0,
+            // People have to act: a ref to sign, a closure to clear, a host to give another key.
+            Reason::Unsigned { .. }
+            | Reason::FleetExpired { .. }
+            | Reason::Quarantined { .. }
+            | Reason::Suspect { .. }
+            | Reason::Forked
+            | Reason::WaveUnreachable { .. }
+            | Reason::NoConvergence { .. }
+            | Reason::WindowClosed
+            | Reason::Stale { .. }
+            | Reason::Expired { .. } => true,
+            // The other rollout failed and was not cleared, or is looked at by itself.
+            Reason::ChannelFirst { .. } => true,
+            Reason::HostFirst { host, .. } => self.keeps_slot(host),
+            Reason::ProbeFails { host, .. } => self.world.is_sick(host),
+        }
     }
 
     /// Whether a host truly failed, or waits for a reboot that nobody makes: it keeps its slot until people see to it.
@@ -317,9 +335,13 @@ impl Run {
             let wave = format!("wave {wave}: {:?}", gate::wave_state(view, plan, wave, now.utc));
             hosts.chain([wave]).collect()
         });
-        let waiting: Vec<String> = node
-            .waiting_decisions()
-            .map(|it| format!("{} ({:?}, {})", it.about, it.waits_for, it.signatures))
+        let nodes =
+            self.world.hosts.iter().filter_map(|host| Some((host.name.as_str(), host.node.as_ref()?)));
+        let waiting: Vec<String> = nodes
+            .flat_map(|(host, node)| {
+                let newest = node.waiting_decisions().collect::<Vec<_>>().into_iter().rev().take(4);
+                newest.map(move |it| format!("{host}: {} ({:?}, {})", it.about, it.waits_for, it.signatures))
+            })
             .collect();
         let awaits =
             node.awaits().map_or(String::new(), |hash| format!("; the log waits for document {hash}"));

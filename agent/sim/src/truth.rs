@@ -12,9 +12,10 @@ use muster_core::id::{ChannelId, Closure, HostId, RolloutId};
 use muster_core::ledger::{Batch, Reference, Table, key};
 use muster_core::node::{Note, Topic};
 use muster_core::wire::{
-    Decision, DecisionBody, DecisionId, Envelope, FeedBody, HealthPolicy, HostEventKind, HostState, codec,
+    Decision, DecisionBody, DecisionId, DocumentKind, Envelope, FeedBody, HealthPolicy, HostEventKind,
+    HostState, codec,
 };
-use muster_signing::{Certificate, Sealed, SignedDocument, Verified};
+use muster_signing::{Certificate, Namespace, OperatorKey, Sealed, SignedDocument, Verified};
 
 use crate::disk::fnv;
 use crate::fleet::Fleet;
@@ -53,6 +54,12 @@ pub(crate) struct Truth {
     documents: Documents,
     pub(crate) plans: BTreeMap<RolloutId, Arc<Plan>>,
     pub(crate) verbs: Vec<Verb>,
+    /// The operators' keys of the newest fleet document.
+    operators: Vec<OperatorKey>,
+    /// The fleet documents that put other operators in the place of those before, oldest first.
+    handovers: Vec<Vec<u8>>,
+    /// How many of them there were when each rollout's ref was last signed.
+    signed_under: BTreeMap<RolloutId, usize>,
     lifted: BTreeSet<(ChannelId, DecisionId)>,
     pub(crate) decisions: BTreeMap<DecisionId, (u64, Decision)>,
     log: BTreeMap<u64, u64>,
@@ -86,6 +93,9 @@ impl Truth {
             documents: documents.unwrap_or_else(|error| panic!("the pin is valid: {error}")),
             plans: BTreeMap::new(),
             verbs: Vec::new(),
+            operators: Vec::new(),
+            handovers: Vec::new(),
+            signed_under: BTreeMap::new(),
             lifted: BTreeSet::new(),
             decisions: BTreeMap::new(),
             log: BTreeMap::new(),
@@ -121,7 +131,11 @@ impl Truth {
             Err(refusal) => return Err(refusal.to_string()),
         }
         let hash = document.digest();
+        if document.namespace() == Namespace::Fleet {
+            self.note_operators(document);
+        }
         if let Some(plan) = self.documents.plan_by_ref(&hash) {
+            self.signed_under.insert(plan.rollout_id.clone(), self.handovers.len());
             self.plans.insert(plan.rollout_id.clone(), plan);
         }
         if let Some(command) = self.documents.command(&hash) {
@@ -253,6 +267,7 @@ impl Truth {
             let what = format!("{name} acknowledges {rollout} while it is {} in {other}", own.state.name());
             return self.broken(6, what);
         }
+        self.check_operators(&rollout, &hosts[host]);
         self.check_certificate(&rollout, log_index, &hosts[host]);
         let barred = self.quarantines[host].iter().find(|(channel, closure, id)| {
             *channel == plan.channel && *closure == target && !self.lifted.contains(&(channel.clone(), *id))
@@ -319,6 +334,27 @@ impl Truth {
     /// Whether a host has told two stories of itself, or may.
     pub(crate) fn is_twofold(&self, host: &HostId) -> bool {
         self.twofold.contains(host) || self.forked.contains(host)
+    }
+
+    fn note_operators(&mut self, document: &SignedDocument) {
+        let Some(fleet) = self.documents.fleet().filter(|fleet| fleet.hash == document.digest()) else {
+            return;
+        };
+        let named: Vec<_> = fleet.operators.values().cloned().collect();
+        if !self.operators.is_empty() && named != self.operators {
+            let row = key::document(DocumentKind::Fleet, None, fleet.serial, &fleet.hash);
+            self.handovers.push(row);
+        }
+        self.operators = named;
+    }
+
+    /// Property 1, by the keys that the host knows to be valid: those of the fleet documents on its disk.
+    fn check_operators(&mut self, rollout: &RolloutId, state: &Host) {
+        let under = self.signed_under.get(rollout).copied().unwrap_or(0);
+        if self.handovers.iter().skip(under).any(|row| state.disk.row(Table::Documents, row).is_some()) {
+            let what = format!("{} acts on {rollout}, whose signer it knows to be replaced", state.name);
+            self.broken(1, what);
+        }
     }
 
     /// Property 2, from the host's own disk and the operators' own documents.
@@ -483,12 +519,13 @@ impl Truth {
             let mut let_go = 0;
             let mut deferred = 0;
             for (number, state) in hosts.iter().enumerate().filter(|(_, it)| wave.hosts.contains(&it.name)) {
+                let own = self.own[number].get(rollout_id);
+                converged += usize::from(own.is_some_and(|own| own.state == HostState::Converged));
                 if self.is_let_go(&state.name, rollout_id) || self.is_twofold(&state.name) {
                     let_go += 1;
                     continue;
                 }
-                let Some(own) = self.own[number].get(rollout_id) else { continue };
-                converged += usize::from(own.state == HostState::Converged);
+                let Some(own) = own else { continue };
                 let lost = self.now.saturating_sub(own.acked) + 100_000_000 >= patience * 1_000_000;
                 if own.state == HostState::Deferred {
                     deferred += 1;

@@ -433,3 +433,20 @@ fn leader_that_claims_rules_nobody_announced_stops_no_other_coordinator() {
     assert!(alarmed(&world, "is of rules 4294967295").len() > 1);
     assert!(alarmed(&world, "this coordinator stops").is_empty());
 }
+
+#[test]
+fn release_of_an_operator_who_was_replaced_is_dispatched_to_nobody_more() {
+    let mut world = fleet(19, 5, 3);
+    release(&mut world, "v1");
+    reaches(&mut world, "h1 is under way", |world| world.host_state("h1", "stable@v1").is_some());
+    world.fleet.change_operator();
+    let document = world.fleet.publish_fleet(world.utc(), 3, policy(), json!([]));
+    world.publish("h1", document);
+    world.run_until(MINUTES, |_| false);
+    assert_eq!(world.host_state("h5", "stable@v1"), None);
+    assert_eq!(world.rollout_state("h1", "stable@v1"), Some(RolloutState::Active));
+    release(&mut world, "v2");
+    reaches(&mut world, "v2 is Terminal", |world| {
+        world.rollout_state("h1", "stable@v2") == Some(RolloutState::Terminal)
+    });
+}

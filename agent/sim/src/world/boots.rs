@@ -8,6 +8,7 @@ use muster_core::wire::HostState;
 use super::World;
 use crate::fault::Fault;
 use crate::host::Host;
+use crate::machine::works;
 use crate::random::Random;
 
 impl World {
@@ -61,6 +62,13 @@ impl World {
     /// Decides once for the run whether anybody reboots machines that wait for it.
     pub(crate) fn draw_rebooting(&mut self, random: &mut Random) {
         self.never_rebooted = self.faults.strength(Fault::NeverRebooted) > 0 && random.percent(40);
+    }
+
+    /// Whether a host's probe that gates failed when it last ran.
+    pub(crate) fn is_sick(&self, host: &HostId) -> bool {
+        let number = self.number(host.as_str());
+        let last = number.and_then(|number| self.hosts[number].machine.results.get(&works()));
+        last.is_some_and(|(_, passed)| !passed)
     }
 
     /// Whether nobody reboots machines in this run.
