@@ -20,6 +20,8 @@ mod draw;
 pub mod fault;
 pub mod fleet;
 mod host;
+#[cfg(feature = "planted")]
+pub mod log;
 mod machine;
 mod network;
 mod operator;

@@ -11,7 +11,8 @@ use super::turn::Turn;
 use super::{Node, Note, Output};
 use crate::coordination::approval::CLOCK_AHEAD_MAX;
 use crate::coordination::log::{
-    self, Config, Durable, Entry, Forwarded, Log, MemberId, Operation, ProposalId, Ready, Standing, WriteId,
+    self, Config, Durable, Entry, Forwarded, Log, MemberId, Operation, ProposalId, Ready, Standing,
+    Tolerance, WriteId,
 };
 use crate::document::Electorate;
 use crate::id::{FleetName, HostId};
@@ -77,7 +78,7 @@ impl Coordinator {
         let members = electorate.members.keys().map(|key| MemberId(*key.as_bytes())).collect();
         let mut config = Config::new(MemberId(*me.as_bytes()), members, epoch.0, seed);
         if electorate.faults > 0 {
-            config.quorum = electorate.quorum;
+            config.tolerance = Tolerance::Lies;
         }
         #[cfg(feature = "planted")]
         {
@@ -176,8 +177,8 @@ impl Node {
     }
 
     pub(super) fn consensus(&mut self, turn: &mut Turn, from: PublicKey, message: log::Message) {
-        // Only leaders propose here, so nothing is forwarded; what is can only be meant to harm.
-        if matches!(message.body, log::Body::Forward(_)) {
+        // Only leaders propose here, so nothing is forwarded, and nobody compacts; what says otherwise is meant to harm.
+        if matches!(message.body, log::Body::Forward(_) | log::Body::Snapshot(_)) {
             return;
         }
         if let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.stopped.is_none()) {
@@ -377,6 +378,10 @@ impl Coordinator {
                     rows.delete(Table::Log, key::number(gone));
                 }
                 self.stored_last = index.saturating_sub(1);
+            }
+            // A node keeps its whole log and takes no snapshot in, see `Node::consensus`.
+            Operation::Compact(_) | Operation::Install(_) => {
+                debug_assert!(false, "nobody compacts the log of a node");
             }
         }
     }
