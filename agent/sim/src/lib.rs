@@ -17,6 +17,7 @@
 
 mod disk;
 mod draw;
+mod electorate;
 pub mod fault;
 pub mod fleet;
 mod host;

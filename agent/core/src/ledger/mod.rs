@@ -25,6 +25,7 @@ pub use feed::{Answer, Feed, FeedError, Head};
 pub use replay::{Fault, RebuildError, ReplayError, Rows, Views, rebuild};
 pub use slots::{Slot, Slots};
 
+use crate::coordination::log::Membership;
 use crate::document::plan::Budget;
 use crate::document::{Command, Documents, Fleet, Held, Plan};
 use crate::host::{self};
@@ -126,6 +127,10 @@ pub struct Ledger {
     mine: BTreeMap<DecisionId, DecisionBody>,
     follows_log: bool,
     applied: u64,
+    /// Who belongs to the log's group by what was applied.
+    group: Option<Membership>,
+    /// The serial of the fleet document whose coordinators decide.
+    deciding: u64,
     last_entry_at: Option<DateTime<Utc>>,
     position: u64,
     batch: Batch,
@@ -156,6 +161,8 @@ impl Ledger {
             mine: BTreeMap::new(),
             follows_log: false,
             applied: 0,
+            group: None,
+            deciding: 0,
             last_entry_at: None,
             position: 0,
             batch: Batch::default(),
@@ -294,9 +301,9 @@ impl Ledger {
 
     /// The epoch of the log: which history it is.
     pub fn epoch(&self) -> Option<Digest> {
-        let electorate = self.documents.fleet()?.electorate();
+        let newest = self.documents.fleet()?;
         let recovery = self.documents.last_recovery().map_or(0, |fleet| fleet.serial);
-        Some(crate::coordination::epoch(&self.fleet, &electorate, recovery))
+        Some(crate::coordination::epoch(&self.fleet, newest, recovery))
     }
 
     /// Closures barred from channels by certified decisions that no operator lifted.

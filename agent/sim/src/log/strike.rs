@@ -1,5 +1,6 @@
 //! What befalls a run: faults of network, processes and disks, and operators who change the electorate.
 
+use super::member::Member;
 use super::network::Shape;
 use super::world::{World, member_id};
 use muster_core::coordination::log::{Durable, Log, MemberId, Tolerance};
@@ -140,6 +141,15 @@ impl World {
 
     /// Operators readmit whose disk was put back, under a new id and with nothing on its disk.
     pub(super) fn mend(&mut self) -> Result<(), String> {
+        let stopped = |it: &Member| {
+            it.log.as_ref().is_some_and(Log::is_stopped) && self.suspects.contains(&it.config.me)
+        };
+        if self.put_back.is_none()
+            && let Some(late) = self.members.iter().position(stopped)
+        {
+            self.put_back = Some((late, self.tick));
+            self.checker.disk_missing = true;
+        }
         let Some((who, since)) = self.put_back else { return Ok(()) };
         let stopped = self.members[who].log.as_ref().is_some_and(Log::is_stopped);
         let me = self.members[who].config.me;
