@@ -29,6 +29,17 @@ pub enum Reach {
     Unknown,
 }
 
+/// What a heartbeat was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Heard {
+    /// A newer one of that host is known.
+    Old,
+    /// It says what the one before said: no gate answers otherwise because of it.
+    Again,
+    /// It says something new of the host, or only that it can be reached.
+    News,
+}
+
 /// The newest heartbeat of one host.
 #[derive(Debug, Clone)]
 pub struct Seen {
@@ -44,8 +55,15 @@ pub struct Seen {
     heard: Option<Mono>,
     /// When this notice came in, fresh or not.
     received: Mono,
-    /// The host's clock less this one's, when the notice came in fresh.
-    pub offset: Option<chrono::TimeDelta>,
+    /// Whether it came in fresh, so that it tells how far the host's clock is off this one's.
+    fresh: bool,
+}
+
+impl Seen {
+    fn offset(&self, now: Now) -> Option<chrono::TimeDelta> {
+        let shows = self.at.checked_add_signed(to_delta(now.mono.since(self.received)));
+        shows.filter(|_| self.fresh).map(|shows| shows.signed_duration_since(now.utc))
+    }
 }
 
 /// Everybody's newest heartbeat.
@@ -64,12 +82,14 @@ impl Presences {
         Self { me, heartbeat, started, hosts: BTreeMap::new(), envelopes: BTreeMap::new() }
     }
 
-    /// Takes in a heartbeat; false if a newer one of that host is known.
-    pub fn hear(&mut self, now: Now, notice: &Notice, presence: &Presence) -> bool {
+    /// Takes in a heartbeat.
+    pub fn hear(&mut self, now: Now, notice: &Notice, presence: &Presence) -> Heard {
         let known = self.hosts.get(&notice.host);
         if known.is_some_and(|seen| seen.order >= notice.order()) {
-            return false;
+            return Heard::Old;
         }
+        let before = self.reach(&notice.host, now.mono);
+        let same = known.is_some_and(|seen| says_the_same(&seen.presence, presence));
         let age = now.utc.signed_duration_since(notice.at);
         // A clock that is far off is told from an old message by what comes again and again: both clocks moved alike.
         let lives = known.is_some_and(|seen| {
@@ -92,10 +112,13 @@ impl Presences {
                 order: notice.order(),
                 heard,
                 received: now.mono,
-                offset: fresh.then(|| -age),
+                fresh,
             },
         );
-        true
+        match same && self.reach(&notice.host, now.mono) == before {
+            true => Heard::Again,
+            false => Heard::News,
+        }
     }
 
     /// Takes note that a fresh envelope of a host came in.
@@ -148,11 +171,24 @@ impl Presences {
             .map(|at| at.after(Duration::from_millis(1)))
     }
 
-    /// How far this host's clock is off the others', by the median of fresh notices; positive if it is behind.
-    pub fn own_offset(&self) -> Option<chrono::TimeDelta> {
-        let mut offsets: Vec<_> = self.hosts.values().filter_map(|seen| seen.offset).collect();
+    /// How far a host's clock is ahead of this one now, if a fresh notice told its time: by the clock that cannot jump
+    /// it is known what the host's shows since, also when this host's own has been set meanwhile.
+    pub fn offset_of(&self, host: &HostId, now: Now) -> Option<chrono::TimeDelta> {
+        self.hosts.get(host).and_then(|seen| seen.offset(now))
+    }
+
+    /// How far this host's clock is off, by the median of all clocks that fresh notices told and its own; positive if it
+    /// is behind. None if nobody's is known.
+    pub fn own_offset(&self, now: Now) -> Option<chrono::TimeDelta> {
+        let mut offsets: Vec<_> = self.hosts.values().filter_map(|seen| seen.offset(now)).collect();
+        if offsets.is_empty() {
+            return None;
+        }
+        offsets.push(chrono::TimeDelta::zero());
         offsets.sort();
-        offsets.get(offsets.len() / 2).copied()
+        let middle = [offsets.get((offsets.len() - 1) / 2), offsets.get(offsets.len() / 2)];
+        // Of two in the middle the one that blames this host less: two clocks that differ prove nothing of either.
+        middle.into_iter().flatten().copied().min_by_key(chrono::TimeDelta::abs)
     }
 
     fn patience(&self, host: &HostId) -> Duration {
@@ -172,4 +208,13 @@ impl Presences {
 
 fn to_delta(duration: Duration) -> chrono::TimeDelta {
     chrono::TimeDelta::from_std(duration).unwrap_or(chrono::TimeDelta::MAX)
+}
+
+/// Whether two heartbeats of a host say the same to whoever plans.
+fn says_the_same(before: &Presence, after: &Presence) -> bool {
+    let asked = |it: &Presence| (it.head_seq, it.fleet_serial, it.prefetches);
+    asked(before) == asked(after)
+        && before.current_closure == after.current_closure
+        && before.fetched == after.fetched
+        && before.failing_enforce_probes == after.failing_enforce_probes
 }

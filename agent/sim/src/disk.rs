@@ -1,24 +1,22 @@
 //! A stand-in for one host's disk: rows that are durable, and writes that are not yet.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::Bound;
 
 use muster_core::ledger::{Batch, Rows, Table};
 
 /// The tables that hosts sync, in the order in which they are sent.
 pub(crate) const SYNCED: [Table; 3] = [Table::Documents, Table::Decisions, Table::Feeds];
 
-/// The rows of a disk.
-pub(crate) type RowMap = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
-
 /// One host's disk.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Disk {
-    pub(crate) rows: RowMap,
+    rows: BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>,
     /// Writes that were issued and are not durable, in order.
     pub(crate) writes: VecDeque<(u64, Batch)>,
     /// Sums up which keys each synced table has, so that equal tables are known as such.
     sums: [u64; SYNCED.len()],
+    /// The same for each run of keys that differ in their last byte alone, so that few rows are compared.
+    runs: BTreeMap<(Table, Vec<u8>), u64>,
 }
 
 impl Disk {
@@ -31,16 +29,18 @@ impl Disk {
 
     fn apply(&mut self, batch: &Batch) {
         for change in &batch.0 {
-            let key = (change.table, change.key.clone());
+            let rows = self.rows.entry(change.table).or_default();
             let was = match &change.value {
-                Some(value) => self.rows.insert(key, value.clone()).is_some(),
-                None => self.rows.remove(&key).is_some(),
+                Some(value) => rows.insert(change.key.clone(), value.clone()).is_some(),
+                None => rows.remove(&change.key).is_some(),
             };
             let is = change.value.is_some();
             if let Some(at) = SYNCED.iter().position(|table| *table == change.table)
                 && was != is
             {
-                self.sums[at] ^= fnv(&change.key);
+                let sum = fnv(&change.key);
+                self.sums[at] ^= sum;
+                *self.runs.entry((change.table, run_of(&change.key).to_vec())).or_default() ^= sum;
             }
         }
     }
@@ -52,34 +52,48 @@ impl Disk {
 
     /// The rows of a table, by key.
     pub(crate) fn of(&self, table: Table) -> impl Iterator<Item = (&Vec<u8>, &Vec<u8>)> {
-        let from = Bound::Included((table, Vec::new()));
-        let rows = self.rows.range((from, Bound::Unbounded)).take_while(move |((of, _), _)| *of == table);
-        rows.map(|((_, key), value)| (key, value))
+        self.rows.get(&table).into_iter().flatten()
+    }
+
+    /// One row.
+    pub(crate) fn row(&self, table: Table, key: &[u8]) -> Option<&Vec<u8>> {
+        self.rows.get(&table)?.get(key)
     }
 
     /// How many of the rows that count another disk has of a table and this one has not.
     pub(crate) fn lacking(&self, other: &Self, table: Table, counts: impl Fn(&[u8]) -> bool) -> usize {
-        let missing = other.of(table).filter(|(key, _)| !self.rows.contains_key(&(table, (*key).clone())));
+        let missing = other.of(table).filter(|(key, _)| self.row(table, key).is_none());
         missing.filter(|(key, _)| counts(key)).count()
     }
 
-    /// What another disk has of a table and this one has not.
+    /// What another disk has of a synced table and this one has not.
     pub(crate) fn lacks(&self, other: &Self, table: Table) -> Vec<Vec<u8>> {
-        let mut mine = self.of(table).map(|(key, _)| key).peekable();
+        let from = (table, Vec::new());
+        let theirs = other.runs.range(from.clone()..).take_while(|((of, _), _)| *of == table);
+        let mut mine = self.runs.range(from..).peekable();
         let mut missing = Vec::new();
-        for (key, value) in other.of(table) {
-            while mine.next_if(|at| *at < key).is_some() {}
-            if mine.peek().is_none_or(|at| *at != key) {
-                missing.push(value.clone());
+        for (run, sum) in theirs {
+            while mine.next_if(|(at, _)| *at < run).is_some() {}
+            if mine.peek().is_some_and(|known| *known == (run, sum)) {
+                continue;
             }
+            let rows = other.rows.get(&table).into_iter().flat_map(|rows| rows.range(run.1.clone()..));
+            let rows = rows.take_while(|(key, _)| run_of(key) == run.1);
+            missing.extend(
+                rows.filter(|(key, _)| self.row(table, key).is_none()).map(|(_, value)| value.clone()),
+            );
         }
         missing
     }
 }
 
+fn run_of(key: &[u8]) -> &[u8] {
+    key.split_last().map_or(key, |(_, run)| run)
+}
+
 impl Rows for Disk {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
-        Ok(self.rows.get(&(table, key.to_vec())).cloned())
+        Ok(self.row(table, key).cloned())
     }
 
     fn table(&self, table: Table) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), String>> {

@@ -15,6 +15,7 @@
 //! tests have the feature `planted` on, which also stands cheap stand-ins in for keys (`--real-signatures` turns those
 //! off); who takes this crate for its library alone takes it without.
 
+pub mod bench;
 mod disk;
 mod draw;
 mod electorate;

@@ -297,7 +297,10 @@ impl Run {
             .waiting_decisions()
             .map(|it| format!("{} ({:?}, {})", it.about, it.waits_for, it.signatures))
             .collect();
-        format!("{id} is still {state}: {}; decisions that wait: {waiting:?}", blocked.join("; "))
+        let awaits =
+            node.awaits().map_or(String::new(), |hash| format!("; the log waits for document {hash}"));
+        let blocked = blocked.join("; ");
+        format!("{id} is still {state}: {blocked}; decisions that wait: {waiting:?}{awaits}")
     }
 
     /// How long everything may take by the policies of what is open.

@@ -100,7 +100,7 @@ impl Truth {
     /// Operators signed a document; whether it keeps the rules.
     pub(crate) fn signed(&mut self, document: &Verified<SignedDocument>, now: u64) -> Result<(), String> {
         self.now = now;
-        match self.documents.check(document, true_time(now)) {
+        match self.documents.check_publish(document, true_time(now)) {
             Ok(Acceptance::New(accepted)) => self.documents.insert(accepted),
             Ok(Acceptance::Duplicate | Acceptance::Waits { .. }) => return Ok(()),
             Err(refusal) => return Err(refusal.to_string()),
@@ -269,7 +269,7 @@ impl Truth {
             });
         let held = certified.is_some_and(|(id, (_, decision))| {
             let row = key::decision(decision.fleet_serial, *id);
-            state.disk.rows.contains_key(&(Table::Decisions, row))
+            state.disk.row(Table::Decisions, &row).is_some()
         });
         if !held {
             let what =
@@ -452,7 +452,7 @@ impl Truth {
             return;
         }
         let Some(index) = reference.key.as_slice().try_into().map(u64::from_be_bytes).ok() else { return };
-        let entry = state.disk.rows.get(&(Table::Log, reference.key)).map_or(0, |entry| fnv(entry));
+        let entry = state.disk.row(Table::Log, &reference.key).map_or(0, |entry| fnv(entry));
         if *self.log.entry(index).or_insert(entry) != entry {
             self.broken(7, format!("host {host} committed another entry {index} than another coordinator"));
         }
@@ -468,7 +468,7 @@ impl Truth {
         let envelope = sealed.and_then(|sealed| codec::decode::<Envelope>("envelope", sealed.payload()).ok());
         let Some(envelope) = envelope else { return };
         let row = key::feed(&envelope.host, envelope.incarnation, envelope.seq);
-        if hosts[host].disk.rows.get(&(Table::Feeds, row)).is_none_or(|stored| stored != bytes) {
+        if hosts[host].disk.row(Table::Feeds, &row).is_none_or(|stored| stored != bytes) {
             let what =
                 format!("{} published feed position {} before it was durable", envelope.host, envelope.seq);
             self.broken(10, what);

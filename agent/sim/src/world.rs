@@ -18,7 +18,7 @@ use muster_core::node::{
 use muster_core::wire::{HostState, RolloutState};
 use muster_signing::{SignedDocument, Verified};
 
-use crate::disk::{Disk, RowMap};
+use crate::disk::Disk;
 use crate::fault::{Fault, Faults};
 use crate::fleet::{FLEET, Fleet};
 use crate::host::{Host, true_time};
@@ -375,12 +375,13 @@ impl World {
             let empty = Ledger::new(fleet, id.clone(), documents);
             let (_, views) =
                 muster_core::ledger::rebuild(empty, &host.disk).map_err(|error| format!("{id}: {error}"))?;
-            let derived = host.disk.rows.iter().filter(|((table, _), _)| Table::DERIVED.contains(table));
-            let stored: RowMap = derived.map(|(key, value)| (key.clone(), value.clone())).collect();
-            if views != stored {
-                let other = stored.iter().find(|(key, value)| views.get(*key) != Some(*value));
-                let missing = views.keys().find(|key| !stored.contains_key(*key));
-                let at = other.map(|(key, _)| key).or(missing);
+            let rows = |table| host.disk.of(table).map(move |(key, value)| ((table, key.clone()), value));
+            let stored: Vec<_> = Table::DERIVED.into_iter().flat_map(rows).collect();
+            let same = |row: &((Table, Vec<u8>), &Vec<u8>)| views.get(&row.0) == Some(row.1);
+            if stored.len() != views.len() || !stored.iter().all(same) {
+                let other = stored.iter().find(|row| !same(row)).map(|(key, _)| key);
+                let missing = views.keys().find(|(table, key)| host.disk.row(*table, key).is_none());
+                let at = other.or(missing);
                 let at = at.map(|(table, key)| format!("{table:?} {}", String::from_utf8_lossy(key)));
                 return Err(format!("{id}: the views are not what the arrivals derive, at {at:?}"));
             }

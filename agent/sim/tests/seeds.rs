@@ -3,7 +3,7 @@
 use muster_sim::run::{Options, Outcome, run};
 
 /// Seeds of the first kind; larger campaigns are run by the program.
-const SEEDS: u64 = 300;
+const SEEDS: u64 = 500;
 /// Seeds that are run twice.
 const TWICE: u64 = 100;
 

@@ -28,12 +28,18 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::config::SOCKET_DEFAULT;
+
 pub use failure::{Exit, Failure};
 
 /// Rolls NixOS system closures out to a fleet without a server.
 #[derive(Debug, Parser)]
 #[command(name = "muster", version, about, disable_help_subcommand = true, propagate_version = true)]
 pub struct Cli {
+    /// The control socket of the agent to ask, for every command that asks one.
+    #[arg(long, global = true, env = "MUSTER_SOCKET", default_value = SOCKET_DEFAULT, value_name = "PATH")]
+    #[arg(hide = true)]
+    socket: PathBuf,
     #[command(subcommand)]
     command: Command,
 }
@@ -106,6 +112,19 @@ mod tests {
     use clap::CommandFactory;
 
     use super::*;
+
+    #[test]
+    fn the_socket_is_named_before_a_command_or_after_it() {
+        let before = ["muster", "--socket", "/x", "rollout", "show", "stable@v1"];
+        let after = ["muster", "rollout", "show", "stable@v1", "--socket", "/x"];
+        for words in [before, after] {
+            let matches = Cli::command().try_get_matches_from(words);
+            let matches = matches.unwrap_or_else(|error| panic!("{words:?}: {error}"));
+            let show = matches.subcommand_matches("rollout").and_then(|it| it.subcommand_matches("show"));
+            let socket = show.and_then(|show| show.get_one::<PathBuf>("socket"));
+            assert_eq!(socket, Some(&PathBuf::from("/x")), "{words:?}");
+        }
+    }
 
     #[test]
     fn the_command_line_is_consistent() {

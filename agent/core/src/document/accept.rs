@@ -80,13 +80,15 @@ enum Source {
     Publisher(DateTime<Utc>),
     /// This node's own store.
     Store,
+    /// This node's own store, which kept it since it contradicts another one.
+    Proof,
 }
 
 impl Source {
     fn now(self) -> Option<DateTime<Utc>> {
         match self {
             Self::Peer(now) | Self::Named(now) | Self::Publisher(now) => Some(now),
-            Self::Store => None,
+            Self::Store | Self::Proof => None,
         }
     }
 }
@@ -136,7 +138,7 @@ impl Documents {
 impl Documents {
     /// The proof that a document of this node's own store contradicts one that is held; none if it does so no more.
     pub fn stored_proof(&self, document: &Verified<SignedDocument>) -> Option<Proof> {
-        match Check::new(self, document, Source::Store).run() {
+        match Check::new(self, document, Source::Proof).run() {
             Err(Refusal::Equivocation(proof)) => Some(*proof),
             Ok(_) | Err(_) => None,
         }
@@ -200,7 +202,7 @@ impl<'a> Check<'a> {
     /// The fleet document whose operators let one of that serial follow: the newest one, or for a document that a
     /// ref names the last link of the chain before it.
     fn replaced_by(&self, newest: &'a Held<Fleet>, serial: u64) -> &'a Held<Fleet> {
-        let may_be_older = matches!(self.source, Source::Named(_) | Source::Store);
+        let may_be_older = self.is_history();
         if !may_be_older || serial > newest.serial {
             return newest;
         }
@@ -223,7 +225,7 @@ impl<'a> Check<'a> {
             return Err(Refusal::ReplacesAnother { replaces, newest: newest.serial });
         }
         self.equivocates_fleet(serial)?;
-        let may_be_older = matches!(self.source, Source::Named(_) | Source::Store);
+        let may_be_older = self.is_history();
         if serial > newest.serial || may_be_older {
             Ok(())
         } else {
@@ -233,8 +235,10 @@ impl<'a> Check<'a> {
 
     fn equivocates_fleet(&self, serial: u64) -> Result<(), Refusal> {
         match self.documents.fleet_by_serial(serial) {
-            Some(held) => Err(self.equivocation(ProofPlace::Fleet { serial }, held.hash)),
-            None => Ok(()),
+            Some(held) if self.is_contested() => {
+                Err(self.equivocation(ProofPlace::Fleet { serial }, held.hash))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -252,7 +256,7 @@ impl<'a> Check<'a> {
             // History counts by the operators of its time; the gates ask those of today. What this node accepted once
             // it may have accepted under others than the ref names, and is not asked again.
             let counted = named.filter(|_| self.is_history()).unwrap_or(newest);
-            if self.source != Source::Store {
+            if !self.is_stored() {
                 self.current(counted, counted.thresholds.channel_ref)?;
             }
         }
@@ -272,7 +276,7 @@ impl<'a> Check<'a> {
                 Source::Publisher(_) => {
                     Err(Refusal::UnknownFleetDocument { named: Some((fleet_serial, fleet_hash)) })
                 }
-                Source::Peer(_) | Source::Named(_) | Source::Store => {
+                Source::Peer(_) | Source::Named(_) | Source::Store | Source::Proof => {
                     Ok(Acceptance::Waits { fleet_serial, fleet_hash })
                 }
             };
@@ -297,13 +301,23 @@ impl<'a> Check<'a> {
 
     /// Whether the document is one that the log or a decision speaks of already, or that this node held before.
     fn is_history(&self) -> bool {
-        matches!(self.source, Source::Named(_) | Source::Store)
+        matches!(self.source, Source::Named(_) | Source::Store | Source::Proof)
+    }
+
+    /// Whether the place that another document holds keeps this one out. What the log has adopted every coordinator has to
+    /// read, or the log would stop for ever: it is held beside the other one, whose place it does not take.
+    fn is_contested(&self) -> bool {
+        !matches!(self.source, Source::Named(_) | Source::Store)
+    }
+
+    fn is_stored(&self) -> bool {
+        matches!(self.source, Source::Store | Source::Proof)
     }
 
     fn ref_order(&self, document: &ChannelRefDocument) -> Result<(), Refusal> {
         let Some(refs) = self.state.refs.get(&document.channel) else { return Ok(()) };
         let (channel, order) = (document.channel.clone(), document.order());
-        if let Some(held) = refs.get(&order) {
+        if let Some(held) = refs.get(&order).filter(|_| self.is_contested()) {
             return Err(self.equivocation(ProofPlace::Channel { channel, order }, held.hash));
         }
         match refs.keys().next_back() {
@@ -314,7 +328,12 @@ impl<'a> Check<'a> {
         }
     }
 
+    /// Asked of who publishes: two refs of one name that were published apart are held by everybody alike, and the first
+    /// one has the name.
     fn name_is_free(&self, document: &ChannelRefDocument) -> Result<(), Refusal> {
+        if !matches!(self.source, Source::Publisher(_)) {
+            return Ok(());
+        }
         let Some(used) = self.state.names.get(&document.rollout_id()) else { return Ok(()) };
         let newest = self.documents.channel_ref(&document.channel);
         if newest.is_some_and(|newest| newest.hash == used.hash && document.is_refresh_of(newest)) {
@@ -356,7 +375,7 @@ impl<'a> Check<'a> {
             held.any(|fleet| self.current(fleet, fleet.thresholds.command).is_ok())
         };
         match self.source {
-            Source::Store => Ok(()),
+            Source::Store | Source::Proof => Ok(()),
             Source::Named(_) if once() => Ok(()),
             Source::Named(_) | Source::Peer(_) | Source::Publisher(_) => today,
         }
@@ -399,7 +418,7 @@ impl<'a> Check<'a> {
     }
 
     fn pinned(&self) -> Result<(), Refusal> {
-        if self.source == Source::Store {
+        if self.is_stored() {
             return Ok(());
         }
         let mut outcome = Ok(());

@@ -145,13 +145,14 @@ impl Documents {
         match document {
             Document::Fleet(held) => state.insert_fleet(held),
             Document::ChannelRef(held) => {
-                // A refresh may come before what it refreshes; the newest of a name is the one to refresh next.
-                let newest = state.names.entry(held.rollout_id()).or_insert_with(|| Arc::clone(&held));
-                if newest.order() < held.order() {
-                    *newest = Arc::clone(&held);
-                }
                 state.insert_plan(&held);
-                state.refs.entry(held.channel.clone()).or_default().insert(held.order(), held);
+                state
+                    .refs
+                    .entry(held.channel.clone())
+                    .or_default()
+                    .entry(held.order())
+                    .or_insert(Arc::clone(&held));
+                state.insert_name(&held);
             }
             Document::Command(held) => {
                 state.commands.insert((held.serial, held.hash), held);
@@ -282,9 +283,17 @@ impl Documents {
         }
     }
 
-    /// A rollout's newest ref: the original or its latest refresh.
+    /// A rollout's newest ref: the original or its latest refresh; of several that differ, the first one has the name.
     pub fn ref_of_rollout(&self, rollout: &RolloutId) -> Option<&Arc<Held<ChannelRefDocument>>> {
         self.0.names.get(rollout)
+    }
+
+    /// Whether two refs, by hash, release the same: one is the other or its refresh.
+    pub fn are_one_release(&self, a: &Digest, b: &Digest) -> bool {
+        match (self.ref_by_hash(a), self.ref_by_hash(b)) {
+            (Some(a), Some(b)) => a.is_refresh_of(b),
+            (Some(_) | None, _) => false,
+        }
     }
 
     /// A channel's refs since the last recovery, oldest first.
@@ -433,9 +442,27 @@ impl State {
         }
     }
 
+    /// A ref and its refreshes have a name together: of several that differ, those of which one was signed first. A
+    /// refresh may come before what it refreshes.
+    fn insert_name(&mut self, held: &Arc<Held<ChannelRefDocument>>) {
+        let refs = self.refs.get(&held.channel);
+        let is_present =
+            |it: &Held<ChannelRefDocument>| refs.is_some_and(|refs| refs.contains_key(&it.order()));
+        let known = self.names.get(&held.rollout_id());
+        let first = match known {
+            None => held,
+            Some(known) if held.is_refresh_of(known) => known,
+            Some(known) if is_present(known) && held.order() < known.order() => held,
+            Some(known) => known,
+        };
+        let of_it = refs.into_iter().flat_map(BTreeMap::values).filter(|other| other.is_refresh_of(first));
+        let newest = Arc::clone(of_it.max_by_key(|other| other.order()).unwrap_or(first));
+        self.names.insert(held.rollout_id(), newest);
+    }
+
     fn insert_fleet(&mut self, held: Arc<Held<Fleet>>) {
         let newest = self.fleets.values().next_back();
-        let past = held.replaces.is_none() && newest.is_some_and(|newest| held.serial < newest.serial);
+        let past = held.replaces.is_none() && newest.is_some_and(|newest| held.serial <= newest.serial);
         let is_link = newest.is_none_or(|newest| !newest.same_operators(&held)) || held.replaces.is_some();
         if held.replaces.is_some() {
             self.fleets.clear();
@@ -445,7 +472,7 @@ impl State {
         if is_link && !past {
             self.chain.push(Arc::clone(&held));
         }
-        self.fleets.insert(held.serial, held);
+        self.fleets.entry(held.serial).or_insert(held);
     }
 }
 

@@ -4,7 +4,6 @@ use muster_signing::Digest;
 use serde::Serialize;
 
 use crate::id::{ChannelId, Closure, HostId, RolloutId};
-use crate::wire::codec;
 use crate::wire::{DecisionId, DocumentKind};
 
 /// The version in front of every derived row.
@@ -75,11 +74,6 @@ impl Batch {
     /// Adds a row.
     pub fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
         self.0.push(Change { table, key, value: Some(value) });
-    }
-
-    /// Adds a row of a view, stamped with the arrival that it follows from.
-    pub(crate) fn put_view<T: Serialize>(&mut self, table: Table, key: Vec<u8>, position: u64, row: &T) {
-        self.put(table, key, codec::encode(&ViewRow { v: ROW_VERSION, position, row }));
     }
 
     /// Deletes a row.

@@ -2,6 +2,7 @@
 
 use muster_signing::{Digest, PublicKey};
 
+use super::views::Subject;
 use super::{Happening, Ledger, Table, key};
 use crate::coordination::log::{Entry, MemberId, Membership};
 use crate::document::{Plan, Verb};
@@ -184,7 +185,7 @@ impl Ledger {
     fn follow_log(&mut self) {
         self.follows_log = true;
         for rollout in std::mem::take(&mut self.rollouts).into_keys() {
-            self.batch.delete(Table::Rollouts, key::rollout(&rollout));
+            self.touch(Subject::Rollout(rollout), self.last_position());
         }
         self.newest.clear();
         self.lifted.clear();
@@ -203,8 +204,15 @@ impl Ledger {
                 let Some(plan) = self.documents.plan_by_ref(&hash) else { return };
                 let known = self.adopted.refs.get(&plan.channel);
                 let known = known.and_then(|known| self.documents.plan_by_ref(known));
-                if known.is_none_or(|known| known.order < plan.order) {
-                    self.adopted.refs.insert(plan.channel.clone(), hash);
+                if known.is_some_and(|known| known.order >= plan.order) {
+                    return;
+                }
+                self.adopted.refs.insert(plan.channel.clone(), hash);
+                let opened = self.rollouts.contains_key(&plan.rollout_id);
+                let known = self.plans.get(&plan.rollout_id);
+                // A rollout that goes on under a name keeps its plan, whatever else operators give the name to.
+                let keeps = |known: &Plan| !self.documents.are_one_release(&known.ref_hash, &hash);
+                if !(opened && known.is_some_and(|known| keeps(known))) {
                     self.plans.insert(plan.rollout_id.clone(), plan);
                 }
             }
@@ -221,7 +229,7 @@ impl Ledger {
         if let Some(record) = self.rollouts.get_mut(&rollout) {
             *record = rollout::withdraw(record, &host, decision.log_index);
         }
-        self.write_rollout(&rollout, position);
+        self.touch(Subject::Rollout(rollout), position);
     }
 
     fn rollout_event(
@@ -254,7 +262,7 @@ impl Ledger {
             }
         };
         self.rollouts.insert(id.clone(), step.record);
-        self.write_rollout(&id, position);
+        self.touch(Subject::Rollout(id.clone()), position);
         for effect in step.effects {
             let decision =
                 DecisionId { log_index: index, ordinal: u32::try_from(bodies.len()).unwrap_or(u32::MAX) };

@@ -1,11 +1,13 @@
 //! Learning: a document, an envelope or a certified decision is written down, and the views follow.
 
-use super::{FeedError, Happening, Head, Ledger, Quarantine, Reference, Table, key};
-use crate::document::{Accepted, Refusal, Verb, plan};
-use crate::id::{ChannelId, Closure, HostId, RolloutId};
+use super::views::Subject;
+use super::{FeedError, Happening, Ledger, Quarantine, Reference, Table, key};
+use crate::coordination;
+use crate::document::{Accepted, ChannelRefDocument, Documents, Held, Plan, Refusal, Verb, plan};
+use crate::id::{FleetName, HostId, RolloutId};
 use crate::planted::{self, Bug};
 use crate::verify::Roster;
-use crate::wire::{Decision, DecisionBody, DecisionId, DocumentKind, Envelope, Received, codec};
+use crate::wire::{Decision, DecisionBody, DocumentKind, Envelope, FeedBody, HostEventKind, Received, codec};
 use crate::{rollout, verify};
 use muster_signing::{Counted, Digest, Verified};
 use std::sync::Arc;
@@ -19,7 +21,10 @@ impl Ledger {
         self.arrive(Table::Documents, row);
         self.documents.insert(accepted);
         match kind {
-            DocumentKind::ChannelRef => self.resolve_plan(&hash),
+            DocumentKind::ChannelRef => {
+                self.note_reused_name(&hash);
+                self.resolve_plan(&hash);
+            }
             DocumentKind::Fleet => {
                 let before = std::mem::replace(
                     &mut self.roster,
@@ -30,6 +35,7 @@ impl Ledger {
                         feed.begin_anew();
                     }
                 }
+                self.epoch = epoch_of(&self.fleet, &self.documents);
                 self.resolve_budgets();
             }
             DocumentKind::Command => {
@@ -59,8 +65,10 @@ impl Ledger {
             self.batch.put(Table::Feeds, row.clone(), envelope.bytes.clone());
         }
         let position = self.arrive(Table::Feeds, row);
-        let head = Head { seq: content.seq, hash: envelope.hash };
-        self.batch.put_view(Table::FeedHeads, key::feed_head(&host, content.incarnation), position, &head);
+        if host == self.me {
+            self.answered(&content.body);
+        }
+        self.touch(Subject::FeedHead(host.clone(), content.incarnation), position);
         self.advance(&host);
         Ok(())
     }
@@ -85,8 +93,9 @@ impl Ledger {
         let position = self.arrive(Table::Decisions, row);
         match &decision.body {
             DecisionBody::Dispatch { host, rollout_id, .. } => {
-                if *host == self.me {
-                    self.mine.insert(id, decision.body.clone());
+                let feed = self.feeds.get(host);
+                if *host == self.me && feed.is_none_or(|it| it.answer(id.log_index, rollout_id).is_none()) {
+                    self.owed.insert(id, decision.body.clone());
                 }
                 if !self.is_behind(host, rollout_id, id.log_index) {
                     self.slots.take(id, &decision.body);
@@ -96,7 +105,7 @@ impl Ledger {
                     && let Some(record) = self.rollouts.get_mut(rollout_id)
                 {
                     record.dispatched(host, &decision.body, id.log_index);
-                    self.write_rollout(rollout_id, position);
+                    self.touch(Subject::Rollout(rollout_id.clone()), position);
                 }
                 self.advance(&host.clone());
             }
@@ -110,14 +119,14 @@ impl Ledger {
                 };
                 let place = (channel.clone(), closure.clone());
                 self.quarantines.entry(place).or_default().insert(id, quarantine);
-                self.write_quarantine(channel, closure, position);
+                self.touch(Subject::Quarantine(channel.clone(), closure.clone()), position);
             }
             DecisionBody::RolloutTransition { rollout_id, to, wave, at, .. } => {
                 if !self.follows_log {
                     let from = self.rollouts.get(rollout_id).map(|record| record.state);
                     rollout::Record::observe(&mut self.rollouts, rollout_id, *to, *wave, *at, id.log_index);
                     self.note_newest(rollout_id);
-                    self.write_rollout(rollout_id, position);
+                    self.touch(Subject::Rollout(rollout_id.clone()), position);
                     let state = self.rollouts.get(rollout_id).map(|record| record.state);
                     if let Some(to) = state.filter(|to| Some(*to) != from) {
                         self.happenings.push(Happening::RolloutMoved {
@@ -135,24 +144,19 @@ impl Ledger {
         true
     }
 
-    pub(super) fn write_rollout(&mut self, rollout: &RolloutId, position: u64) {
-        if let Some(record) = self.rollouts.get(rollout) {
-            self.batch.put_view(Table::Rollouts, key::rollout(rollout), position, record);
-        }
-    }
-
-    pub(super) fn write_quarantine(&mut self, channel: &ChannelId, closure: &Closure, position: u64) {
-        let row = key::quarantine(channel, closure);
-        let standing: Vec<(DecisionId, Quarantine)> = self
-            .quarantines()
-            .filter(|(of, what, ..)| *of == channel && *what == closure)
-            .map(|(_, _, id, quarantine)| (id, quarantine.clone()))
-            .collect();
-        if standing.is_empty() {
-            self.batch.delete(Table::Quarantines, row);
-        } else {
-            self.batch.put_view(Table::Quarantines, row, position, &standing);
-        }
+    /// This host answered a dispatch: it owes no more answer to it.
+    fn answered(&mut self, body: &FeedBody) {
+        let FeedBody::Rollout(event) = body else { return };
+        let (HostEventKind::DispatchAck { log_index, .. }
+        | HostEventKind::DispatchRejected { log_index, .. }) = &event.kind
+        else {
+            return;
+        };
+        self.owed.retain(|id, owed| {
+            let of_it =
+                matches!(owed, DecisionBody::Dispatch { rollout_id, .. } if *rollout_id == event.rollout_id);
+            id.log_index != *log_index || !of_it
+        });
     }
 
     /// Lifts what a command names: quarantines by decision id, and this node's own suspicion.
@@ -162,7 +166,7 @@ impl Ledger {
             Verb::ClearClosure { channel, closure, quarantines } => {
                 self.lifted.extend(quarantines.iter().map(|id| (channel.clone(), *id)));
                 self.suspects.remove(&(channel.clone(), closure.clone()));
-                self.write_quarantine(channel, closure, self.last_position());
+                self.touch(Subject::Quarantine(channel.clone(), closure.clone()), self.last_position());
             }
             Verb::ClearRollout { rollout } => self.suspects.retain(|_, (of, _)| of != rollout),
             Verb::Pause(_)
@@ -209,14 +213,41 @@ impl Ledger {
     /// The plan of a ref, or of its refresh; events that waited for it are mirrored now.
     pub(super) fn resolve_plan(&mut self, hash: &Digest) {
         let Some(plan) = self.documents.plan_by_ref(hash) else { return };
-        let known = self.plans.get(&plan.rollout_id);
-        if known.is_none_or(|known| known.order < plan.order) {
-            self.plans.insert(plan.rollout_id.clone(), plan);
+        let id = plan.rollout_id.clone();
+        let newest =
+            self.documents.ref_of_rollout(&id).and_then(|held| self.documents.plan_by_ref(&held.hash));
+        let Some(newest) = newest else { return };
+        // Once the log speaks of the name, what it adopted says what the name means: on every coordinator alike.
+        let adopted = self.adopted.refs.get(&plan.channel).and_then(|hash| self.documents.plan_by_ref(hash));
+        let spoken_of = self.rollouts.contains_key(&id) || adopted.is_some_and(|it| it.rollout_id == id);
+        let keeps = |known: &Plan| {
+            self.follows_log
+                && spoken_of
+                && !self.documents.are_one_release(&known.ref_hash, &newest.ref_hash)
+        };
+        if !self.plans.get(&id).is_some_and(|known| keeps(known)) {
+            self.plans.insert(id, newest);
         }
         let waiting: Vec<HostId> =
             self.feeds.iter().filter(|(_, feed)| feed.backlog() > 0).map(|(host, _)| host.clone()).collect();
         for host in waiting {
             self.advance(&host);
+        }
+    }
+
+    /// People should hear of two refs with one name: whoever meant the second one waits for nothing.
+    fn note_reused_name(&mut self, hash: &Digest) {
+        let Some(held) = self.documents.ref_by_hash(hash) else { return };
+        let id = held.rollout_id();
+        let differs =
+            |other: &Held<ChannelRefDocument>| other.rollout_id() == id && !other.is_refresh_of(held);
+        let differs = self.documents.refs(&held.channel).any(|other| differs(other));
+        let first = self.documents.ref_of_rollout(&id).map(|named| named.serial);
+        if let Some(serial) = first.filter(|_| differs) {
+            self.alarm(format!(
+                "operators gave two refs the name {id}; the one with serial {serial} was first and counts: release the \
+                 other one under a new name"
+            ));
         }
     }
 
@@ -253,4 +284,11 @@ impl Ledger {
     pub(super) fn alarm(&mut self, message: String) {
         self.happenings.push(Happening::Alarm { message });
     }
+}
+
+/// The epoch that the documents tell; none before the first fleet document.
+pub(super) fn epoch_of(fleet: &FleetName, documents: &Documents) -> Option<Digest> {
+    let newest = documents.fleet()?;
+    let recovery = documents.last_recovery().map_or(0, |fleet| fleet.serial);
+    Some(coordination::epoch(fleet, newest, recovery))
 }

@@ -1,12 +1,12 @@
 //! The mirror: every host's signed events, run through the host machine in the order of its feed.
 
 use super::feed::Waiting;
-use super::{Happening, Ledger, Mirrored, Table, key};
+use super::views::Subject;
+use super::{Happening, Ledger, Mirrored};
 use crate::document::Plan;
 use crate::host;
 use crate::host::{HostContext, Mirror, Terms};
 use crate::id::{HostId, RolloutId};
-use crate::planted::{self, Bug};
 use crate::wire::{
     DecisionBody, EnvelopeRef, FeedBody, HostEvent, HostEventKind, HostState, IncarnationStarted,
 };
@@ -179,14 +179,7 @@ impl Ledger {
 
     pub(super) fn put_record(&mut self, host: &HostId, mirrored: Mirrored) {
         let rollout = mirrored.record.rollout_id.clone();
-        let row = key::host_record(&rollout, host);
-        if !(planted::on(Bug::ViewForgotten) && mirrored.record.state == HostState::Converged) {
-            self.batch.put_view(Table::HostRecords, row.clone(), self.last_position(), &mirrored);
-        }
-        match mirrored.record.probe_failure_first_at {
-            Some(since) => self.batch.put_view(Table::ProbeFailures, row, self.last_position(), &since),
-            None => self.batch.delete(Table::ProbeFailures, row),
-        }
+        self.touch(Subject::HostRecord(rollout.clone(), host.clone()), self.last_position());
         self.records.entry(host.clone()).or_default().insert(rollout, mirrored);
     }
 }

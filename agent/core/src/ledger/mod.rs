@@ -11,6 +11,7 @@ mod learn;
 mod mirror;
 mod replay;
 mod slots;
+mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -110,6 +111,7 @@ pub struct Ledger {
     fleet: FleetName,
     me: HostId,
     documents: Documents,
+    epoch: Option<Digest>,
     budgets: Vec<Budget>,
     roster: Arc<Roster>,
     plans: BTreeMap<RolloutId, Arc<Plan>>,
@@ -124,7 +126,7 @@ pub struct Ledger {
     lifted: BTreeSet<(ChannelId, DecisionId)>,
     certified: BTreeMap<DecisionId, Digest>,
     uncertified: BTreeMap<DecisionId, Derived>,
-    mine: BTreeMap<DecisionId, DecisionBody>,
+    owed: BTreeMap<DecisionId, DecisionBody>,
     follows_log: bool,
     applied: u64,
     /// Who belongs to the log's group by what was applied.
@@ -134,6 +136,7 @@ pub struct Ledger {
     last_entry_at: Option<DateTime<Utc>>,
     position: u64,
     batch: Batch,
+    touched: BTreeMap<views::Subject, u64>,
     happenings: Vec<Happening>,
 }
 
@@ -142,6 +145,7 @@ impl Ledger {
     pub fn new(fleet: FleetName, me: HostId, documents: Documents) -> Self {
         Self {
             roster: Arc::new(Roster::of(fleet.clone(), &documents)),
+            epoch: learn::epoch_of(&fleet, &documents),
             fleet,
             me,
             documents,
@@ -158,7 +162,7 @@ impl Ledger {
             lifted: BTreeSet::new(),
             certified: BTreeMap::new(),
             uncertified: BTreeMap::new(),
-            mine: BTreeMap::new(),
+            owed: BTreeMap::new(),
             follows_log: false,
             applied: 0,
             group: None,
@@ -166,12 +170,14 @@ impl Ledger {
             last_entry_at: None,
             position: 0,
             batch: Batch::default(),
+            touched: BTreeMap::new(),
             happenings: Vec::new(),
         }
     }
 
     /// The rows to write since this was last asked.
     pub fn take_batch(&mut self) -> Batch {
+        self.write_views();
         std::mem::take(&mut self.batch)
     }
 
@@ -287,23 +293,12 @@ impl Ledger {
 
     /// Certified dispatches to this host that it has not answered yet.
     pub fn owed_dispatches(&self) -> impl Iterator<Item = (DecisionId, &DecisionBody)> {
-        let feed = self.feeds.get(&self.me);
-        let answered = move |id: &DecisionId, body: &DecisionBody| match body {
-            DecisionBody::Dispatch { rollout_id, .. } => {
-                feed.is_some_and(|feed| feed.answer(id.log_index, rollout_id).is_some())
-            }
-            DecisionBody::Quarantine { .. }
-            | DecisionBody::RolloutTransition { .. }
-            | DecisionBody::Withdrawn { .. } => true,
-        };
-        self.mine.iter().filter(move |(id, body)| !answered(id, body)).map(|(id, body)| (*id, body))
+        self.owed.iter().map(|(id, body)| (*id, body))
     }
 
     /// The epoch of the log: which history it is.
     pub fn epoch(&self) -> Option<Digest> {
-        let newest = self.documents.fleet()?;
-        let recovery = self.documents.last_recovery().map_or(0, |fleet| fleet.serial);
-        Some(crate::coordination::epoch(&self.fleet, newest, recovery))
+        self.epoch
     }
 
     /// Closures barred from channels by certified decisions that no operator lifted.

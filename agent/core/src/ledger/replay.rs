@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{FeedError, Ledger, Reference, Table};
+use super::{Batch, FeedError, Ledger, Reference, Table};
 use crate::coordination::log::Entry;
 use crate::document::Accepted;
 use crate::verify::{self, VerifyError};
@@ -108,7 +108,6 @@ pub type Views = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
 /// Learns everything again that a store holds, in the order in which it was learnt the first time.
 pub fn rebuild(mut ledger: Ledger, rows: &impl Rows) -> Result<(Ledger, Views), RebuildError> {
-    let mut views = Views::new();
     for row in rows.table(Table::Arrivals) {
         let (key, value) = row.map_err(RebuildError::Store)?;
         let position = ledger.position();
@@ -119,22 +118,16 @@ pub fn rebuild(mut ledger: Ledger, rows: &impl Rows) -> Result<(Ledger, Views), 
         let Reference { table, key } = Reference::read(&value).map_err(unreadable)?;
         let value = rows.get(table, &key).map_err(RebuildError::Store)?;
         ledger.relearn(position, Row { table, key, value })?;
-        for change in
-            ledger.take_batch().0.into_iter().filter(|change| Table::DERIVED.contains(&change.table))
-        {
-            match change.value {
-                Some(value) => views.insert((change.table, change.key), value),
-                None => views.remove(&(change.table, change.key)),
-            };
-        }
+        // What was written then is on the disk; of the views only the last form counts.
+        ledger.batch = Batch::default();
     }
+    let rows = ledger.take_batch().0.into_iter();
+    let views = rows.filter_map(|row| Some(((row.table, row.key), row.value?))).collect();
     Ok((ledger, views))
 }
 
 impl Ledger {
     /// Learns one stored record again; every signature is checked as it was the first time.
-    ///
-    /// The batch afterwards holds the very rows that were written then.
     fn relearn(&mut self, position: u64, row: Row) -> Result<(), ReplayError> {
         let Row { table, key, value } = row;
         let result = match value {

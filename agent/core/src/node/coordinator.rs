@@ -344,6 +344,15 @@ impl Node {
         }
         coordinator.planned = Some(now.mono);
         coordinator.plan_wanted = false;
+        let off = self.presences.own_offset(now).filter(|offset| offset.abs() > CLOCK_AHEAD_MAX);
+        if let Some(off) = off.filter(|_| coordinator.log.membership().voters.len() > 1) {
+            let seconds = off.num_seconds();
+            let message = format!(
+                "this host's clock is {seconds} s behind the others': another coordinator is to lead"
+            );
+            turn.outputs.push(Output::Tell(Note::Warning { message }));
+            return self.hand_over(turn);
+        }
         let hold = coordinator.held_back(now.mono);
         let nobody = BTreeSet::new();
         let view = View {
@@ -354,7 +363,7 @@ impl Node {
             mono: now.mono,
         };
         // Time in the log does not go back with a leader's clock; but one clock that was far ahead must not pin it there.
-        let fair = self.presences.own_offset().and_then(|offset| now.utc.checked_add_signed(offset));
+        let fair = self.presences.own_offset(now).and_then(|offset| now.utc.checked_add_signed(offset));
         let fair =
             fair.and_then(|at| at.checked_add_signed(CLOCK_AHEAD_MAX)).unwrap_or(now.utc + CLOCK_AHEAD_MAX);
         let last = self.ledger.last_entry_at().filter(|last| *last <= fair);

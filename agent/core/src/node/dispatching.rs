@@ -78,7 +78,7 @@ impl Node {
         if greatest > Some(*not_after) {
             return Answer::Reject(R::TooLate);
         }
-        if self.presences.own_offset().is_some_and(|offset| offset.abs() > OWN_CLOCK_OFF_MAX) {
+        if self.presences.own_offset(turn.now).is_some_and(|offset| offset.abs() > OWN_CLOCK_OFF_MAX) {
             return Answer::Reject(R::Clock);
         }
         let Some(fleet) = documents.fleet() else { return Answer::Hold };

@@ -128,6 +128,11 @@ impl Node {
         })
     }
 
+    /// The document that the log adopts and this coordinator does not hold, so that it cannot go on.
+    pub fn awaits(&self) -> Option<Digest> {
+        self.coordinator.as_ref()?.awaits()
+    }
+
     /// How far the coordinators are there.
     pub fn quorum(&self, now: Mono) -> Quorum {
         let Some(fleet) = self.ledger.documents().fleet() else { return Quorum::default() };

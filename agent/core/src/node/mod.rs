@@ -30,7 +30,7 @@ pub use restore::StartError;
 use crate::document::{Acceptance, ChannelRefDocument, Document, Refusal, check};
 use crate::id::HostId;
 use crate::ledger::{FeedError, Ledger};
-use crate::presence::Presences;
+use crate::presence::{Heard, Presences};
 use crate::time::{Mono, Now};
 use crate::verify::{self, Certified};
 use crate::wire::{DecisionId, DocumentKind, Envelope, Notice, NoticeBody, Received};
@@ -158,21 +158,7 @@ impl Node {
         published: bool,
     ) -> Result<Receipt, Refusal> {
         let hash = document.digest();
-        let documents = self.ledger.documents();
-        let now = turn.now.utc;
-        let checked = if published {
-            documents.check_publish(document, now)
-        } else if self.is_spoken_of(document) {
-            documents.check_named(document, now)
-        } else {
-            documents.check(document, now)
-        };
-        let checked = match checked {
-            // What was decided under an older fleet document is signed by the coordinators that it names, and refs name
-            // it: who missed it learns it as history, whose place in time it keeps.
-            Err(Refusal::FleetDowngrade { .. }) if !published => documents.check_named(document, now),
-            checked => checked,
-        };
+        let checked = self.check(turn, document, published);
         let accepted = match checked {
             Ok(Acceptance::New(accepted)) => accepted,
             Ok(Acceptance::Duplicate) => return Ok(Receipt { hash, duplicate: true }),
@@ -185,7 +171,7 @@ impl Node {
                 return Err(refusal);
             }
         };
-        if let (Document::Fleet(new), Some(old)) = (accepted.document(), documents.fleet()) {
+        if let (Document::Fleet(new), Some(old)) = (accepted.document(), self.ledger.documents().fleet()) {
             check::same_log(old, new)?;
         }
         let (kind, _, serial, _) = accepted.identity();
@@ -202,6 +188,30 @@ impl Node {
         }
         turn.changed = true;
         Ok(Receipt { hash, duplicate: false })
+    }
+
+    fn check(
+        &mut self,
+        turn: &mut Turn,
+        document: &Verified<SignedDocument>,
+        published: bool,
+    ) -> Result<Acceptance, Refusal> {
+        let (documents, now) = (self.ledger.documents(), turn.now.utc);
+        if published {
+            return documents.check_publish(document, now);
+        }
+        let checked = documents.check(document, now);
+        // What was decided under an older fleet document is signed by the coordinators that it names, and refs name it:
+        // who missed it learns it as history, whose place in time it keeps.
+        let missed = matches!(checked, Err(Refusal::FleetDowngrade { .. }));
+        if !missed && !self.is_spoken_of(document) {
+            return checked;
+        }
+        let named = documents.check_named(document, now);
+        if let (Ok(_), Err(refusal @ Refusal::Equivocation(_))) = (&named, checked) {
+            self.keep_proof(turn, &refusal);
+        }
+        named
     }
 
     /// Whether the log or a certified decision speaks of a document that is not held: it is history then, and counts
@@ -303,15 +313,19 @@ impl Node {
             // What this host said itself comes back by sync.
             NoticeBody::Presence(_) if content.host == self.settings.host => Verdict::Ignore,
             NoticeBody::Presence(presence) => {
-                let fresh = self.presences.hear(turn.now, content, presence);
-                if fresh {
+                let heard = self.presences.hear(turn.now, content, presence);
+                if heard == Heard::Old {
+                    Verdict::Ignore
+                } else {
                     self.notices_held.insert(content.host.clone(), notice.bytes.clone());
-                    turn.changed = true;
+                    // A later time alone says something of whoever has a dispatch to answer: that it is too late for it.
+                    let dispatched = self.ledger.slots().of(&content.host).next().is_some();
+                    turn.changed |= heard == Heard::News || dispatched;
                     if presence.outbox > 0 {
                         self.mark_feed(turn, &content.host);
                     }
+                    Verdict::Accept
                 }
-                if fresh { Verdict::Accept } else { Verdict::Ignore }
             }
             NoticeBody::Marks { feeds, documents } => {
                 self.take_marks(turn, &content.host, feeds, documents);

@@ -129,9 +129,13 @@ impl HostEntry {
     }
 
     /// Whether the host may be dispatched at that time: it did nothing yet, and no earlier dispatch can start anything.
+    ///
+    /// One that was only reckoned to have failed, by a leader's clock or since it was not heard of, may have come back.
     pub fn is_dispatchable(&self, at: DateTime<Utc>) -> bool {
         let expired = self.not_after.is_none_or(|not_after| at > not_after);
-        self.state == HostState::Pending && (self.dispatch.is_none() || self.withdrawn || expired)
+        let reckoned = self.state == HostState::Failed && self.cause.as_ref().is_some_and(Cause::is_reckoned);
+        (self.state == HostState::Pending || reckoned)
+            && (self.dispatch.is_none() || self.withdrawn || expired)
     }
 }
 

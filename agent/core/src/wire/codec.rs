@@ -1,5 +1,7 @@
 //! Deterministic CBOR (RFC 8949 section 4.2): one value has one encoding, so equal decisions are equal bytes.
 
+use std::cmp::Ordering;
+
 use ciborium::Value;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -26,8 +28,14 @@ impl DecodeError {
 pub fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     let value =
         Value::serialized(value).expect("wire types have only text keys, integers, text, bytes and lists");
+    encoded(&sorted(value))
+}
+
+/// Encodes a row that stays on this host, its fields in the order in which they are declared: nobody signs it, so all
+/// that counts is that one value has one encoding here.
+pub(crate) fn encode_row<T: Serialize>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
-    ciborium::into_writer(&sorted(value), &mut bytes).expect("a vector takes every byte");
+    ciborium::into_writer(value, &mut bytes).expect("a vector takes every byte");
     bytes
 }
 
@@ -50,21 +58,29 @@ pub fn decode<T: DeserializeOwned>(what: &'static str, bytes: &[u8]) -> Result<T
 fn sorted(value: Value) -> Value {
     match value {
         Value::Map(entries) => {
-            let mut keyed: Vec<(Vec<u8>, Value, Value)> = entries
-                .into_iter()
-                .map(|(key, value)| {
-                    let mut encoded = Vec::new();
-                    ciborium::into_writer(&key, &mut encoded).expect("a vector takes every byte");
-                    (encoded, key, sorted(value))
-                })
-                .collect();
-            keyed.sort_by(|a, b| a.0.cmp(&b.0));
-            Value::Map(keyed.into_iter().map(|(_, key, value)| (key, value)).collect())
+            let mut entries: Vec<(Value, Value)> =
+                entries.into_iter().map(|(key, value)| (key, sorted(value))).collect();
+            entries.sort_by(|(a, _), (b, _)| by_encoding(a, b));
+            Value::Map(entries)
         }
         Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
         Value::Tag(tag, inner) => Value::Tag(tag, Box::new(sorted(*inner))),
         other => other,
     }
+}
+
+/// The order of two keys' encodings: a text's begins with its length.
+fn by_encoding(a: &Value, b: &Value) -> Ordering {
+    match (a, b) {
+        (Value::Text(a), Value::Text(b)) => a.len().cmp(&b.len()).then_with(|| a.cmp(b)),
+        (a, b) => encoded(a).cmp(&encoded(b)),
+    }
+}
+
+fn encoded(value: &Value) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    ciborium::into_writer(value, &mut bytes).expect("a vector takes every byte");
+    bytes
 }
 
 #[cfg(test)]

@@ -242,6 +242,16 @@ pub enum Cause {
     NotFetched,
 }
 
+impl Cause {
+    /// Whether nobody said so: it follows from time that passed, by the clock of whoever led.
+    pub fn is_reckoned(&self) -> bool {
+        match self {
+            Self::Reported { .. } => false,
+            Self::Lost | Self::Rejected | Self::Expired | Self::Overdue | Self::NotFetched => true,
+        }
+    }
+}
+
 /// The id of a decision within its epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

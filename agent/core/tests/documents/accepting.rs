@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::kit::{
     ALICE, BOB, CI, FLEET, PAUSE, STABLE, TRUST, accept, assert_refusal, empty, key, line, now, refused,
-    sign, stable, time, with, with_fleet,
+    sign, stable, time, unpublishable, with, with_fleet,
 };
 
 fn fleet(serial: u64, changes: &[(&str, Value)]) -> Vec<u8> {
@@ -171,7 +171,7 @@ fn a_recovery_undoes_the_largest_number_and_begins_the_order_of_refs_anew() {
     let old = stable(&stolen, u64::MAX, "evil-2");
     assert_refusal(&refused(&documents, &old, &[ALICE]), "downgrade", "recovery document has replaced");
     let again = stable(&recovery(u64::MAX, 8), 1, "evil");
-    assert_refusal(&refused(&documents, &again, &[ALICE]), "invalid", "pick a new name");
+    assert_refusal(&unpublishable(&documents, &again, &[ALICE]), "invalid", "pick a new name");
     accept(&mut documents, &stable(&recovery(u64::MAX, 8), 1, "good"), &[ALICE]);
     // Replayed in the order of acceptance, the store comes to the same.
     let mut restored = empty();
@@ -249,7 +249,7 @@ fn a_refresh_repeats_all_but_its_times() {
     let again = |changes: &[(&str, Value)]| with(STABLE, &[&[("/serial", json!(43))], changes].concat());
     for change in [("/targets/web-01", json!("dir:v2")), ("/contents", Value::Null), ("/urgent", json!(true))]
     {
-        let refusal = refused(&documents, &again(&[change]), &[CI]);
+        let refusal = unpublishable(&documents, &again(&[change]), &[CI]);
         assert_refusal(&refusal, "invalid", "a1b2c3d4 was used on channel stable before");
     }
     let times = [("/signedAt", json!("2026-11-21T10:09:00Z")), ("/expiresAt", json!("2026-12-01T00:00:00Z"))];
@@ -258,7 +258,39 @@ fn a_refresh_repeats_all_but_its_times() {
     assert_eq!(documents.ref_of_rollout(&rollout).unwrap().serial, 43);
     accept(&mut documents, &stable(FLEET.as_bytes(), 44, "next"), &[CI]);
     let back = with(STABLE, &[("/serial", json!(45))]);
-    assert_refusal(&refused(&documents, &back, &[CI]), "invalid", "pick a new name");
+    assert_refusal(&unpublishable(&documents, &back, &[CI]), "invalid", "pick a new name");
+}
+
+#[test]
+fn of_two_releases_with_one_name_that_were_published_apart_the_first_one_has_it() {
+    let rollout: RolloutId = "stable@a1b2c3d4".parse().unwrap();
+    let other = with(STABLE, &[("/serial", json!(43)), ("/targets/web-01", json!("dir:v2"))]);
+    let refresh = with(STABLE, &[("/serial", json!(44))]);
+    for order in [[STABLE.as_bytes(), &other, &refresh], [&refresh, &other, STABLE.as_bytes()]] {
+        let mut documents = with_fleet();
+        for bytes in order {
+            // A later one may come first; what is older then comes as what the log has adopted.
+            let Acceptance::New(accepted) = documents.check_named(&sign(bytes, &[CI]), now()).unwrap() else {
+                panic!("refused");
+            };
+            documents.insert(accepted);
+        }
+        assert_eq!(documents.ref_of_rollout(&rollout).unwrap().serial, 44);
+        assert_eq!(documents.channel_ref(&channel()).unwrap().serial, 44);
+        assert!(!documents.are_one_release(&sha256(&other), &sha256(&refresh)));
+    }
+}
+
+#[test]
+fn what_the_log_adopted_is_held_beside_what_contradicts_it() {
+    let mut documents = with_fleet();
+    accept(&mut documents, STABLE.as_bytes(), &[CI]);
+    let other = sign(&stable(FLEET.as_bytes(), 42, "other"), &[CI]);
+    let Acceptance::New(accepted) = documents.check_named(&other, now()).unwrap() else { panic!("refused") };
+    documents.insert(accepted);
+    assert!(documents.plan_by_ref(&other.digest()).is_some());
+    assert_eq!(documents.channel_ref(&channel()).unwrap().hash, sha256(STABLE.as_bytes()));
+    assert!(documents.stored_proof(&sign(&stable(FLEET.as_bytes(), 42, "third"), &[CI])).is_some());
 }
 
 #[test]

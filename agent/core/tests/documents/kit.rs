@@ -109,6 +109,11 @@ pub(crate) fn refused(documents: &Documents, bytes: &[u8], seeds: &[u8]) -> Refu
     }
 }
 
+/// Why an operator may not publish it.
+pub(crate) fn unpublishable(documents: &Documents, bytes: &[u8], seeds: &[u8]) -> Refusal {
+    documents.check_publish(&sign(bytes, seeds), now()).unwrap_err()
+}
+
 /// Asserts code and a part of the message.
 pub(crate) fn assert_refusal(refusal: &Refusal, code: &str, fragment: &str) {
     let message = refusal.to_string();

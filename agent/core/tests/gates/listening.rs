@@ -29,7 +29,7 @@ fn an_old_message_that_sync_brings_makes_nobody_online() {
     assert_eq!(reach(&story, "h4"), Reach::Unknown);
     story.pass(91);
     assert_eq!(reach(&story, "h4"), Reach::Offline);
-    assert_eq!(story.presences.own_offset(), None);
+    assert_eq!(story.presences.own_offset(story.clocks()), None);
 }
 
 #[test]
@@ -42,7 +42,15 @@ fn a_host_whose_clock_is_far_off_is_heard_all_the_same_once_it_speaks_again() {
             story.pass(30);
         }
         assert_eq!(reach(&story, "h4"), Reach::Online);
-        assert_eq!(story.presences.own_offset(), Some(off));
+        assert_eq!(story.presences.offset_of(&host("h4"), story.clocks()), Some(off));
+        let own = story.presences.own_offset(story.clocks());
+        assert_eq!(own, Some(TimeDelta::zero()), "two clocks that differ prove nothing of either");
+        let at = story.now + off;
+        story.speaks_at("h3", at, |_| {});
+        story.pass(30);
+        let at = story.now + off;
+        story.speaks_at("h3", at, |_| {});
+        assert_eq!(story.presences.own_offset(story.clocks()), Some(off));
     }
 }
 

@@ -37,6 +37,18 @@ fn host_in_flight_is_not_dispatched_again() {
 }
 
 #[test]
+fn host_that_was_only_reckoned_to_have_failed_is_dispatched_again() {
+    let plan = plan(1);
+    for (cause, again) in [(Cause::Overdue, true), (Cause::Lost, true), (reported(3), false)] {
+        let record = play(&plan, [opened(1), joined("a", 2), failed("a", cause)]).0;
+        let withdrawn = withdraw(&record, &host("a"), 2);
+        let step = try_step(&plan, &withdrawn, &joined("a", 6), 6).unwrap();
+        assert_eq!(dispatches(&step.effects) == 1, again, "{cause:?}");
+        assert_eq!(step.record.failures() == 0, again, "{cause:?}");
+    }
+}
+
+#[test]
 fn withdrawn_host_is_dispatched_again_and_the_others_of_its_entry_are_not() {
     let plan = plan(0);
     let opening = play(&plan, [opened(1)]).0;

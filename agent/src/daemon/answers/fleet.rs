@@ -138,7 +138,10 @@ pub(super) fn peers(asked: &Asked<'_>) -> wire::Peers {
             round_trip_ms: connection
                 .and_then(|peer| peer.round_trip)
                 .map(|round_trip| (round_trip.as_secs_f64() * 100_000.0).round() / 100.0),
-            clock_offset_ms: seen.and_then(|seen| seen.offset).map(|offset| offset.num_milliseconds()),
+            clock_offset_ms: node
+                .presences()
+                .offset_of(host, asked.now)
+                .map(|offset| offset.num_milliseconds()),
             agent_version: seen.map(|seen| seen.presence.agent_version.clone()),
             last_heard: silent.and_then(|silent| Some(asked.now.utc - TimeDelta::from_std(silent).ok()?)),
             feed_incarnation: feed.map(muster_core::ledger::Feed::incarnation),

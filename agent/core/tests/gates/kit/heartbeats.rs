@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use muster_core::ledger::NO_HASH;
+use muster_core::presence::Heard;
 use muster_core::verify;
 use muster_core::wire::{Notice, NoticeBody, Presence, StoreState, codec};
 use muster_signing::{Purpose, seal};
@@ -54,7 +55,7 @@ impl Story {
         let bytes = seal(&key_of(name), Purpose::Notice, FLEET, &codec::encode(&notice));
         let received = verify::notice(self.ledger.roster(), &bytes).unwrap();
         let now = self.clocks();
-        assert!(self.presences.hear(now, &received.content, &presence));
+        assert_ne!(self.presences.hear(now, &received.content, &presence), Heard::Old);
     }
 
     pub(crate) fn everybody_speaks(&mut self) {

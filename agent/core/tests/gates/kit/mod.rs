@@ -115,7 +115,7 @@ impl Story {
         self.mono = self.mono.after(Duration::from_secs(secs));
     }
 
-    fn clocks(&self) -> Now {
+    pub(crate) fn clocks(&self) -> Now {
         Now { utc: self.now, mono: self.mono }
     }
 
