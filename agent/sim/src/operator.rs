@@ -6,7 +6,7 @@ use muster_core::document::Verb;
 use muster_core::id::{Closure, RolloutId};
 use muster_core::ledger::Ledger;
 use muster_core::wire::RolloutState;
-use muster_signing::{SignedDocument, Verified};
+use muster_signing::{Namespace, SignedDocument, Verified};
 use serde_json::{Value, json};
 
 use crate::draw::Draft;
@@ -50,6 +50,8 @@ pub(crate) struct Operator {
     documents: Vec<Verified<SignedDocument>>,
     /// Signed, and not handed to any host yet: from when on it may be.
     waiting: Vec<(u64, Verified<SignedDocument>)>,
+    /// Fleet documents that a host took, if it lived long enough to store them.
+    handed: Vec<Verified<SignedDocument>>,
     paused: Vec<Value>,
 }
 
@@ -61,6 +63,7 @@ impl Operator {
             releases: Vec::new(),
             documents: Vec::new(),
             waiting: Vec::new(),
+            handed: Vec::new(),
             paused: Vec::new(),
         }
     }
@@ -289,8 +292,23 @@ impl Operator {
             let done = world.is_held(host, &document) || self.is_outdated(&document, newest);
             if !done {
                 self.waiting.push((now + 2_000_000, document));
+            } else if document.namespace() == Namespace::Fleet {
+                self.handed.push(document);
             }
         }
+    }
+
+    /// A host that died before it had stored a document never answered: the operator hands it to another.
+    fn hand_over_again(&mut self, world: &mut World) {
+        let held = |world: &World, document: &SignedDocument| {
+            world.up().any(|host| {
+                world.is_held(host, document) || self.is_outdated(document, world.documents_of(host))
+            })
+        };
+        let lost: Vec<_> = self.handed.iter().filter(|document| !held(world, document)).cloned().collect();
+        self.handed.clear();
+        self.waiting.extend(lost.into_iter().map(|document| (world.now, document)));
+        self.hand_over(world);
     }
 
     /// Whether the host is further than the document already, so that nobody needs it any more.
@@ -345,6 +363,6 @@ impl Operator {
         for what in wanted {
             let _ = self.command(world, "promote", what);
         }
-        self.hand_over(world);
+        self.hand_over_again(world);
     }
 }

@@ -285,7 +285,7 @@ fn coordinators_change_in_a_document_that_names_the_founders_as_the_refusal_says
     let changed = with(FLEET, &[("/coordinators/selector", voters)]);
     let refusal = check::same_log(&old, &Fleet::parse(&changed).unwrap()).unwrap_err().to_string();
     let named = refusal.split_once("\"founders\": ").unwrap().1.split_once(" to ").unwrap().0;
-    let founders: serde_json::Value = serde_json::from_str(named).unwrap();
+    let founders: Value = serde_json::from_str(named).unwrap();
     let changed = std::str::from_utf8(&changed).unwrap();
     let new = Fleet::parse(&with(changed, &[("/coordinators/founders", founders.clone())])).unwrap();
     assert_eq!(check::same_log(&old, &new), Ok(()));

@@ -228,7 +228,7 @@ impl Log {
         let span = self.heard_span();
         self.peer(member).is_some_and(|peer| {
             peer.heard_within(now.mono, span)
-                && peer.matched >= self.first_index().saturating_sub(1)
+                && peer.matched >= self.membership_since().max(self.first_index() - 1)
                 && peer.matched.saturating_add(LEARNER_LAG_MAX) >= self.last_index()
         })
     }
