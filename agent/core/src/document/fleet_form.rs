@@ -1,4 +1,8 @@
 //! The fleet document as JSON writes it, with its defaults.
+//!
+//! `coordinators` is `{"selector": .., "tolerate": "crash" | "lies", "founders": ["ssh-ed25519 AAAA...", ..]}`, each of them
+//! optional. `founders` are the keys of the voters with whom the coordinators' log began; they are the document's own voters
+//! if it does not say. A document whose voters are others has to name them, or it would be one of another log.
 
 use std::collections::BTreeSet;
 

@@ -24,6 +24,8 @@ pub const STATE_BYTES_MAX: usize = 64 * 1024 * 1024;
 const SNAPSHOT_BYTES_MAX: u64 = STATE_BYTES_MAX as u64 + 1024 * 1024;
 /// A proposal that stands in the log again is left out if it stood there within so many entries before.
 pub(super) const REPEAT_WINDOW: u64 = 1024;
+/// No log gets so far; a greater index is a lie that could make sums overflow.
+const INDEX_MAX: u64 = 1 << 48;
 /// Maps and arrays inside one another in a snapshot.
 const NESTING_MAX: usize = 8;
 
@@ -55,7 +57,7 @@ impl Snapshot {
         let mut rest = bytes;
         let snapshot: Self = ciborium::de::from_reader_with_recursion_limit(&mut rest, NESTING_MAX).ok()?;
         let sound = rest.is_empty()
-            && snapshot.index > 0
+            && (1..INDEX_MAX).contains(&snapshot.index)
             && snapshot.term > 0
             && snapshot.recent.len() as u64 <= REPEAT_WINDOW
             && snapshot.recent.iter().all(|(_, at)| *at <= snapshot.index)
