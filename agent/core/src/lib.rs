@@ -18,6 +18,7 @@ pub mod gate;
 pub mod host;
 pub mod id;
 pub mod ledger;
+mod memo;
 pub mod node;
 pub mod planner;
 #[cfg(feature = "planted")]

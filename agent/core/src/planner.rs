@@ -11,10 +11,13 @@ use muster_signing::Digest;
 use crate::document::{Plan, Verb};
 use crate::gate::{self, WaveState};
 use crate::id::{ChannelId, HostId, RolloutId};
+use crate::ledger::Mirrored;
 use crate::planted::{self, Bug};
 use crate::rollout::{HostEntry, Record};
 use crate::view::{Failure, Standing, View};
-use crate::wire::{Cause, DecisionId, DocumentKind, HostState, LogStatement, RolloutEvent, RolloutState};
+use crate::wire::{
+    Cause, DecisionId, DocumentKind, EnvelopeRef, HostState, LogStatement, RolloutEvent, RolloutState,
+};
 
 /// The most events in one batch, so that an entry stays far below the log's limit.
 const EVENTS_MAX: usize = 256;
@@ -193,11 +196,15 @@ fn claim(
     entry: &HostEntry,
     at: DateTime<Utc>,
 ) -> Option<(HostState, Cause)> {
+    let mirrored = view.ledger.record(host, &plan.rollout_id)?;
+    if is_unfounded(view, host, entry, mirrored) && !planted::on(Bug::LieForge) {
+        let says = mirrored.evidence.map(|envelope| (mirrored.record.state, Cause::Reported { envelope }));
+        return Some(says.unwrap_or((HostState::Pending, Cause::Unfounded)));
+    }
     if matches!(entry.state, HostState::Converged | HostState::Reverted) {
         return None;
     }
     let unexplained = !matches!(entry.cause, Some(Cause::Reported { .. }));
-    let mirrored = view.ledger.record(host, &plan.rollout_id)?;
     let reported = mirrored.evidence.map(|envelope| (mirrored.record.state, Cause::Reported { envelope }));
     if planted::on(Bug::LieForge) {
         return reported.map(|(_, cause)| (HostState::Converged, cause)).filter(|(to, _)| *to != entry.state);
@@ -217,6 +224,30 @@ fn claim(
         let explains = *to == HostState::Failed && unexplained && matches!(cause, Cause::Reported { .. });
         *to != entry.state || explains
     })
+}
+
+/// Whether the log says of a host what its feed does not, although all is held that the claim can have meant: a leader
+/// that lied is no leader for ever, and what it claimed would hold the rollout back.
+fn is_unfounded(view: &View<'_>, host: &HostId, entry: &HostEntry, mirrored: &Mirrored) -> bool {
+    let Some(claimed) = entry.evidence else { return false };
+    let feed = view.ledger.feed(host);
+    let place = |envelope: EnvelopeRef| (envelope.incarnation, envelope.seq);
+    let head = feed.map_or((0, 0), |feed| (feed.incarnation(), feed.head().map_or(0, |head| head.seq)));
+    // A place that the host had not reached when it spoke after the claim, nobody can have seen.
+    let beyond = view.presences.of(host).is_some_and(|seen| {
+        let told = (seen.incarnation, seen.presence.head_seq);
+        seen.at > entry.since && told < place(claimed) && (told <= head || told.1 == 0)
+    });
+    let all_is_held = feed.is_none_or(|feed| feed.backlog() == 0) && (head >= place(claimed) || beyond);
+    let state = mirrored.record.state;
+    let denied = match entry.state {
+        HostState::Converged | HostState::Reverted => state != entry.state,
+        HostState::Failed => !matches!(state, HostState::Failed | HostState::Reverted),
+        HostState::Pending | HostState::Activating | HostState::Deferred | HostState::Soaking => {
+            state != entry.state && mirrored.evidence.is_none_or(|says| place(says) < place(claimed))
+        }
+    };
+    all_is_held && denied
 }
 
 /// Waves that are done, and rollouts of which no wave is left.
@@ -260,7 +291,7 @@ fn joins(view: &View<'_>, hold: &BTreeSet<HostId>, at: DateTime<Utc>) -> Vec<Rol
         let takes = record.state.is_open() || record.state == RolloutState::Terminal;
         for (wave, hosts) in (0..=record.current_wave).zip(&plan.waves).filter(|_| takes) {
             for host in hosts.hosts.iter().filter(|host| !hold.contains(*host)) {
-                let view = View { tentative: &tentative, ..*view };
+                let view = View { tentative: &tentative, ..view.clone() };
                 if may_join(&view, plan, record, host, at) {
                     let (rollout_id, host_id) = (id.clone(), host.clone());
                     events.push(RolloutEvent::HostJoined { rollout_id, host_id, wave, at });

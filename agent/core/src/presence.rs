@@ -121,6 +121,20 @@ impl Presences {
         }
     }
 
+    /// Takes note of this host's own heartbeat: like everybody's it says how far its feed and its clock have come.
+    pub fn speak(&mut self, now: Now, at: DateTime<Utc>, order: (u64, u64, u64), presence: &Presence) {
+        let seen = Seen {
+            presence: presence.clone(),
+            at,
+            incarnation: order.0,
+            order,
+            heard: Some(now.mono),
+            received: now.mono,
+            fresh: false,
+        };
+        self.hosts.insert(self.me.clone(), seen);
+    }
+
     /// Takes note that a fresh envelope of a host came in.
     pub fn heard_envelope(&mut self, now: Now, host: &HostId, at: DateTime<Utc>) {
         if now.utc.signed_duration_since(at) <= SKEW_MAX {
@@ -164,6 +178,7 @@ impl Presences {
         let opening = self.started.after(self.heartbeat * HEARTBEATS_MISSED_MAX);
         self.hosts
             .keys()
+            .filter(|host| **host != self.me)
             .filter_map(|host| Some(self.last_heard(host)?.after(self.patience(host))))
             .chain([opening])
             .filter(|at| *at >= now)

@@ -1,6 +1,7 @@
 //! What the gates look at: a node's own evidence, with the questions that several of them ask.
 
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
@@ -8,13 +9,14 @@ use crate::document::{Plan, Verb};
 use crate::host::after;
 use crate::id::{ChannelId, HostId, RolloutId};
 use crate::ledger::{Answer, Ledger, Slot};
+use crate::memo::Memo;
 use crate::planted::{self, Bug};
 use crate::presence::{Presences, Reach};
 use crate::time::Mono;
 use crate::wire::{DecisionId, HostState};
 
 /// A node's evidence at one moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct View<'a> {
     /// What the node knows for good.
     pub ledger: &'a Ledger,
@@ -26,6 +28,7 @@ pub struct View<'a> {
     pub tentative: &'a BTreeSet<HostId>,
     /// The clock that cannot jump.
     pub mono: Mono,
+    pub(crate) memo: Rc<Memo>,
 }
 
 /// Why a host counts as failed in a rollout.
@@ -85,6 +88,19 @@ impl Excuse {
             Self::Skipped | Self::Removed | Self::Cleared => true,
             Self::Offline | Self::DeferredTooLong => false,
         }
+    }
+}
+
+impl<'a> View<'a> {
+    /// What a node knows, at a moment of which nothing was asked yet.
+    pub fn new(
+        ledger: &'a Ledger,
+        presences: &'a Presences,
+        void: &'a BTreeSet<DecisionId>,
+        tentative: &'a BTreeSet<HostId>,
+        mono: Mono,
+    ) -> Self {
+        Self { ledger, presences, void, tentative, mono, memo: Rc::default() }
     }
 }
 
@@ -254,10 +270,27 @@ impl View<'_> {
 
     /// How many hosts of the rollout count as failed and were not excused by a person.
     pub fn failures(&self, plan: &Plan, now: DateTime<Utc>) -> usize {
-        plan.hosts()
-            .filter(|host| matches!(self.standing(plan, host, now), Standing::Failed(_)))
-            .filter(|host| !self.excuse(plan, host, now).is_some_and(Excuse::by_operator))
-            .count()
+        self.memo.failures(now, &plan.rollout_id, || {
+            plan.hosts()
+                .filter(|host| matches!(self.standing(plan, host, now), Standing::Failed(_)))
+                .filter(|host| !self.excuse(plan, host, now).is_some_and(Excuse::by_operator))
+                .count()
+        })
+    }
+
+    /// The hosts that took a slot or are about to, in order; some of their slots may be free again.
+    pub fn slot_takers(&self) -> impl Iterator<Item = &HostId> {
+        let mut dispatched = self.ledger.slots().hosts().peekable();
+        let mut about_to = self.tentative.iter().peekable();
+        std::iter::from_fn(move || match (dispatched.peek(), about_to.peek()) {
+            (Some(a), Some(b)) if a == b => {
+                about_to.next();
+                dispatched.next()
+            }
+            (Some(a), Some(b)) if a > b => about_to.next(),
+            (Some(_), _) => dispatched.next(),
+            (None, _) => about_to.next(),
+        })
     }
 
     /// Whether an operator's word is that nobody waits for the host.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use muster_core::document::Trust;
-use muster_core::id::HostId;
+use muster_core::id::{FleetName, HostId};
 use muster_signing::{
     Namespace, PublicKey, SignedDocument, SigningKey, Verified, sha256, sign_document, verify_document,
 };
@@ -18,6 +18,7 @@ pub const CHANNEL: &str = "stable";
 /// The keys of a fleet, and what its operators signed last.
 #[derive(Debug)]
 pub struct Fleet {
+    name: FleetName,
     operator: SigningKey,
     stranger: SigningKey,
     hosts: BTreeMap<HostId, SigningKey>,
@@ -33,7 +34,18 @@ impl Fleet {
     pub fn new(hosts: usize, real_signatures: bool) -> Self {
         let make = |seed: &str| key(sha256(seed.as_bytes()).0, real_signatures);
         let names: Vec<HostId> = (1..=hosts).filter_map(|number| format!("h{number}").parse().ok()).collect();
+        let name = FLEET.parse().unwrap_or_else(|error| panic!("a fleet's name: {error}"));
+        Self::of(name, names, make)
+    }
+
+    /// Makes real keys, of a seed, for a fleet and hosts of these names.
+    pub(crate) fn stand_in(name: FleetName, names: Vec<HostId>, seed: u64) -> Self {
+        Self::of(name, names, |of| SigningKey::from_seed(sha256(format!("{seed} {of}").as_bytes()).0))
+    }
+
+    fn of(name: FleetName, names: Vec<HostId>, make: impl Fn(&str) -> SigningKey) -> Self {
         Self {
+            name,
             operator: make("operator"),
             stranger: make("stranger"),
             hosts: names.iter().map(|name| (name.clone(), make(&format!("host {name}")))).collect(),
@@ -42,6 +54,11 @@ impl Fleet {
             fleet_serial: 0,
             serial: 0,
         }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &FleetName {
+        &self.name
     }
 
     /// The hosts and their keys.
@@ -61,7 +78,7 @@ impl Fleet {
 
     /// What every host pins.
     pub fn trust(&self) -> Trust {
-        let pin = json!({ "fleet": FLEET, "operators": self.operators(), "threshold": 1 });
+        let pin = json!({ "fleet": self.name, "operators": self.operators(), "threshold": 1 });
         Trust::parse(pin.to_string().as_bytes()).unwrap_or_else(|error| panic!("the pin is valid: {error}"))
     }
 
@@ -169,13 +186,14 @@ impl Fleet {
     }
 
     fn finish(&self, at: DateTime<Utc>, mut document: Value) -> Vec<u8> {
-        document["fleet"] = json!(FLEET);
+        document["fleet"] = json!(self.name);
         document["serial"] = json!(self.serial);
         document["signedAt"] = json!(at.to_rfc3339_opts(SecondsFormat::Millis, true));
         document.to_string().into_bytes()
     }
 
-    fn sign(&self, namespace: Namespace, bytes: Vec<u8>) -> Verified<SignedDocument> {
+    /// Signs the bytes of a document.
+    pub(crate) fn sign(&self, namespace: Namespace, bytes: Vec<u8>) -> Verified<SignedDocument> {
         let signature = sign_document(&self.operator, namespace, &bytes);
         verify_document(namespace, bytes, vec![signature])
     }

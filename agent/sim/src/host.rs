@@ -7,7 +7,7 @@ use muster_core::drive::{Drive, Shell};
 use muster_core::host::CLOCK_JUMP_SECS_MAX;
 use muster_core::id::{Closure, HostId};
 use muster_core::ledger::Batch;
-use muster_core::node::{Node, Output};
+use muster_core::node::{BackendKind, Node, Output};
 use muster_core::time::{Mono, Now};
 
 use crate::disk::Disk;
@@ -36,6 +36,7 @@ pub(crate) struct Host {
     pub(crate) drive: Drive,
     pub(crate) disk: Disk,
     pub(crate) machine: Machine,
+    pub(crate) backend: BackendKind,
     /// Counts the starts of its agent: what an earlier life had asked for is no concern of a later one.
     pub(crate) life: u64,
     pub(crate) started: u64,
@@ -69,6 +70,7 @@ impl Host {
             drive: Drive::new(),
             disk: Disk::default(),
             machine: Machine::new(running),
+            backend: BackendKind::Directory,
             life: 0,
             started: 0,
             tick_at: None,

@@ -10,6 +10,9 @@
 //! switch, against the true state of the world, which never asks a node what it believes; those of liveness once the
 //! faults have stopped.
 //!
+//! A [`Forecast`](forecast::Forecast) plays one channel ref on a copy of a fleet, for operators who want to know what
+//! would become of it.
+//!
 //! The harness is tested itself: `muster-sim --mutants` plants one bug after the other into the nodes and has each
 //! caught. `muster-sim --tolerate lies` has as many coordinators lie as their electorate tolerates. The program and the
 //! tests have the feature `planted` on, which also stands cheap stand-ins in for keys (`--real-signatures` turns those
@@ -21,6 +24,7 @@ mod draw;
 mod electorate;
 pub mod fault;
 pub mod fleet;
+pub mod forecast;
 mod host;
 #[cfg(feature = "planted")]
 pub mod log;

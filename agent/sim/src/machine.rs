@@ -80,6 +80,12 @@ pub(crate) struct Machine {
     /// When each probe last passed since the last switch or boot.
     pub(crate) passed: BTreeMap<ProbeName, u64>,
     pub(crate) probe_interval: Duration,
+    /// How long a switch or a rollback takes when nothing is wrong.
+    pub(crate) switch: Duration,
+    /// A release whose probe fails on this machine.
+    pub(crate) sick_on: Option<Closure>,
+    /// Whether a second probe is declared, one that is only watched.
+    pub(crate) watches: bool,
     pub(crate) blind_until: u64,
     pub(crate) silent_until: u64,
     job: Option<Running>,
@@ -101,6 +107,9 @@ impl Machine {
             results: BTreeMap::new(),
             passed: BTreeMap::new(),
             probe_interval: Duration::from_secs(1),
+            switch: SWITCH,
+            sick_on: None,
+            watches: true,
             blind_until: 0,
             silent_until: 0,
             job: None,
@@ -170,7 +179,7 @@ impl Machine {
                     let probes = Err("the file is not there".to_owned());
                     return vec![Told::Report(ANSWER, HostReport::ProbesDeclared { generation, probes })];
                 }
-                let report = HostReport::ProbesDeclared { generation, probes: Ok(declared()) };
+                let report = HostReport::ProbesDeclared { generation, probes: Ok(declared(self.watches)) };
                 vec![Told::Report(ANSWER, report), Told::Probe(ANSWER * 2, generation)]
             }
             HostOrder::StopProbes => {
@@ -200,6 +209,9 @@ impl Machine {
             (works(), ProbeMode::Enforce, fails),
             (watches(), ProbeMode::Observe, fails || weather.now.is_multiple_of(3)),
         ] {
+            if mode == ProbeMode::Observe && !self.watches {
+                continue;
+            }
             self.results.insert(probe_name.clone(), (weather.now, !fails));
             if !fails {
                 self.passed.insert(probe_name.clone(), weather.now);
@@ -219,7 +231,8 @@ impl Machine {
     fn is_sick(&self, weather: &Weather<'_>) -> bool {
         let Some(running) = &self.running else { return true };
         let since = Duration::from_micros(weather.now.saturating_sub(self.since));
-        weather.health.unhealthy.contains(running)
+        self.sick_on.as_ref() == Some(running)
+            || weather.health.unhealthy.contains(running)
             || weather.health.fails_after.get(running).is_some_and(|after| since >= *after)
     }
 
@@ -280,7 +293,7 @@ impl Machine {
         }
         self.jobs += 1;
         self.ended.remove(&name);
-        let (mut took, mut exit_code, mut then) = (SWITCH, 0, Some(job.target.clone()));
+        let (mut took, mut exit_code, mut then) = (self.switch, 0, Some(job.target.clone()));
         let (random, faults) = (&mut *weather.random, &mut *weather.faults);
         let other = || "dir:other".parse::<Closure>().ok();
         if rollback {
@@ -303,6 +316,9 @@ impl Machine {
         } else if faults.strikes(random, Fault::SwitchHangs, 60) {
             (took, exit_code, then) = (job.timeout + SWITCH, KILLED, None);
         }
+        if self.switch > job.timeout {
+            (took, exit_code, then) = (job.timeout, KILLED, None);
+        }
         if took == SWITCH && faults.strikes(random, Fault::SwitchSlow, 300) {
             took = Duration::from_millis(random.between(1_000, 20_000)).min(job.timeout);
         }
@@ -320,9 +336,10 @@ impl Machine {
     }
 }
 
-fn declared() -> Vec<DeclaredProbe> {
+fn declared(watched: bool) -> Vec<DeclaredProbe> {
     let probe = |probe_name, mode| DeclaredProbe { probe_name, kind: "exec".to_owned(), mode };
-    vec![probe(works(), ProbeMode::Enforce), probe(watches(), ProbeMode::Observe)]
+    let second = watched.then(|| probe(watches(), ProbeMode::Observe));
+    [probe(works(), ProbeMode::Enforce)].into_iter().chain(second).collect()
 }
 
 /// The probe that gates.

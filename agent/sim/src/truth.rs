@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use chrono::TimeDelta;
 use muster_core::document::{Acceptance, Documents, Plan, Verb};
 use muster_core::id::{ChannelId, Closure, HostId, RolloutId};
 use muster_core::ledger::{Batch, Reference, Table, key};
@@ -65,6 +66,8 @@ pub(crate) struct Truth {
     pub(crate) left_out: BTreeSet<HostId>,
     /// The first property that did not hold.
     pub(crate) violation: Option<Violation>,
+    /// How far the operators' calendar is from where virtual time usually begins.
+    pub(crate) calendar: TimeDelta,
     now: u64,
 }
 
@@ -87,6 +90,7 @@ impl Truth {
             endorsed: BTreeSet::new(),
             left_out: BTreeSet::new(),
             violation: None,
+            calendar: TimeDelta::zero(),
             now: 0,
         }
     }
@@ -100,7 +104,7 @@ impl Truth {
     /// Operators signed a document; whether it keeps the rules.
     pub(crate) fn signed(&mut self, document: &Verified<SignedDocument>, now: u64) -> Result<(), String> {
         self.now = now;
-        match self.documents.check_publish(document, true_time(now)) {
+        match self.documents.check_publish(document, true_time(now) + self.calendar) {
             Ok(Acceptance::New(accepted)) => self.documents.insert(accepted),
             Ok(Acceptance::Duplicate | Acceptance::Waits { .. }) => return Ok(()),
             Err(refusal) => return Err(refusal.to_string()),
@@ -396,7 +400,7 @@ impl Truth {
         let keys: BTreeSet<_> = electorate.members.keys().copied().collect();
         let (n, lies) = (keys.len(), electorate.faults > 0);
         let quorum = if lies { (n + (n - 1) / 3 + 1).div_ceil(2) } else { n / 2 + 1 };
-        let signed = certificate.verify(crate::fleet::FLEET, &keys).signers().len();
+        let signed = certificate.verify(self.documents.fleet_name().as_str(), &keys).signers().len();
         if signed < quorum {
             self.broken(2, format!("{signed} of {n} coordinators signed {decision:?}, it takes {quorum}"));
         }

@@ -1,5 +1,6 @@
 //! A fleet, its network and its disks, moved on one event at a time.
 
+mod audience;
 mod post;
 mod turn;
 
@@ -12,15 +13,14 @@ use muster_core::drive::Drive;
 use muster_core::id::{Closure, HostId, RolloutId};
 use muster_core::ledger::{Ledger, Table};
 use muster_core::node::{
-    BackendKind, CoordinatorMessage, HostReport, Input, MessageRef, Node, Note, Origin, RequestId, Settings,
-    Topic,
+    CoordinatorMessage, HostReport, Input, MessageRef, Node, Note, Origin, RequestId, Settings, Topic,
 };
 use muster_core::wire::{HostState, RolloutState};
 use muster_signing::{SignedDocument, Verified};
 
 use crate::disk::Disk;
 use crate::fault::{Fault, Faults};
-use crate::fleet::{FLEET, Fleet};
+use crate::fleet::Fleet;
 use crate::host::{Host, true_time};
 use crate::machine::Health;
 use crate::network::Network;
@@ -84,6 +84,8 @@ pub struct World {
     pub(crate) keeps_notes: bool,
     pub(crate) faults: Faults,
     pub(crate) network: Network,
+    /// The hosts that are told everything; none: all are.
+    pub(crate) audience: Option<Vec<bool>>,
     pub(crate) random: Random,
     pub(crate) now: u64,
     pub(crate) hosts: Vec<Host>,
@@ -109,7 +111,12 @@ impl World {
 
     /// A fleet whose agents have not started yet.
     pub(crate) fn asleep(seed: u64, hosts: usize, habits: Habits) -> Self {
-        let fleet = Fleet::new(hosts, habits.real_signatures);
+        Self::around(seed, Fleet::new(hosts, habits.real_signatures), habits)
+    }
+
+    /// The same with keys that were made elsewhere.
+    pub(crate) fn around(seed: u64, fleet: Fleet, habits: Habits) -> Self {
+        let hosts = fleet.names().len();
         let first: Option<Closure> = "dir:v0".parse().ok();
         let mut all: Vec<Host> =
             fleet.names().iter().map(|name| Host::new(name.clone(), hosts, first.clone())).collect();
@@ -126,6 +133,7 @@ impl World {
             keeps_notes: false,
             faults: Faults::none(),
             network: Network::new(hosts),
+            audience: None,
             random: Random::new(seed),
             now: 1_000_000,
             trace: Trace::default(),
@@ -147,9 +155,22 @@ impl World {
         }
     }
 
+    /// Every agent stops, nobody notices anything for a while, and those that were up start again.
+    pub(crate) fn sleep(&mut self, time: Duration) {
+        let up: Vec<usize> = self.up().collect();
+        for host in &up {
+            self.kill_host(*host, true);
+        }
+        self.queue.clear();
+        self.now += micros(time);
+        for host in up {
+            self.start_host(host);
+        }
+    }
+
     /// True time.
     pub fn utc(&self) -> DateTime<Utc> {
-        true_time(self.now)
+        true_time(self.now) + self.truth.calendar
     }
 
     /// How many steps nodes have taken.
@@ -281,7 +302,7 @@ impl World {
             return;
         }
         let Some(key) = self.fleet.hosts().get(&self.hosts[host].name).cloned() else { return };
-        let (Ok(fleet), seed) = (FLEET.parse(), self.random.next()) else { return };
+        let (fleet, seed) = (self.fleet.name().clone(), self.random.next());
         let state = &mut self.hosts[host];
         state.life += 1;
         state.started = self.now;
@@ -292,7 +313,7 @@ impl World {
             heartbeat: self.habits.heartbeat,
             agent_version: "sim".to_owned(),
             boot_id: state.machine.boot_id(),
-            backend: BackendKind::Directory,
+            backend: state.backend,
             seed,
         };
         let now = state.now(self.now);
@@ -316,6 +337,7 @@ impl World {
     fn tell_peers(&mut self, host: usize, up: bool, after: Duration) {
         for peer in 0..self.hosts.len() {
             let connects = self.network.reaches(host, peer) && self.network.reaches(peer, host);
+            let connects = connects && (self.hears_all(host) || self.hears_all(peer));
             if peer != host && connects && self.hosts[peer].is_up() {
                 self.push(after, peer, Event::Peer { peer: host, up });
                 if up {
@@ -371,7 +393,7 @@ impl World {
             let id = &host.name;
             let documents = muster_core::document::Documents::new(vec![self.fleet.trust()])
                 .map_err(|error| error.to_string())?;
-            let fleet = FLEET.parse().map_err(|_| "fleet name".to_owned())?;
+            let fleet = self.fleet.name().clone();
             let empty = Ledger::new(fleet, id.clone(), documents);
             let (_, views) =
                 muster_core::ledger::rebuild(empty, &host.disk).map_err(|error| format!("{id}: {error}"))?;

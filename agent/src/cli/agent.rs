@@ -10,6 +10,9 @@ use super::{Exit, Failure};
 use crate::config::{CONFIG_DEFAULT, Config};
 use crate::daemon;
 
+/// What is logged where nobody says otherwise. That a message which came twice is not published twice is no news.
+const LOG_DEFAULT: &str = "info,libp2p=warn,libp2p_gossipsub=error,quinn=warn";
+
 /// Runs the agent of this host until it is told to stop (SIGTERM, SIGINT).
 ///
 /// One agent runs on every host of the fleet, usually as a systemd service. It logs to standard error.
@@ -24,7 +27,7 @@ pub struct Agent {
     #[arg(long, value_name = "FILE", default_value = CONFIG_DEFAULT)]
     config: PathBuf,
     /// What is logged: error, warn, info, debug, or a filter such as muster=debug,libp2p=warn.
-    #[arg(long, value_name = "FILTER", env = "MUSTER_LOG", default_value = "info,libp2p=warn,quinn=warn")]
+    #[arg(long, value_name = "FILTER", env = "MUSTER_LOG", default_value = LOG_DEFAULT)]
     log: String,
 }
 

@@ -18,6 +18,7 @@ mod quarantine;
 mod render;
 mod rollout;
 pub mod sign;
+mod simulate;
 mod status;
 mod store;
 pub mod verify;
@@ -60,6 +61,7 @@ enum Command {
     Fleet(fleet::FleetCommand),
     Sign(sign::Sign),
     Verify(verify::Verify),
+    Simulate(simulate::Simulate),
     Store(store::StoreCommand),
     /// Does one switch of the directory backend; the agent starts it.
     #[command(hide = true)]
@@ -99,6 +101,7 @@ impl Command {
             Self::Fleet(command) => command.run(),
             Self::Sign(command) => command.run(),
             Self::Verify(command) => command.run(),
+            Self::Simulate(command) => command.run(),
             Self::InternalSwitch { root } => {
                 crate::activation::switch::perform(&root).map_err(Failure::new)?;
                 Ok(Exit::Done)

@@ -102,14 +102,15 @@ fn quorum(text: &mut String, status: &FleetStatus, look: &Look) {
     }
     let _ = writeln!(text, "{name}, seen from {host}, fleet document {serial}");
     if reachable >= needed {
+        // Only coordinators know which one leads.
         let leader = match &status.coordinator {
-            Some(leader) => format!("{} leads", flat(leader)),
-            None => "none leads yet".to_owned(),
+            Some(leader) => format!("; {} leads", flat(leader)),
+            None => String::new(),
         };
         let absent = if missing.is_empty() { String::new() } else { format!("; missing: {missing}") };
         let _ = writeln!(
             text,
-            "{reachable} of {of} coordinators in reach, {needed} needed; {leader}{}",
+            "{reachable} of {of} coordinators in reach, {needed} needed{leader}{}",
             look.tone(Tone::Warn, &absent)
         );
     }

@@ -300,6 +300,64 @@ fn a_stale_or_expired_document_is_not_valid() {
 }
 
 #[test]
+fn a_ref_is_played_before_it_is_signed_or_published() {
+    let desk = Desk::new();
+    assert!(desk.sign_ref("alice", &["--serial", "1"]).status.success());
+    let play = |more: &[&'static str]| [&["simulate", "stable.json", "--fleet", "fleet.json"], more].concat();
+    let played = desk.ok(&play(&[]));
+    for words in [
+        "stable@a1b2 on fleet home",
+        "wave 1 of 2: 1 host, each soaks 60 s",
+        "0:00:00  web-01 is told to switch",
+        "0:00:30  web-01 is on dir:v1, the soak begins",
+        "0:01:30  web-01 has converged",
+        "0:01:30  db-01 is told to switch",
+        "\u{2713} Terminal after 0:02:00: 2 of 2 hosts converged",
+    ] {
+        assert!(played.contains(words), "{words}:\n{played}");
+    }
+    let slow = desk.ok(&play(&["--activation-seconds", "300"]));
+    assert!(slow.contains("Terminal after 0:11:00"), "{slow}");
+    let failed = play(&["--fail", "web-01"]);
+    desk.fails(4, &failed, "web-01 failed: its health check failed");
+    desk.fails(4, &failed, "Reverted after");
+    desk.fails(4, &failed, "quarantine: the closure is quarantined on stable: it failed on web-01");
+    desk.fails(2, &play(&["--fail", "nosuch"]), "no host nosuch: it has db-01, web-01");
+    desk.fails(5, &play(&["--offline", "db-01"]), "1 of 2 coordinators are up, 2 have to agree; down: db-01");
+    desk.fails(5, &play(&["--lose-coordinator"]), "nothing moves any more");
+    desk.fails(1, &play(&["--at", "2030-01-01T00:00:00Z"]), "sign it anew");
+    desk.fails(2, &play(&["--at", "tomorrow"]), "a time is written");
+    desk.fails(
+        1,
+        &["simulate", "fleet.json", "--fleet", "fleet.json"],
+        "it is a fleet document, not a channel ref",
+    );
+    desk.fails(
+        3,
+        &["simulate", "stable.json", "--socket", "absent.sock"],
+        "--fleet FILE names the fleet document",
+    );
+
+    let output = desk.run(&play(&["--fail", "web-01", "--json"]));
+    assert_eq!(output.status.code(), Some(4));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(
+        (&told["schema"], &told["end"], &told["rollout"]),
+        (&json!(1), &json!("reverted"), &json!("stable@a1b2"))
+    );
+    assert_eq!(told["hosts"][0]["state"], json!("Reverted"));
+    assert_eq!(told["hosts"][1]["held_by"]["gate"], json!("quarantine"));
+    assert_eq!(told["happenings"][0]["what"], json!("published"));
+
+    fs::remove_file(desk.path("stable.json.alice.sig")).unwrap();
+    let unsigned = desk.run(&play(&[]));
+    assert!(unsigned.status.success());
+    assert!(text(&unsigned.stderr).contains("0 of 1 operators signed stable.json so far"));
+    desk.write("fleet.json", &desk.fleet(2, &["alice"]));
+    desk.fails(1, &play(&[]), "stable.json: the ref names fleet document");
+}
+
+#[test]
 fn openssh_verifies_what_muster_signs_and_muster_what_openssh_signs() {
     let desk = Desk::new();
     desk.ok(&["sign", "fleet", "fleet.json", "--key", "alice"]);

@@ -175,9 +175,12 @@ fn judge_transition(view: &View<'_>, event: &RolloutEvent, now: DateTime<Utc>) -
                 Cause::Reported { envelope } => {
                     reported_failure(view, host_id, id, *envelope, *to == HostState::Reverted)
                 }
-                Cause::Lost | Cause::Rejected | Cause::Expired | Cause::Overdue | Cause::NotFetched => {
-                    Judgement::Endorse
-                }
+                Cause::Lost
+                | Cause::Rejected
+                | Cause::Expired
+                | Cause::Overdue
+                | Cause::NotFetched
+                | Cause::Unfounded => Judgement::Endorse,
             };
             match reported {
                 Judgement::Endorse => too_many_failed(view, plan, now),

@@ -16,10 +16,9 @@ use crate::wire::HostState;
 pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, now: DateTime<Utc>) -> Result<(), Blocked> {
     let newest = view.ledger.budgets().iter().filter(|budget| budget.hosts.contains(host));
     for budget in plan.budgets_of(host).chain(newest) {
-        let in_flight: Vec<HostId> = budget
-            .hosts
-            .iter()
-            .filter(|other| *other != host && view.holds_slot(other, now) && !overlooked(view, plan, other))
+        let others = view.slot_takers().filter(|other| *other != host && budget.hosts.contains(*other));
+        let in_flight: Vec<HostId> = others
+            .filter(|other| view.holds_slot(other, now) && !overlooked(view, plan, other))
             .cloned()
             .collect();
         if in_flight.len() >= budget.limit + usize::from(planted::on(Bug::BudgetOffByOne)) {

@@ -13,12 +13,15 @@ pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, now: DateTime<U
     let Some(wave) = plan.wave_of(host) else {
         return Err(Blocked::by(Gate::EnforceProbes, Reason::NotInPlan));
     };
-    for earlier in (0..wave).filter_map(|wave| plan.wave(wave)).flat_map(|wave| &wave.hosts) {
-        let excused = view.excuse(plan, earlier, now).is_some();
-        if let Some(probe) = failing_probe(view, plan, earlier).filter(|_| !excused) {
-            let reason = Reason::ProbeFails { host: earlier.clone(), probe };
-            return Err(Blocked::by(Gate::EnforceProbes, reason));
-        }
+    let failing = (0..wave).find_map(|earlier| {
+        view.memo.failing_probe(now, &plan.rollout_id, earlier, || {
+            let hosts = plan.wave(earlier).into_iter().flat_map(|wave| &wave.hosts);
+            let mut failing = hosts.filter_map(|host| Some((host.clone(), failing_probe(view, plan, host)?)));
+            failing.find(|(host, _)| view.excuse(plan, host, now).is_none())
+        })
+    });
+    if let Some((host, probe)) = failing {
+        return Err(Blocked::by(Gate::EnforceProbes, Reason::ProbeFails { host, probe }));
     }
     Ok(())
 }

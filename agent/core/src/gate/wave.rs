@@ -45,6 +45,10 @@ pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, now: DateTime<U
 /// It is when every host of it is Converged or excused, at least one has Converged, and no more hosts failed
 /// than the policy allows. A wave whose hosts were all excused by people is done as well.
 pub fn wave_state(view: &View<'_>, plan: &Plan, wave: u32, now: DateTime<Utc>) -> WaveState {
+    view.memo.wave(now, &plan.rollout_id, wave, || look_at(view, plan, wave, now))
+}
+
+fn look_at(view: &View<'_>, plan: &Plan, wave: u32, now: DateTime<Utc>) -> WaveState {
     let people_count_from_1 = wave + 1;
     let Some(hosts) = plan.wave(wave).map(|wave| &wave.hosts) else { return WaveState::Done };
     let mut tally = Tally::default();

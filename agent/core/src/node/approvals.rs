@@ -95,13 +95,7 @@ impl Node {
         coordinator.reviewed = Some(now.mono);
         let void = coordinator.void.clone();
         let nobody = BTreeSet::new();
-        let view = View {
-            ledger: &self.ledger,
-            presences: &self.presences,
-            void: &void,
-            tentative: &nobody,
-            mono: now.mono,
-        };
+        let view = View::new(&self.ledger, &self.presences, &void, &nobody, now.mono);
         let me = self.signer.public();
         for (id, approval) in &mut coordinator.approvals {
             if !approval.electorate.members.contains_key(&me) {

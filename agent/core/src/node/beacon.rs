@@ -125,6 +125,9 @@ impl Node {
         };
         let bytes = self.sign_notice(turn, NoticeBody::Presence(Box::new(presence.clone())));
         self.own_presence = Some(bytes.clone());
+        if let Some(at) = self.greatest_at {
+            self.presences.speak(turn.now, at, (self.incarnation, self.boot, self.notices), &presence);
+        }
         turn.outputs.push(Output::Publish { topic: Topic::Presence, bytes });
         if self.coordinator.is_some() {
             let documents = self.ledger.documents();

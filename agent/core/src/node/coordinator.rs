@@ -169,7 +169,6 @@ impl Node {
                 self.absorb(turn, ready);
             } else {
                 coordinator.stopped = Some(OTHER_EPOCH.to_owned());
-                self.note_alarm(OTHER_EPOCH);
                 turn.tell(Note::Alarm { message: OTHER_EPOCH.to_owned() });
             }
         }
@@ -355,13 +354,7 @@ impl Node {
         }
         let hold = coordinator.held_back(now.mono);
         let nobody = BTreeSet::new();
-        let view = View {
-            ledger: &self.ledger,
-            presences: &self.presences,
-            void: &coordinator.void,
-            tentative: &nobody,
-            mono: now.mono,
-        };
+        let view = View::new(&self.ledger, &self.presences, &coordinator.void, &nobody, now.mono);
         // Time in the log does not go back with a leader's clock; but one clock that was far ahead must not pin it there.
         let fair = self.presences.own_offset(now).and_then(|offset| now.utc.checked_add_signed(offset));
         let fair =

@@ -100,7 +100,9 @@ impl Node {
 
     /// What people should act on, the newest last.
     pub fn alarms(&self) -> impl Iterator<Item = &str> {
+        // Why this coordinator stopped is shown for as long as it stands still, whatever else was told since.
         let stopped = self.coordinator.as_ref().and_then(|it| it.stopped.as_deref());
+        let stopped = stopped.filter(|why| self.alarms.iter().all(|known| known != why));
         self.alarms.iter().map(String::as_str).chain(stopped)
     }
 
@@ -169,13 +171,13 @@ impl Node {
     pub fn with_view<T>(&self, now: Now, ask: impl FnOnce(&View<'_>) -> T) -> T {
         let nothing = BTreeSet::new();
         let nobody = BTreeSet::new();
-        let view = View {
-            ledger: &self.ledger,
-            presences: &self.presences,
-            void: self.coordinator.as_ref().map_or(&nothing, |it| &it.void),
-            tentative: &nobody,
-            mono: now.mono,
-        };
+        let view = View::new(
+            &self.ledger,
+            &self.presences,
+            self.coordinator.as_ref().map_or(&nothing, |it| &it.void),
+            &nobody,
+            now.mono,
+        );
         ask(&view)
     }
 

@@ -228,7 +228,6 @@ impl Node {
     fn keep_proof(&mut self, turn: &mut Turn, refusal: &Refusal) {
         if let Some(proof) = self.ledger.keep_equivocation(refusal) {
             turn.changed = true;
-            self.note_alarm(&proof);
             turn.tell(Note::Alarm { message: proof });
         }
     }
@@ -361,13 +360,16 @@ impl Node {
         }
     }
 
-    fn note_alarm(&mut self, message: &str) {
-        if !self.alarms.iter().any(|known| known == message) {
-            if self.alarms.len() == ALARMS_MAX {
-                self.alarms.remove(0);
-            }
-            self.alarms.push(message.to_owned());
+    /// Keeps an alarm to be shown; false if it is known already, so that nobody is told twice.
+    fn note_alarm(&mut self, message: &str) -> bool {
+        if self.alarms.iter().any(|known| known == message) {
+            return false;
         }
+        if self.alarms.len() == ALARMS_MAX {
+            self.alarms.remove(0);
+        }
+        self.alarms.push(message.to_owned());
+        true
     }
 }
 

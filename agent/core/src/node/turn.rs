@@ -52,12 +52,13 @@ impl Node {
                     Note::HostMoved { rollout, host, from, to }
                 }
                 Happening::RolloutMoved { rollout, from, to } => Note::RolloutMoved { rollout, from, to },
-                Happening::Alarm { message } => {
-                    self.note_alarm(&message);
-                    Note::Alarm { message }
-                }
+                Happening::Alarm { message } => Note::Alarm { message },
             }));
         }
+        turn.outputs.retain(|output| {
+            let Output::Tell(Note::Alarm { message }) = output else { return true };
+            self.note_alarm(message)
+        });
         let mut outputs = Vec::with_capacity(turn.outputs.len() + 1);
         if !rows.is_empty() {
             self.batch += 1;

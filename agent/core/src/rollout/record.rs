@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::id::{ChannelId, ChannelRef, Closure, HostId, OperatorName, RolloutId};
-use crate::wire::{Cause, HostState, RolloutState};
+use crate::wire::{Cause, EnvelopeRef, HostState, RolloutState};
 
 /// How long a rollout that is over is kept, in seconds: 90 days.
 pub const RETENTION_SECS: u64 = 90 * 24 * 60 * 60;
@@ -61,6 +61,8 @@ pub struct HostEntry {
     pub withdrawn: bool,
     /// Why it failed; a rollback keeps the failure's cause.
     pub cause: Option<Cause>,
+    /// The envelope that the claim of its state names.
+    pub evidence: Option<EnvelopeRef>,
     /// Why the rollout does not wait for it.
     pub excused: Option<Excuse>,
 }
@@ -118,6 +120,7 @@ impl HostEntry {
             not_after: None,
             withdrawn: false,
             cause: None,
+            evidence: None,
             excused: None,
         }
     }

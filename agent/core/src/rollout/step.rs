@@ -336,10 +336,13 @@ impl Turn<'_> {
         }
         let ended = match from {
             HostState::Converged | HostState::Reverted => true,
-            HostState::Failed => reported_before && to != HostState::Reverted,
+            HostState::Failed => reported_before,
             HostState::Pending | HostState::Activating | HostState::Deferred | HostState::Soaking => false,
         };
-        if ended || (!reported && to != HostState::Failed) {
+        // What a host says outweighs what was claimed of it, and so does that it says nothing.
+        let takes_back = cause == Cause::Unfounded && to == HostState::Pending;
+        let reckons = cause != Cause::Unfounded && to == HostState::Failed && !ended;
+        if !(reported || takes_back || reckons) {
             return Err(StepError::IllegalMove { host: host.clone(), from, to });
         }
         let mut entry = entry.clone();
@@ -357,6 +360,15 @@ impl Turn<'_> {
         if to == HostState::Converged {
             entry.excused = None;
         }
+        entry.evidence = match cause {
+            Cause::Reported { envelope } => Some(envelope),
+            Cause::Lost
+            | Cause::Rejected
+            | Cause::Expired
+            | Cause::Overdue
+            | Cause::NotFetched
+            | Cause::Unfounded => None,
+        };
         (entry.state, entry.since) = (to, at);
         self.next.hosts.insert(host.clone(), entry);
         Ok(true)

@@ -240,6 +240,8 @@ pub enum Cause {
     Overdue,
     /// The host did not hold its target after the policy's `fetchTimeoutSeconds`.
     NotFetched,
+    /// The host's own feed bears out nothing of what an earlier leader had claimed of it.
+    Unfounded,
 }
 
 impl Cause {
@@ -247,7 +249,12 @@ impl Cause {
     pub fn is_reckoned(&self) -> bool {
         match self {
             Self::Reported { .. } => false,
-            Self::Lost | Self::Rejected | Self::Expired | Self::Overdue | Self::NotFetched => true,
+            Self::Lost
+            | Self::Rejected
+            | Self::Expired
+            | Self::Overdue
+            | Self::NotFetched
+            | Self::Unfounded => true,
         }
     }
 }

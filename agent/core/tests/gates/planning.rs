@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use muster_core::id::RolloutId;
 use muster_core::planner;
-use muster_core::wire::{DocumentKind, HostState, LogStatement, RolloutEvent, RolloutState};
+use muster_core::wire::{
+    Cause, DocumentKind, EnvelopeRef, HostState, LogStatement, RolloutEvent, RolloutState,
+};
 use serde_json::{Value, json};
 
 use crate::kit::*;
@@ -221,6 +223,30 @@ fn a_host_that_was_lost_and_then_says_why_is_explained() {
     story.plan();
     let entry = &story.ledger.rollouts()[&named("v1")].hosts[&host("h1")];
     assert_eq!(entry.cause, Some(muster_core::wire::Cause::Reported { envelope }));
+}
+
+#[test]
+fn what_a_leader_claimed_and_no_feed_bears_out_is_taken_back() {
+    let mut story = story_of(all_at_once());
+    story.publish("stable", "v1", &[]);
+    story.plan();
+    let id = named("v1");
+    let state_of = |story: &Story, name: &str| story.ledger.rollouts()[&id].hosts[&host(name)].state;
+    let said = story.acks("h1", &id);
+    let forged = |seq| Cause::Reported { envelope: EnvelopeRef { seq, ..said } };
+    story.claims(&id, "h1", HostState::Converged, forged(said.seq));
+    story.claims(&id, "h2", HostState::Converged, forged(said.seq + 7));
+    story.plan();
+    assert_eq!(
+        state_of(&story, "h1"),
+        HostState::Activating,
+        "the envelope that was named says something else"
+    );
+    assert_eq!(state_of(&story, "h2"), HostState::Converged, "the envelope that was named may still come");
+    story.pass(1);
+    story.speaks("h2");
+    story.plan();
+    assert_eq!(state_of(&story, "h2"), HostState::Pending, "there was no such envelope");
 }
 
 #[test]

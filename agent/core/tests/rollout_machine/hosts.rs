@@ -105,7 +105,25 @@ fn lost_host_may_come_back_and_a_reported_failure_explains_a_presumed_one() {
     let explained = moved("a", H::Failed, H::Failed, reported(3), 6);
     let explained = try_step(&plan, &lost, &explained, 6).unwrap().record;
     assert_eq!(explained.hosts[&host("a")].cause, Some(reported(3)));
-    assert!(try_step(&plan, &explained, &back, 7).is_err(), "who said that it failed has failed");
+}
+
+#[test]
+fn claim_that_no_host_bears_out_is_taken_back() {
+    let plan = plan(1);
+    for claimed in [H::Converged, H::Reverted, H::Failed, H::Soaking] {
+        let forged = moved("a", H::Pending, claimed, reported(9), 3);
+        let forged = play(&plan, [opened(1), joined("a", 2), forged]).0;
+        let says = moved("a", claimed, H::Activating, reported(1), 6);
+        let heard = try_step(&plan, &forged, &says, 6).unwrap().record;
+        assert_eq!((heard.hosts[&host("a")].state, heard.failures()), (H::Activating, 0), "{claimed:?}");
+        let nothing = moved("a", claimed, H::Pending, Cause::Unfounded, 6);
+        let pending = try_step(&plan, &forged, &nothing, 6).unwrap().record;
+        assert_eq!((pending.hosts[&host("a")].state, pending.failures()), (H::Pending, 0), "{claimed:?}");
+        for reckoned in [H::Failed, H::Soaking].into_iter().filter(|to| *to != claimed) {
+            let unfounded = moved("a", claimed, reckoned, Cause::Unfounded, 6);
+            assert!(try_step(&plan, &forged, &unfounded, 6).is_err(), "{claimed:?} -> {reckoned:?}");
+        }
+    }
 }
 
 #[test]

@@ -211,7 +211,7 @@ fn claims_that_cannot_be_are_refused_by_name() {
             StepError::NotJoined { host: host("c"), rollout_id: rollout() },
         ),
         (
-            moved("a", H::Converged, H::Failed, reported(1), AT),
+            moved("a", H::Converged, H::Failed, muster_core::wire::Cause::Overdue, AT),
             StepError::IllegalMove { host: host("a"), from: H::Converged, to: H::Failed },
         ),
         (

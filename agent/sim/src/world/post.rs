@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use muster_core::ledger::Table;
 use muster_core::node::{CoordinatorMessage, Input, MessageRef, Topic};
 use muster_core::wire::NoticeBody;
 
@@ -14,7 +15,7 @@ use crate::parcel::Parcel;
 use crate::random::Random;
 
 /// The shortest and the longest way of a message, in microseconds.
-const WAY: (u64, u64) = (500, 3_000);
+pub(super) const WAY: (u64, u64) = (500, 3_000);
 /// What a slow host adds to everything that it is told.
 const SLOW: Duration = Duration::from_millis(400);
 
@@ -29,6 +30,7 @@ impl World {
         if self.gossip_lost {
             return;
         }
+        let whom = self.whom(host, &parcel);
         let message = Some(MessageRef(self.count));
         let hops = (!self.network.is_whole()).then(|| {
             let relays: Vec<bool> = self.hosts.iter().map(Host::is_up).collect();
@@ -37,7 +39,7 @@ impl World {
         for to in 0..self.hosts.len() {
             let far = hops.as_ref().map_or(Some(1), |hops| hops[to]);
             let Some(far) = far.filter(|_| to != host && self.hosts[to].is_up()) else { continue };
-            if self.hosts[to].deaf_until > self.now {
+            if self.hosts[to].deaf_until > self.now || !self.concerns(to, whom) {
                 continue;
             }
             for (after, parcel) in self.ways(far, &parcel) {
@@ -83,7 +85,7 @@ impl World {
                 endorsement.decision = codec::encode(&decision);
                 let key = self.fleet.hosts().get(&self.hosts[host].name)?;
                 endorsement.signature =
-                    muster_signing::sign_decision(key, crate::fleet::FLEET, &endorsement.decision);
+                    muster_signing::sign_decision(key, self.fleet.name().as_str(), &endorsement.decision);
                 Some(CoordinatorMessage::Endorsement(endorsement))
             }
             (_, message) => Some(message),
@@ -104,7 +106,7 @@ impl World {
     /// The ways that a message takes: none if it is lost, several if it is doubled; damaged ones are lost here too, or
     /// arrive as what they are.
     fn ways<T: Damage>(&mut self, hops: u64, what: &Rc<T>) -> Vec<(Duration, Rc<T>)> {
-        let mut after = Duration::from_micros(hops * (WAY.0 + self.random.below(WAY.1 - WAY.0)));
+        let mut after = Duration::from_micros(hops * (WAY.0 + self.detour()));
         let (faults, random) = (&mut self.faults, &mut self.random);
         if faults.kinds().next().is_none() {
             return vec![(after, Rc::clone(what))];
@@ -172,16 +174,17 @@ impl World {
         let peers: Vec<usize> = (0..self.hosts.len()).filter(|peer| self.is_linked(host, *peer)).collect();
         let picked = self.random.pick(&peers).copied();
         let Some(from) = from.filter(|from| self.is_linked(host, *from)).or(picked) else { return };
+        let all = self.hears_all(host);
         let (to, of) = (&self.hosts[host], &self.hosts[from]);
         let mut found: Vec<Rc<Parcel>> = Vec::new();
         let topics = [Topic::Documents, Topic::Decisions, Topic::Events];
         for (at, (table, topic)) in SYNCED.iter().zip(topics).enumerate() {
-            if to.disk.sums()[at] != of.disk.sums()[at] {
+            if to.disk.sums()[at] != of.disk.sums()[at] && (all || *table == Table::Documents) {
                 let missing = to.disk.lacks(&of.disk, *table);
                 found.extend(missing.into_iter().map(|bytes| Rc::new(Parcel::new(topic, bytes))));
             }
         }
-        for (known, newer) in to.heard.iter().zip(&of.heard) {
+        for (known, newer) in to.heard.iter().zip(&of.heard).filter(|_| all) {
             if let Some((order, parcel)) = newer
                 && known.as_ref().is_none_or(|(known, _)| known < order)
             {

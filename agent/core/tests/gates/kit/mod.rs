@@ -120,13 +120,7 @@ impl Story {
     }
 
     pub(crate) fn view(&self) -> View<'_> {
-        View {
-            ledger: &self.ledger,
-            presences: &self.presences,
-            void: &self.void,
-            tentative: &self.tentative,
-            mono: self.mono,
-        }
+        View::new(&self.ledger, &self.presences, &self.void, &self.tentative, self.mono)
     }
 }
 
