@@ -118,6 +118,17 @@ impl Roster {
         self.electorates.get(&fleet_serial)
     }
 
+    /// The electorate of a fleet document; of one that is not held, nobody, whom no number of signatures makes a quorum.
+    pub(crate) fn electorate_or_none(&self, fleet_serial: u64) -> Electorate {
+        let nobody = || Electorate { members: BTreeMap::new(), quorum: usize::MAX, faults: 0 };
+        self.electorate(fleet_serial).cloned().unwrap_or_else(nobody)
+    }
+
+    /// Whether any fleet document names the key's host as a coordinator.
+    pub fn coordinated(&self, key: &PublicKey) -> bool {
+        self.electorates.values().any(|electorate| electorate.members.contains_key(key))
+    }
+
     /// The keys of an electorate that the newest fleet document still enrols.
     fn counted_keys(&self, electorate: &Electorate) -> BTreeSet<PublicKey> {
         let enrolled: BTreeSet<_> = self.keys.values().copied().collect();

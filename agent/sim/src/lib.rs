@@ -21,10 +21,13 @@
 pub mod bench;
 mod disk;
 mod draw;
+mod electorate;
 pub mod fault;
 pub mod fleet;
 pub mod forecast;
 mod host;
+#[cfg(feature = "planted")]
+pub mod log;
 mod machine;
 mod network;
 mod operator;

@@ -2,6 +2,8 @@
 
 #![expect(clippy::print_stdout, reason = "it is a program that prints what came of the runs")]
 
+mod log_program;
+
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -13,7 +15,8 @@ use muster_sim::run::{Options, Outcome, run};
 
 const USAGE: &str =
     "usage: muster-sim [--seeds A..B] [--hosts N] [--coordinators N] [--tolerate lies] [--faults LIST]
-                  [--real-signatures] [--trace] [--coverage] [--bench] [--mutants] [--keep-going]";
+                  [--real-signatures] [--trace] [--coverage] [--bench] [--mutants] [--keep-going]
+       muster-sim log [--seeds A..B] [--scenario NAME] [--mutants]: the coordinators' log alone";
 
 struct Arguments {
     seeds: (u64, u64),
@@ -26,7 +29,11 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match parse(std::env::args().skip(1).collect()) {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    if let Some((_, words)) = words.split_first().filter(|(first, _)| *first == "log") {
+        return log_program::main(words);
+    }
+    match parse(words) {
         Ok(arguments) if arguments.bench => bench(&arguments),
         Ok(arguments) if arguments.mutants => mutants(&arguments),
         Ok(arguments) => campaign(&arguments),

@@ -327,6 +327,7 @@ impl Truth {
     }
 
     /// A host lies about itself.
+    #[cfg(feature = "planted")]
     pub(crate) fn lies(&mut self, host: &HostId) {
         self.twofold.insert(host.clone());
     }
@@ -518,7 +519,8 @@ impl Truth {
             let mut converged = 0;
             let mut let_go = 0;
             let mut deferred = 0;
-            for (number, state) in hosts.iter().enumerate().filter(|(_, it)| wave.hosts.contains(&it.name)) {
+            let of_wave = |it: &Host| !it.is_dormant && wave.hosts.contains(&it.name);
+            for (number, state) in hosts.iter().enumerate().filter(|(_, it)| of_wave(it)) {
                 let own = self.own[number].get(rollout_id);
                 converged += usize::from(own.is_some_and(|own| own.state == HostState::Converged));
                 if self.is_let_go(&state.name, rollout_id) || self.is_twofold(&state.name) {

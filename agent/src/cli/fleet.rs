@@ -87,7 +87,7 @@ fn follows(old: &Fleet, new: &Fleet) -> Result<(), String> {
             new.serial, old.serial
         ));
     }
-    check::same_voters(old, new).map_err(|error| error.to_string())
+    check::same_log(old, new).map_err(|error| error.to_string())
 }
 
 fn print(report: &FleetReport, hash: Digest) {

@@ -58,6 +58,12 @@ fn judge_dispatch(view: &View<'_>, derived: &Derived, now: DateTime<Utc>) -> Jud
     let Some(plan) = view.ledger.plan(rollout_id) else {
         return Judgement::Wait(format!("the ref of {rollout_id} is not held"));
     };
+    let roster = view.ledger.roster();
+    let (of, deciding) = (derived.decision.fleet_serial, view.ledger.deciding_serial());
+    let coordinators = |serial| roster.electorate(serial).map(|electorate| &electorate.members);
+    if of != deciding && coordinators(of) != coordinators(deciding) {
+        return Judgement::Object("other coordinators decide since".to_owned());
+    }
     if now > *not_after {
         return Judgement::Object("it is too late for this dispatch".to_owned());
     }

@@ -9,20 +9,24 @@ pub mod log;
 
 use muster_signing::{Digest, sha256};
 
-use crate::document::Electorate;
+use crate::document::fleet::{Fleet, Tolerate};
 use crate::id::FleetName;
 
-/// Names one history of the log: the fleet, its voters, and the fleet document that last started it anew.
+/// Names one history of the log: the fleet, the voters with whom it began, what they withstand, and the fleet document
+/// that last started it anew.
 ///
-/// `recovery_serial` is the serial of the recovery document that did, 0 before the first: so every coordinator
-/// comes to the same epoch whichever fleet document it met first.
-pub fn epoch(fleet: &FleetName, electorate: &Electorate, recovery_serial: u64) -> Digest {
+/// `recovery_serial` is the serial of the recovery document that did, 0 before the first. Every fleet document tells the
+/// founders, by its own voters or by name: so every coordinator comes to the same epoch whichever it met first.
+pub fn epoch(fleet: &FleetName, document: &Fleet, recovery_serial: u64) -> Digest {
     let mut bytes = b"muster/epoch/1\0".to_vec();
     bytes.extend(fleet.as_str().as_bytes());
     bytes.push(0);
     bytes.extend(recovery_serial.to_be_bytes());
-    for key in electorate.members.keys() {
+    for key in document.founders() {
         bytes.extend(key.as_bytes());
+    }
+    if document.coordinators.tolerate == Tolerate::Lies {
+        bytes.extend(b"lies");
     }
     sha256(&bytes)
 }

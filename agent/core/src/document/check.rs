@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use muster_signing::PublicKey;
 use serde::{Serialize, Serializer};
 
 use super::fleet::{Fleet, Tolerate};
@@ -214,29 +215,56 @@ pub fn report(fleet: &Fleet) -> FleetReport {
     }
 }
 
-/// The coordinators differ from those of the document before, which a running fleet cannot follow yet.
+/// A fleet document that belongs to another log than the one before, which a running fleet cannot follow.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the coordinators of a running fleet cannot change except by a recovery document: {} would come, {} would go",
-    names(.added),
-    names(.removed)
-)]
-pub struct VotersChanged {
-    /// Coordinators of the new document only.
-    pub added: BTreeSet<HostId>,
-    /// Coordinators of the old document only.
-    pub removed: BTreeSet<HostId>,
+pub enum OtherLog {
+    /// It does not name with whom the running log began.
+    #[error(
+        "coordinators.founders has to name those with whom the log of this fleet began: add \"founders\": [{}] to \"coordinators\"{}",
+        keys(.founders),
+        changes(.added, .removed)
+    )]
+    Founders {
+        /// The founders' keys.
+        founders: BTreeSet<PublicKey>,
+        /// Coordinators of the new document only.
+        added: BTreeSet<HostId>,
+        /// Coordinators of the old document only.
+        removed: BTreeSet<HostId>,
+    },
+    /// It withstands something else.
+    #[error("coordinators.tolerate cannot change but by a recovery document")]
+    Tolerance,
 }
 
-/// Refuses a fleet document that names other coordinators, by key, than the one before.
-pub fn same_voters(old: &Fleet, new: &Fleet) -> Result<(), VotersChanged> {
-    let (before, after) = (old.electorate().members, new.electorate().members);
-    if new.replaces.is_some() || before.keys().eq(after.keys()) {
+/// Refuses a fleet document of another log than the one before: coordinators come and go within one log, so that a
+/// document with others than its founders names those.
+pub fn same_log(old: &Fleet, new: &Fleet) -> Result<(), OtherLog> {
+    if new.replaces.is_some() {
         return Ok(());
     }
+    if old.coordinators.tolerate != new.coordinators.tolerate {
+        return Err(OtherLog::Tolerance);
+    }
+    let founders = old.founders();
+    if founders == new.founders() {
+        return Ok(());
+    }
+    let (before, after) = (old.electorate().members, new.electorate().members);
     let added = after.iter().filter(|(key, _)| !before.contains_key(*key)).map(|(_, host)| host.clone());
     let removed = before.iter().filter(|(key, _)| !after.contains_key(*key)).map(|(_, host)| host.clone());
-    Err(VotersChanged { added: added.collect(), removed: removed.collect() })
+    Err(OtherLog::Founders { founders, added: added.collect(), removed: removed.collect() })
+}
+
+fn keys(keys: &BTreeSet<PublicKey>) -> String {
+    keys.iter().map(|key| format!("\"{}\"", key.to_openssh())).collect::<Vec<_>>().join(", ")
+}
+
+fn changes(added: &BTreeSet<HostId>, removed: &BTreeSet<HostId>) -> String {
+    if added.is_empty() && removed.is_empty() {
+        return String::new();
+    }
+    format!(" ({} would come, {} would go)", names(added), names(removed))
 }
 
 fn names(hosts: &BTreeSet<HostId>) -> String {

@@ -77,6 +77,8 @@ pub struct Coordinators {
     pub selector: Option<Selector>,
     /// What they withstand.
     pub tolerate: Tolerate,
+    /// The keys of the voters with whom the log began, if they were others than these.
+    pub founders: Option<BTreeSet<PublicKey>>,
 }
 
 /// What the coordinators withstand.
@@ -231,6 +233,14 @@ impl Fleet {
         let members = self.hosts.iter().filter(|(id, host)| coordinates(id, host));
         let members = members.map(|(id, host)| (host.key, id.clone())).collect();
         Electorate::new(members, self.coordinators.tolerate)
+    }
+
+    /// The keys of the voters with whom the log began.
+    pub fn founders(&self) -> BTreeSet<PublicKey> {
+        match &self.coordinators.founders {
+            Some(founders) => founders.clone(),
+            None => self.electorate().members.into_keys().collect(),
+        }
     }
 
     /// The host with a key.
@@ -441,6 +451,17 @@ pub enum FleetError {
         /// How many there are.
         found: usize,
     },
+    /// Too few or too many founders.
+    #[error("coordinators.founders names {found} keys, there have to be 1 to {COORDINATORS_MAX}, each once")]
+    Founders {
+        /// How many are named.
+        found: usize,
+    },
+    /// A recovery document names founders.
+    #[error(
+        "a recovery document starts a new log with its own coordinators: leave coordinators.founders out"
+    )]
+    FoundersInRecovery,
     /// `recovery` and `replaces` belong together.
     #[error("recovery and replaces go together: a recovery document names the serial that it replaces")]
     Recovery,

@@ -1,4 +1,8 @@
 //! The fleet document as JSON writes it, with its defaults.
+//!
+//! `coordinators` is `{"selector": .., "tolerate": "crash" | "lies", "founders": ["ssh-ed25519 AAAA...", ..]}`, each of them
+//! optional. `founders` are the keys of the voters with whom the coordinators' log began; they are the document's own voters
+//! if it does not say. A document whose voters are others has to name them, or it would be one of another log.
 
 use std::collections::BTreeSet;
 
@@ -8,8 +12,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::fleet::{
-    BudgetRule, Channel, ChannelEdgeRule, Coordinators, EdgeRule, Fleet, FleetError, Host, RolloutPolicy,
-    Thresholds, Tolerate, WaveRule,
+    BudgetRule, COORDINATORS_MAX, Channel, ChannelEdgeRule, Coordinators, EdgeRule, Fleet, FleetError, Host,
+    RolloutPolicy, Thresholds, Tolerate, WaveRule,
 };
 use super::json::{UniqueMap, maybe_time, time};
 use super::plan::Policy;
@@ -68,6 +72,8 @@ struct CoordinatorsForm {
     selector: Option<Selector>,
     #[serde(default)]
     tolerate: Option<Tolerate>,
+    #[serde(default)]
+    founders: Option<Vec<PublicKey>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -238,6 +244,7 @@ pub(super) fn convert(form: FleetForm) -> Result<Fleet, FleetError> {
         let policy = convert_policy(&name, policy)?;
         Ok((name, policy))
     });
+    let founders = form.coordinators.founders.map(convert_founders).transpose()?;
     Ok(Fleet {
         name: form.fleet,
         serial: form.serial,
@@ -252,6 +259,7 @@ pub(super) fn convert(form: FleetForm) -> Result<Fleet, FleetError> {
         coordinators: Coordinators {
             selector: form.coordinators.selector,
             tolerate: form.coordinators.tolerate.unwrap_or(Tolerate::Crash),
+            founders,
         },
         hosts: form.hosts.0.into_iter().map(|(id, host)| (id, convert_host(host))).collect(),
         channels: channels.collect::<Result<_, FleetError>>()?,
@@ -263,6 +271,14 @@ pub(super) fn convert(form: FleetForm) -> Result<Fleet, FleetError> {
         replaces: form.replaces,
         resolved_budgets: Vec::new(),
     })
+}
+
+/// Each founder once, and as many as there may be coordinators.
+fn convert_founders(keys: Vec<PublicKey>) -> Result<BTreeSet<PublicKey>, FleetError> {
+    let found = keys.len();
+    let founders: BTreeSet<_> = keys.into_iter().collect();
+    let sensible = founders.len() == found && (1..=COORDINATORS_MAX).contains(&found);
+    if sensible { Ok(founders) } else { Err(FleetError::Founders { found }) }
 }
 
 fn convert_host(form: HostForm) -> Host {

@@ -87,6 +87,9 @@ fn coordinators(fleet: &Fleet) -> Result<(), FleetError> {
     if fleet.coordinators.tolerate == Tolerate::Lies && found < 4 {
         return Err(FleetError::TooFewForLies { found });
     }
+    if fleet.replaces.is_some() && fleet.coordinators.founders.is_some() {
+        return Err(FleetError::FoundersInRecovery);
+    }
     Ok(())
 }
 

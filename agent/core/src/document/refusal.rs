@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use muster_signing::Digest;
 
 use super::channel_ref::ChannelRefError;
-use super::check::VotersChanged;
+use super::check::OtherLog;
 use super::command::CommandError;
 use super::fleet::FleetError;
 use super::held::Proof;
@@ -138,9 +138,9 @@ pub enum Refusal {
     /// A rule of fleet documents is broken.
     #[error(transparent)]
     Fleet(#[from] FleetError),
-    /// The coordinators cannot change but by a recovery document.
+    /// It belongs to another log of the coordinators.
     #[error(transparent)]
-    VotersChanged(#[from] VotersChanged),
+    OtherLog(#[from] OtherLog),
     /// A rule of channel refs is broken.
     #[error(transparent)]
     ChannelRef(#[from] ChannelRefError),
@@ -184,7 +184,7 @@ impl Refusal {
             Self::Kind { .. }
             | Self::Form(_)
             | Self::Fleet(_)
-            | Self::VotersChanged(_)
+            | Self::OtherLog(_)
             | Self::ChannelRef(_)
             | Self::Command(_)
             | Self::StoredTwice

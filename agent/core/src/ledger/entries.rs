@@ -1,10 +1,10 @@
 //! Applying entries of the coordinators' log: what each means, and the decisions that follow from it.
 
-use muster_signing::Digest;
+use muster_signing::{Digest, PublicKey};
 
 use super::views::Subject;
 use super::{Happening, Ledger, Table, key};
-use crate::coordination::log::Entry;
+use crate::coordination::log::{Entry, MemberId, Membership};
 use crate::document::{Plan, Verb};
 use crate::planted::{self, Bug};
 use crate::rollout::{self, Effect, StepContext};
@@ -78,6 +78,7 @@ impl Ledger {
         self.last_entry_at = self.last_entry_at.max(Some(entry.at));
         let mut applied = Applied::default();
         let mut bodies = Vec::new();
+        self.step_group(entry);
         match payload {
             None => {}
             Some(LogStatement::Rollout { events }) => {
@@ -96,7 +97,8 @@ impl Ledger {
         }
         let own = planted::on(Bug::OwnDecisions) && self.me.as_str().len() > 1;
         let own = if own { self.me.as_str().bytes().map(u64::from).sum::<u64>() } else { 0 };
-        let fleet_serial = self.adopted_fleet_serial() + own % 2;
+        self.choose_deciding();
+        let fleet_serial = self.deciding + own % 2;
         let epoch = self.epoch().unwrap_or(super::NO_HASH);
         for (ordinal, (body, because)) in (0..).zip(bodies) {
             let decision = Decision {
@@ -123,6 +125,40 @@ impl Ledger {
             .fleet
             .and_then(|hash| self.documents.fleet_by_hash(&hash))
             .map_or(0, |fleet| fleet.serial)
+    }
+
+    /// The serial of the fleet document whose coordinators decide: the newest adopted one whose coordinators all vote.
+    pub fn deciding_serial(&self) -> u64 {
+        self.deciding
+    }
+
+    /// The members of the log, as far as it was applied; nothing before its first entry.
+    pub fn group(&self) -> Option<&Membership> {
+        self.group.as_ref()
+    }
+
+    /// Follows the electorate of the log, which begins with the founders that every fleet document of it tells.
+    fn step_group(&mut self, entry: &Entry) {
+        if self.group.is_none() {
+            let founders = self.documents.fleet().map(|fleet| fleet.founders()).unwrap_or_default();
+            let voters = founders.iter().map(|key| MemberId(*key.as_bytes())).collect();
+            self.group = Some(Membership::of_voters(voters));
+        }
+        let next = entry.change.and_then(|step| self.group.as_ref().and_then(|group| group.after(step)));
+        if next.is_some() {
+            self.group = next;
+        }
+    }
+
+    /// The coordinators of a newer fleet document decide once all of them vote.
+    fn choose_deciding(&mut self) {
+        let adopted = self.adopted.fleet.and_then(|hash| self.documents.fleet_by_hash(&hash));
+        let Some(adopted) = adopted.filter(|fleet| fleet.serial != self.deciding) else { return };
+        let voters = self.group.as_ref().map(|group| &group.voters);
+        let votes = |key: &PublicKey| voters.is_some_and(|it| it.contains(&MemberId(*key.as_bytes())));
+        if adopted.electorate().members.keys().all(votes) {
+            self.deciding = adopted.serial;
+        }
     }
 
     /// Reads an entry; what cannot be read is nothing, on every coordinator alike.

@@ -28,6 +28,7 @@ pub use feed::{Answer, Feed, FeedError, Head};
 pub use replay::{Fault, RebuildError, ReplayError, Rows, Views, rebuild};
 pub use slots::{Slot, Slots};
 
+use crate::coordination::log::Membership;
 use crate::document::plan::Budget;
 use crate::document::{Command, Documents, Fleet, Held, Plan};
 use crate::host::{self};
@@ -136,6 +137,10 @@ pub struct Ledger {
     rules: u32,
     known_rules: u32,
     applied: u64,
+    /// Who belongs to the log's group by what was applied.
+    group: Option<Membership>,
+    /// The serial of the fleet document whose coordinators decide.
+    deciding: u64,
     last_entry_at: Option<DateTime<Utc>>,
     position: u64,
     batch: Batch,
@@ -171,6 +176,8 @@ impl Ledger {
             rules: FIRST_RULES,
             known_rules: u32::MAX,
             applied: 0,
+            group: None,
+            deciding: 0,
             last_entry_at: None,
             position: 0,
             batch: Batch::default(),

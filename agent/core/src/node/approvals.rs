@@ -5,6 +5,7 @@ use super::door::CoordinatorMessage;
 use super::turn::Turn;
 use super::{Node, Note, Output, Topic};
 use crate::coordination::approval::{Judgement, judge};
+use crate::document::Electorate;
 use crate::id::FleetName;
 use crate::ledger::{Derived, Table, key};
 use crate::planted::{self, Bug};
@@ -49,6 +50,8 @@ pub(super) enum Said {
 pub(super) struct Approval {
     pub(super) derived: Derived,
     pub(super) bytes: Vec<u8>,
+    /// Who decides about it.
+    pub(super) electorate: Electorate,
     pub(super) said: Option<Said>,
     pub(super) waits_for: Option<String>,
     pub(super) signatures: BTreeMap<PublicKey, Signature>,
@@ -58,6 +61,15 @@ pub(super) struct Approval {
     pub(super) looked: Mono,
     /// How long until it is looked at again; doubles while its signature is only repeated.
     pub(super) pause: Duration,
+}
+
+impl Approval {
+    /// Whether so many objected that it can never be certified.
+    pub(super) fn is_void(&self) -> bool {
+        let Electorate { members, quorum, faults } = &self.electorate;
+        let objectors = self.objectors.iter().filter(|key| members.contains_key(*key)).count();
+        objectors >= (members.len() + 1 + faults).saturating_sub(*quorum).max(1)
+    }
 }
 
 /// A certificate that the leader should have published.
@@ -81,14 +93,13 @@ impl Node {
         let void = coordinator.void.clone();
         let nobody = BTreeSet::new();
         let view = View::new(&self.ledger, &self.presences, &void, &nobody, now.mono);
-        let others: Vec<PublicKey> = coordinator
-            .electorate
-            .members
-            .keys()
-            .filter(|key| **key != self.signer.public())
-            .copied()
-            .collect();
+        let me = self.signer.public();
         for (id, approval) in &mut coordinator.approvals {
+            if !approval.electorate.members.contains_key(&me) {
+                approval.looked = now.mono;
+                approval.pause = REPEAT_MAX;
+                continue;
+            }
             if approval.said.is_some() {
                 if now.mono >= approval.looked.after(approval.pause) {
                     turn.say_again.push(*id);
@@ -118,14 +129,17 @@ impl Node {
         let spoken: Vec<DecisionId> = std::mem::take(&mut turn.say);
         let again: Vec<DecisionId> = std::mem::take(&mut turn.say_again);
         for (id, fresh) in spoken.iter().map(|id| (id, true)).chain(again.iter().map(|id| (id, false))) {
-            self.speak(turn, *id, &others, fresh);
+            self.speak(turn, *id, fresh);
         }
     }
 
     /// Tells the other coordinators what this one says to a decision.
-    pub(super) fn speak(&mut self, turn: &mut Turn, id: DecisionId, others: &[PublicKey], fresh: bool) {
+    pub(super) fn speak(&mut self, turn: &mut Turn, id: DecisionId, fresh: bool) {
         let Some(coordinator) = &mut self.coordinator else { return };
         let Some(approval) = coordinator.approvals.get(&id) else { return };
+        let me = self.signer.public();
+        let others: Vec<PublicKey> =
+            approval.electorate.members.keys().filter(|key| **key != me).copied().collect();
         let message = match &approval.said {
             Some(Said::Endorsed { .. }) => {
                 let signature = sign_decision(&self.signer, self.settings.fleet.as_str(), &approval.bytes);
@@ -143,7 +157,7 @@ impl Node {
             None => return,
         };
         for to in others {
-            turn.outputs.push(Output::Send { to: *to, message: message.clone(), at_once: false });
+            turn.outputs.push(Output::Send { to, message: message.clone(), at_once: false });
         }
         if fresh && matches!(message, CoordinatorMessage::Objection(_)) {
             let me = self.signer.public();
@@ -173,8 +187,7 @@ impl Node {
             }
             None if id.log_index > self.ledger.applied() => {
                 let by = *endorsement.endorsed.signer();
-                if coordinator.electorate.members.contains_key(&by) && coordinator.early.endorsed(endorsement)
-                {
+                if coordinator.early.endorsed(endorsement) {
                     self.name_early(turn, &by);
                 }
             }
@@ -186,14 +199,13 @@ impl Node {
     /// A coordinator will never sign a decision.
     pub(super) fn objected(&mut self, turn: &mut Turn, id: DecisionId, by: PublicKey) {
         let Some(coordinator) = &mut self.coordinator else { return };
-        if !coordinator.electorate.members.contains_key(&by) {
+        if !self.ledger.roster().coordinated(&by) {
             return;
         }
-        let needs = coordinator.void_needs();
         match coordinator.approvals.get_mut(&id) {
             Some(approval) => {
                 approval.objectors.insert(by);
-                if approval.objectors.len() >= needs && coordinator.void.insert(id) {
+                if approval.is_void() && coordinator.void.insert(id) {
                     coordinator.want_plan();
                     turn.changed = true;
                 }
@@ -223,7 +235,7 @@ impl Node {
             .filter(|(_, approval)| {
                 let one_less = usize::from(planted::on(Bug::QuorumMinusOne));
                 let any = planted::on(Bug::UncertifiedActed) && !approval.signatures.is_empty();
-                approval.signatures.len() + one_less >= coordinator.electorate.quorum || any
+                approval.signatures.len() + one_less >= approval.electorate.quorum || any
             })
             .map(|(id, _)| *id)
             .collect();
@@ -290,7 +302,8 @@ impl Node {
         let open: Vec<Derived> = self.ledger.uncertified().cloned().collect();
         if let Some(coordinator) = &mut self.coordinator {
             for derived in open {
-                coordinator.admit(derived, now.mono);
+                let electorate = self.ledger.roster().electorate_or_none(derived.decision.fleet_serial);
+                coordinator.admit(derived, electorate, now.mono);
             }
             coordinator.sign_again(&self.signer, &self.settings.fleet);
         }
@@ -307,7 +320,7 @@ impl Coordinator {
     }
 
     /// A decision that the log led to begins to wait for signatures.
-    pub(super) fn admit(&mut self, derived: Derived, now: Mono) {
+    pub(super) fn admit(&mut self, derived: Derived, electorate: Electorate, now: Mono) {
         let id = derived.decision.id();
         let bytes = codec::encode(&derived.decision);
         let said = self.said.get(&id).cloned().map(|said| match said {
@@ -320,6 +333,7 @@ impl Coordinator {
         let mut approval = Approval {
             derived,
             bytes,
+            electorate,
             said,
             waits_for: None,
             signatures: BTreeMap::new(),
@@ -333,7 +347,7 @@ impl Coordinator {
                 approval.signatures.insert(*early.endorsed.signer(), *early.endorsed.signature());
             }
         }
-        if approval.objectors.len() >= self.void_needs() {
+        if approval.is_void() {
             self.void.insert(id);
         }
         self.approvals.insert(id, approval);
@@ -341,7 +355,6 @@ impl Coordinator {
 
     /// After a restart this coordinator's own earlier signatures and objections count at once: they are on disk.
     pub(super) fn sign_again(&mut self, signer: &SigningKey, fleet: &FleetName) {
-        let needs = self.void_needs();
         for (id, approval) in &mut self.approvals {
             match approval.said {
                 Some(Said::Endorsed { .. }) => {
@@ -350,7 +363,7 @@ impl Coordinator {
                 }
                 Some(Said::Objected { .. }) => {
                     approval.objectors.insert(signer.public());
-                    if approval.objectors.len() >= needs {
+                    if approval.is_void() {
                         self.void.insert(*id);
                     }
                 }

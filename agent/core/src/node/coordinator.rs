@@ -12,9 +12,10 @@ use super::turn::Turn;
 use super::{Node, Note, Output};
 use crate::coordination::approval::CLOCK_AHEAD_MAX;
 use crate::coordination::log::{
-    self, Config, Durable, Entry, Forwarded, Log, MemberId, Operation, ProposalId, Ready, Standing, WriteId,
+    self, Config, Durable, Entry, Forwarded, Log, MemberId, Operation, ProposalId, Ready, Standing,
+    Tolerance, WriteId,
 };
-use crate::document::Electorate;
+use crate::document::fleet::{Fleet, Tolerate};
 use crate::id::{FleetName, HostId};
 use crate::ledger::{Batch, Derived, EntryError, Table, key};
 use crate::planner;
@@ -39,7 +40,8 @@ const OTHER_EPOCH: &str = "this coordinator stops: its log is of an epoch that a
 #[derive(Debug)]
 pub(super) struct Coordinator {
     pub(super) log: Log,
-    pub(super) electorate: Electorate,
+    /// For which newest and adopted fleet documents the log was told whom to hear and where to walk.
+    pub(super) aimed: (Option<Digest>, Option<Digest>),
     pub(super) epoch: Digest,
     pub(super) committed: VecDeque<(u64, Entry)>,
     pub(super) approvals: BTreeMap<DecisionId, Approval>,
@@ -67,16 +69,16 @@ impl Coordinator {
     pub(super) fn new(
         me: PublicKey,
         epoch: Digest,
-        electorate: Electorate,
+        fleet: &Fleet,
         durable: Durable,
         said: BTreeMap<DecisionId, Said>,
         seed: u64,
         now: Mono,
     ) -> Self {
-        let members = electorate.members.keys().map(|key| MemberId(*key.as_bytes())).collect();
-        let mut config = Config::new(MemberId(*me.as_bytes()), members, epoch.0, seed);
-        if electorate.faults > 0 {
-            config.quorum = electorate.quorum;
+        let mut config =
+            Config::new(member_of(&me), fleet.founders().iter().map(member_of).collect(), epoch.0, seed);
+        if fleet.coordinators.tolerate == Tolerate::Lies {
+            config.tolerance = Tolerance::Lies;
         }
         #[cfg(feature = "planted")]
         {
@@ -87,7 +89,7 @@ impl Coordinator {
         Self {
             stored_last: durable.entries.last().map_or(0, |(index, _)| *index),
             log: Log::new(config, durable, now),
-            electorate,
+            aimed: (None, None),
             epoch,
             committed: VecDeque::new(),
             approvals: BTreeMap::new(),
@@ -148,10 +150,11 @@ impl Coordinator {
         let publish = self.unpublished.values().map(|it| it.at).min();
         [self.log.wakes_at(), plan, review, publish].into_iter().flatten().min()
     }
+}
 
-    pub(super) fn void_needs(&self) -> usize {
-        (self.electorate.members.len() + 1 + self.electorate.faults).saturating_sub(self.electorate.quorum)
-    }
+/// A coordinator as the log knows it.
+pub(super) fn member_of(key: &PublicKey) -> MemberId {
+    MemberId(*key.as_bytes())
 }
 
 impl Node {
@@ -167,14 +170,39 @@ impl Node {
                 turn.tell(Note::Alarm { message: OTHER_EPOCH.to_owned() });
             }
         }
+        self.aim(turn);
         self.publish_overdue(turn);
         self.review(turn);
         self.plan(turn);
     }
 
+    /// Tells the log whom to hear, and to which voters to walk: those of the newest fleet document that was adopted.
+    fn aim(&mut self, turn: &mut Turn) {
+        let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.stopped.is_none()) else { return };
+        let documents = self.ledger.documents();
+        let (newest, adopted) = (documents.fleet(), self.ledger.adopted().fleet);
+        let aimed = (newest.map(|fleet| fleet.hash), adopted);
+        if aimed == coordinator.aimed {
+            return;
+        }
+        coordinator.aimed = aimed;
+        let voters = |fleet: &Fleet| -> BTreeSet<MemberId> {
+            fleet.electorate().members.keys().map(member_of).collect()
+        };
+        let target = adopted.and_then(|hash| documents.fleet_by_hash(&hash)).map(|fleet| voters(fleet));
+        let mut known = newest.map(|fleet| voters(fleet)).unwrap_or_default();
+        known.extend(newest.iter().flat_map(|fleet| fleet.founders()).map(|key| member_of(&key)));
+        known.extend(target.iter().flatten());
+        coordinator.log.acquaint(known);
+        if let Some(target) = target {
+            let ready = coordinator.log.aim_for(turn.now, target);
+            self.absorb(turn, ready);
+        }
+    }
+
     pub(super) fn consensus(&mut self, turn: &mut Turn, from: PublicKey, message: log::Message) {
-        // Only leaders propose here, so nothing is forwarded; what is can only be meant to harm.
-        if matches!(message.body, log::Body::Forward(_)) {
+        // Only leaders propose here, so nothing is forwarded, and nobody compacts; what says otherwise is meant to harm.
+        if matches!(message.body, log::Body::Forward(_) | log::Body::Snapshot(_)) {
             return;
         }
         if let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.stopped.is_none()) {
@@ -269,7 +297,9 @@ impl Node {
             match self.ledger.entry(*index, entry) {
                 Ok(applied) => {
                     for derived in applied.decisions {
-                        coordinator.admit(derived, turn.now.mono);
+                        let of = derived.decision.fleet_serial;
+                        let electorate = self.ledger.roster().electorate_or_none(of);
+                        coordinator.admit(derived, electorate, turn.now.mono);
                     }
                     coordinator.committed.pop_front();
                     coordinator.awaits = None;
@@ -312,7 +342,7 @@ impl Node {
         coordinator.planned = Some(now.mono);
         coordinator.plan_wanted = false;
         let off = self.presences.own_offset(now).filter(|offset| offset.abs() > CLOCK_AHEAD_MAX);
-        if let Some(off) = off.filter(|_| coordinator.electorate.members.len() > 1) {
+        if let Some(off) = off.filter(|_| coordinator.log.membership().voters.len() > 1) {
             let seconds = off.num_seconds();
             let message = format!(
                 "this host's clock is {seconds} s behind the others': another coordinator is to lead"
@@ -383,6 +413,10 @@ impl Coordinator {
                     rows.delete(Table::Log, key::number(gone));
                 }
                 self.stored_last = index.saturating_sub(1);
+            }
+            // A node keeps its whole log and takes no snapshot in, see `Node::consensus`.
+            Operation::Compact(_) | Operation::Install(_) => {
+                debug_assert!(false, "nobody compacts the log of a node");
             }
         }
     }

@@ -151,6 +151,22 @@ impl Node {
         }
     }
 
+    /// Who may speak about the coordinators' log: those whom the newest fleet document names, and to whom who has a part
+    /// in the log also those who have one until it lets them go.
+    pub fn log_peers(&self) -> BTreeSet<PublicKey> {
+        let Some(fleet) = self.ledger.documents().fleet() else { return BTreeSet::new() };
+        let mut peers: BTreeSet<PublicKey> = fleet.electorate().members.into_keys().collect();
+        if self.coordinator.is_some() {
+            match self.ledger.group() {
+                Some(group) => {
+                    peers.extend(group.members().filter_map(|member| PublicKey::from_bytes(&member.0).ok()));
+                }
+                None => peers.extend(fleet.founders()),
+            }
+        }
+        peers
+    }
+
     /// Asks the gates as this node would.
     pub fn with_view<T>(&self, now: Now, ask: impl FnOnce(&View<'_>) -> T) -> T {
         let nothing = BTreeSet::new();

@@ -184,7 +184,7 @@ impl Node {
             }
         };
         if let (Document::Fleet(new), Some(old)) = (accepted.document(), self.ledger.documents().fleet()) {
-            check::same_voters(old, new)?;
+            check::same_log(old, new)?;
         }
         let (kind, _, serial, _) = accepted.identity();
         turn.tell(Note::DocumentAccepted { kind, serial });
@@ -253,20 +253,21 @@ impl Node {
 
     /// Begins to coordinate once a fleet document names this host.
     pub(super) fn begin_coordinating(&mut self, now: Now) {
-        let Some(electorate) = self.ledger.documents().fleet().map(|fleet| fleet.document.electorate())
-        else {
-            return;
-        };
-        if self.coordinator.is_some() || !electorate.members.contains_key(&self.signer.public()) {
+        let Some(fleet) = self.ledger.documents().fleet() else { return };
+        // Who is not named any more goes on until the log has let it go: it may hold what the others need.
+        let named = fleet.electorate().members.contains_key(&self.signer.public());
+        let has_log = self.stored_log.as_ref().is_some_and(|stored| stored.durable.hard_state.store != 0);
+        if self.coordinator.is_some() || !(named || has_log) {
             return;
         }
+        let fleet = fleet.document.clone();
         let Some(epoch) = self.ledger.epoch() else { return };
         let stored = self.stored_log.take().unwrap_or_default();
         let seed = self.random.next();
         self.coordinator = Some(Coordinator::new(
             self.signer.public(),
             epoch,
-            electorate,
+            &fleet,
             stored.durable,
             stored.said,
             seed,

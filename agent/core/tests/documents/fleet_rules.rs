@@ -273,7 +273,35 @@ fn other_voters_are_named() {
     let old = Fleet::parse(FLEET.as_bytes()).unwrap();
     let voters = json!({"hosts": ["etcd-01", "etcd-02", "web-01"]});
     let new = Fleet::parse(&with(FLEET, &[("/coordinators/selector", voters)])).unwrap();
-    let message = check::same_voters(&old, &new).unwrap_err().to_string();
-    assert!(message.contains("web-01 would come, etcd-03 would go"), "{message}");
-    assert_eq!(check::same_voters(&old, &old), Ok(()));
+    let message = check::same_log(&old, &new).unwrap_err().to_string();
+    assert!(message.contains("(web-01 would come, etcd-03 would go)"), "{message}");
+    assert_eq!(check::same_log(&old, &old), Ok(()));
+}
+
+#[test]
+fn coordinators_change_in_a_document_that_names_the_founders_as_the_refusal_says() {
+    let old = Fleet::parse(FLEET.as_bytes()).unwrap();
+    let voters = json!({"hosts": ["etcd-01", "etcd-02", "web-01"]});
+    let changed = with(FLEET, &[("/coordinators/selector", voters)]);
+    let refusal = check::same_log(&old, &Fleet::parse(&changed).unwrap()).unwrap_err().to_string();
+    let named = refusal.split_once("\"founders\": ").unwrap().1.split_once(" to ").unwrap().0;
+    let founders: Value = serde_json::from_str(named).unwrap();
+    let changed = std::str::from_utf8(&changed).unwrap();
+    let new = Fleet::parse(&with(changed, &[("/coordinators/founders", founders.clone())])).unwrap();
+    assert_eq!(check::same_log(&old, &new), Ok(()));
+    assert_eq!(new.founders(), old.founders());
+    assert_ne!(new.electorate(), old.electorate());
+    let back = Fleet::parse(FLEET.as_bytes()).unwrap();
+    assert_eq!(check::same_log(&new, &back), Ok(()), "whose voters are the founders need not name them");
+    let lies = Fleet::parse(&with(changed, &[("/coordinators/tolerate", json!("lies"))]));
+    assert!(lies.is_err() || check::same_log(&old, &lies.unwrap()).is_err());
+    let twice = json!([founders[0], founders[0]]);
+    for (path, value) in [("/coordinators/founders", twice), ("/coordinators/founders", json!([]))] {
+        let refusal = Fleet::parse(&with(FLEET, &[(path, value)])).unwrap_err().to_string();
+        assert!(refusal.contains("there have to be 1 to 7, each once"), "{refusal}");
+    }
+    let recovery =
+        [("/recovery", json!(true)), ("/replaces", json!(1)), ("/coordinators/founders", founders.clone())];
+    let refusal = Fleet::parse(&with(FLEET, &recovery)).unwrap_err().to_string();
+    assert!(refusal.contains("leave coordinators.founders out"), "{refusal}");
 }

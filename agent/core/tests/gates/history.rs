@@ -401,7 +401,7 @@ proptest! {
             let endorsement = verify::endorsement(&roster, &key_of("h2").public(), &message).is_err();
             let payload = muster_core::wire::codec::decode::<muster_core::wire::LogPayload>("log entry", bytes).is_err();
             let entry = muster_core::coordination::log::Entry {
-                at: story.now, id: None, term: 1, payload: bytes.to_vec(), chain_hash: [0; 32],
+                at: story.now, id: None, term: 1, change: None, payload: bytes.to_vec(), chain_hash: [0; 32],
             };
             let mut ledger = story.ledger.clone();
             let _ = ledger.entry(ledger.applied() + 1, &entry);

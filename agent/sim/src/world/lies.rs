@@ -5,6 +5,7 @@ use std::rc::Rc;
 use muster_core::node::Topic;
 
 use super::World;
+#[cfg(feature = "planted")]
 use crate::fault::Fault;
 use crate::parcel::Parcel;
 use crate::random::Random;

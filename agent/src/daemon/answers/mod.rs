@@ -105,7 +105,7 @@ pub(super) fn roster(node: &Node) -> Roster {
     let addresses = |entry: &muster_core::document::fleet::Host| entry.addresses.clone();
     Roster {
         members: fleet.hosts.values().map(|entry| (*entry.key.as_bytes(), addresses(entry))).collect(),
-        coordinators: fleet.electorate().members.keys().map(|key| *key.as_bytes()).collect(),
+        coordinators: node.log_peers().iter().map(|key| *key.as_bytes()).collect(),
         serial: fleet.serial,
     }
 }

@@ -20,7 +20,7 @@ impl Log {
             self.alarm(Alarm::TermJump { from, term: message.term });
             return false;
         }
-        if !self.own_store_is_as_remembered(message.echo) || !self.remember_store(from, message) {
+        if !self.own_store_is_as_remembered(from, message.echo) || !self.remember_store(from, message) {
             return false;
         }
         match message.head() {
@@ -31,7 +31,7 @@ impl Log {
 
     /// A store that is behind what it once told another was put back: what it voted and acknowledged since is
     /// forgotten here and relied upon there.
-    fn own_store_is_as_remembered(&mut self, echo: Option<Echo>) -> bool {
+    fn own_store_is_as_remembered(&mut self, from: MemberId, echo: Option<Echo>) -> bool {
         let Some(remembered) = echo else { return true };
         let found = Echo {
             boot: self.hard.boot,
@@ -44,7 +44,7 @@ impl Log {
             || remembered.term > found.term
             || (remembered.term == found.term && remembered.index > found.index);
         if behind {
-            self.stop(Alarm::DiskPutBack { member: self.config.me, remembered, found });
+            self.contradicted(from, Alarm::DiskPutBack { member: self.config.me, remembered, found });
         }
         !behind
     }
@@ -61,6 +61,8 @@ impl Log {
             | Body::VoteAnswer(_)
             | Body::Forward(_)
             | Body::ForwardAnswer(_)
+            | Body::Snapshot(_)
+            | Body::SnapshotAnswer(_)
             | Body::TimeoutNow(_) => 0,
         };
         let found = Echo { boot: message.boot, term: message.term, index: agreed, store: message.store };

@@ -75,6 +75,10 @@ impl Log {
     }
 
     pub(super) fn tick_election(&mut self, now: Now) {
+        if !self.may_stand() {
+            self.role = Role::Follower;
+            return;
+        }
         if now.mono >= self.election_at {
             self.pre_campaign(now);
             return;
@@ -96,7 +100,7 @@ impl Log {
         self.count_pre_votes(now);
     }
 
-    fn campaign(&mut self, now: Now, forced: bool) {
+    pub(super) fn campaign(&mut self, now: Now, forced: bool) {
         let Some(term) = self.hard.term.checked_add(1) else { return };
         self.set_hard(term, Some(self.config.me));
         self.leader = None;
@@ -122,20 +126,24 @@ impl Log {
         let candidacy = Candidacy { forced: votes.forced, last_term: self.term_at(last_index), last_index };
         let body = if pre { Body::PreVote(candidacy) } else { Body::Vote(candidacy) };
         let silent: Vec<_> =
-            self.others().into_iter().filter(|member| !votes.granted.contains(member)).collect();
+            self.other_voters().into_iter().filter(|member| !votes.granted.contains(member)).collect();
         for member in silent {
             self.send(member, body.clone());
         }
     }
 
+    fn is_elected(&self, votes: &Candidature) -> bool {
+        self.voters_among(votes.granted.iter()) >= self.quorum()
+    }
+
     fn count_pre_votes(&mut self, now: Now) {
-        if matches!(&self.role, Role::PreCandidate(votes) if votes.granted.len() >= self.config.quorum) {
+        if matches!(&self.role, Role::PreCandidate(votes) if self.is_elected(votes)) {
             self.campaign(now, false);
         }
     }
 
     fn count_votes(&mut self, now: Now) {
-        if matches!(&self.role, Role::Candidate(votes) if votes.granted.len() >= self.config.quorum) {
+        if matches!(&self.role, Role::Candidate(votes) if self.is_elected(votes)) {
             self.lead(now);
         }
     }
@@ -143,7 +151,9 @@ impl Log {
     fn lead(&mut self, now: Now) {
         self.leader = Some(self.config.me);
         self.leader_heard = None;
-        self.role = Role::Leader(Leadership::new(&self.others(), self.last_index(), now.mono));
+        let others: Vec<_> =
+            self.membership().members().filter(|member| **member != self.config.me).copied().collect();
+        self.role = Role::Leader(Leadership::new(&others, self.last_index(), now.mono));
         self.append_own(now, None, Vec::new());
         self.append_own_forwards(now);
         self.replicate(now);
@@ -192,12 +202,6 @@ impl Log {
         if ballot.granted && ballot.term == self.hard.term {
             votes.granted.insert(from);
             self.count_votes(now);
-        }
-    }
-
-    pub(super) fn on_timeout_now(&mut self, now: Now, from: MemberId) {
-        if matches!(self.role, Role::Follower) && self.leader == Some(from) {
-            self.campaign(now, true);
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What members of the ordered log say to each other, and its bounded CBOR form.
 
+use super::ElectorateStep;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -13,6 +14,8 @@ pub const MESSAGE_ENTRIES_MAX: usize = 64;
 pub const MESSAGE_BYTES_MAX: usize = PAYLOAD_BYTES_MAX + MESSAGE_ENTRIES_MAX * 512 + 4096;
 /// Bytes of an Append's signature.
 pub const SIGNATURE_BYTES_MAX: usize = 1024;
+/// Bytes of a snapshot in one message.
+pub const SNAPSHOT_CHUNK_BYTES: usize = 256 * 1024;
 /// Maps and arrays inside one another in a message.
 const NESTING_MAX: usize = 16;
 
@@ -51,6 +54,9 @@ pub struct Entry {
     pub id: Option<ProposalId>,
     /// The term in which a leader wrote it.
     pub term: u64,
+    /// A step of the electorate, which the log itself follows; such an entry has nothing else.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub change: Option<ElectorateStep>,
     /// What was proposed; the log does not read it.
     #[serde(with = "serde_bytes")]
     pub payload: Vec<u8>,
@@ -68,16 +74,29 @@ impl Entry {
         at: DateTime<Utc>,
         payload: Vec<u8>,
     ) -> Self {
-        let mut entry = Self { at, id, term, payload, chain_hash: [0; 32] };
+        let mut entry = Self { at, id, term, change: None, payload, chain_hash: [0; 32] };
         entry.chain_hash = entry.chain_hash_after(previous);
         entry
+    }
+
+    /// Makes it a step of the electorate.
+    pub(super) fn stepping(mut self, previous: &Digest32, step: ElectorateStep) -> Self {
+        self.change = Some(step);
+        self.chain_hash = self.chain_hash_after(previous);
+        self
     }
 
     /// The chain hash that it must have behind `previous`.
     #[must_use]
     pub fn chain_hash_after(&self, previous: &Digest32) -> Digest32 {
         let mut hash = Sha256::new();
-        hash.update(b"muster/log-entry/1");
+        match self.change {
+            None => hash.update(b"muster/log-entry/1"),
+            Some(step) => {
+                hash.update(b"muster/log-step/1");
+                hash.update(step.to_bytes());
+            }
+        }
         hash.update(previous);
         hash.update(self.term.to_be_bytes());
         hash.update(self.at.timestamp_micros().to_be_bytes());
@@ -150,6 +169,10 @@ pub enum Body {
     ForwardAnswer(ForwardAnswer),
     /// A leader that shuts down asks the receiver to stand for election at once.
     TimeoutNow(TimeoutNow),
+    /// A part of a leader's snapshot, for whom its entries do not go back far enough.
+    Snapshot(SnapshotChunk),
+    /// How much of it has arrived; when all has, an `AppendAnswer` says so.
+    SnapshotAnswer(SnapshotAnswer),
 }
 
 /// How new the log of the sender is, who stands for its own term or, in a `PreVote`, would for the next.
@@ -267,6 +290,39 @@ pub struct ForwardAnswer {
     pub taken: Vec<ProposalId>,
 }
 
+/// A part of an encoded snapshot; without data it only asks how much has arrived.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotChunk {
+    /// At most `SNAPSHOT_CHUNK_BYTES`.
+    #[serde(with = "serde_bytes")]
+    pub data: Vec<u8>,
+    /// The leader's own clock when it left, given back by the answer, in microseconds.
+    pub sent: u64,
+    /// The last index that the snapshot stands for.
+    pub index: u64,
+    /// Bytes of the whole snapshot.
+    pub total: u64,
+    /// The digest of all of them.
+    #[serde(with = "serde_bytes")]
+    pub digest: Digest32,
+    /// Where the data begins.
+    pub offset: u64,
+}
+
+/// The answer to a chunk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SnapshotAnswer {
+    /// The chunk's `sent`.
+    pub sent: u64,
+    /// Of which snapshot.
+    #[serde(with = "serde_bytes")]
+    pub digest: Digest32,
+    /// Bytes that have arrived without gaps.
+    pub received: u64,
+}
+
 /// Nothing more to say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -375,11 +431,13 @@ impl Message {
                 (forward.proposals.len(), forward.proposals.iter().map(|it| it.payload.len()).sum())
             }
             Body::ForwardAnswer(answer) => (answer.taken.len(), 0),
+            Body::Snapshot(chunk) => (0, chunk.data.len()),
             Body::PreVote(_)
             | Body::PreVoteAnswer(_)
             | Body::Vote(_)
             | Body::VoteAnswer(_)
             | Body::AppendAnswer(_)
+            | Body::SnapshotAnswer(_)
             | Body::TimeoutNow(_) => (0, 0),
         };
         if count > MESSAGE_ENTRIES_MAX {
@@ -392,7 +450,7 @@ impl Message {
     }
 }
 
-fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+pub(super) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
     let mut bytes = Vec::new();
     let written = ciborium::into_writer(value, &mut bytes);
     debug_assert!(written.is_ok(), "writing to memory cannot fail");

@@ -34,29 +34,42 @@
 //! **Proposals** carry ids. Any member may hand its own to the leader ([`Log::forward`]); one that arrives twice is
 //! appended once. Which one was lost is for the proposer to see by what gets committed.
 //!
-//! **Limits.** The electorate is fixed: walking from one to another belongs beside this file as `membership.rs`. The whole
-//! log stays in memory and on disk: compaction and catching up by a state instead of entries belong beside it as
-//! `snapshot.rs`.
+//! **Membership** changes by entries that the log itself reads ([`ElectorateStep`]): a new member learns first, becomes a
+//! voter when it is up to date, and one voter comes or goes at a time. A leader that is told where to go
+//! ([`Log::aim_for`]) walks there by itself.
+//!
+//! **Snapshots.** Each member may replace the entries that it applied by the state that they led to ([`Log::compact`]).
+//! Whoever lacks entries that the leader does not have any more gets its [`Snapshot`] in chunks, and goes on behind it.
 
+mod alarm;
 mod credible;
 mod election;
 mod entries;
 mod forward;
+mod handover;
+mod membership;
 mod message;
+mod outcome;
 mod planted;
 mod random;
 mod replication;
+mod snapshot;
 mod state;
 #[cfg(test)]
 mod tests;
 
+pub use alarm::{Alarm, SignedHead};
+pub use membership::{ElectorateStep, MEMBERS_MAX, Membership, Tolerance};
+
 pub use message::{
     Append, AppendAnswer, Ballot, Body, Candidacy, DecodeError, Digest32, Echo, Entry, Forward,
     ForwardAnswer, Head, MESSAGE_BYTES_MAX, MESSAGE_ENTRIES_MAX, MemberId, Message, Outcome,
-    PAYLOAD_BYTES_MAX, Proposal, ProposalId, SIGNATURE_BYTES_MAX, TimeoutNow,
+    PAYLOAD_BYTES_MAX, Proposal, ProposalId, SIGNATURE_BYTES_MAX, SNAPSHOT_CHUNK_BYTES, SnapshotAnswer,
+    SnapshotChunk, TimeoutNow,
 };
 #[cfg(feature = "planted")]
 pub use planted::Planted;
+pub use snapshot::{STATE_BYTES_MAX, Snapshot};
 pub use state::Log;
 
 use std::collections::BTreeSet;
@@ -67,10 +80,10 @@ use std::time::Duration;
 pub struct Config {
     /// This member.
     pub me: MemberId,
-    /// All members, this one among them.
+    /// The voters with whom the log begins, before any step; this one need not be among them.
     pub electorate: BTreeSet<MemberId>,
-    /// How many must vote or store: more than half.
-    pub quorum: usize,
+    /// What the members withstand; it holds for the whole log.
+    pub tolerance: Tolerance,
     /// Which log this is; its first entry's chain hash builds on it.
     pub epoch: Digest32,
     /// The timers.
@@ -85,13 +98,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// A member of an electorate that tolerates crashes: a quorum is more than half.
+    /// A member of a group that tolerates crashes: a quorum is more than half.
     #[must_use]
     pub fn new(me: MemberId, electorate: BTreeSet<MemberId>, epoch: Digest32, seed: u64) -> Self {
         Self {
             me,
-            quorum: electorate.len() / 2 + 1,
             electorate,
+            tolerance: Tolerance::Crash,
             epoch,
             timing: Timing::default(),
             seed,
@@ -142,7 +155,9 @@ pub struct HardState {
 pub struct Durable {
     /// The default in a new store.
     pub hard_state: HardState,
-    /// The entries with their indexes, from 1 without gaps.
+    /// What stands for the entries up to an index.
+    pub snapshot: Option<Snapshot>,
+    /// The entries with their indexes, without gaps from 1 or from behind the snapshot.
     pub entries: Vec<(u64, Entry)>,
 }
 
@@ -173,6 +188,10 @@ pub enum Operation {
     },
     /// Remove this entry and all behind it.
     CutFrom(u64),
+    /// Keep this snapshot in place of the last one and of the entries up to its index.
+    Compact(Box<Snapshot>),
+    /// Keep this snapshot in place of the last one and of all entries.
+    Install(Box<Snapshot>),
 }
 
 /// What one step asks for: store the write, then send the messages, then apply the entries.
@@ -183,6 +202,8 @@ pub struct Ready {
     pub write: Option<Write>,
     /// Messages and their receivers; Appends with entries want a signature.
     pub messages: Vec<(MemberId, Message)>,
+    /// A leader's snapshot was installed: its index, and the state that replaces whatever was applied before.
+    pub installed: Option<(u64, Vec<u8>)>,
     /// Entries newly committed and durable here, in order; a proposal's second appearance is left out.
     pub committed: Vec<(u64, Entry)>,
     /// What became of forwarded proposals.
@@ -206,95 +227,6 @@ pub enum Forwarded {
     Taken,
     /// No leader took it in time.
     GivenUp,
-}
-
-/// What honest members with sound disks never cause.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Alarm {
-    /// A member's message belongs to another log; it was ignored.
-    OtherEpoch {
-        /// Who sent it.
-        from: MemberId,
-        /// The epoch it named.
-        epoch: Digest32,
-    },
-    /// A member named a term that no sequence of elections reaches; its message was ignored.
-    TermJump {
-        /// Who sent it.
-        from: MemberId,
-        /// The term it named.
-        term: u64,
-    },
-    /// Two members, this one perhaps, lead in one term; the second one's message was ignored.
-    TwoLeaders {
-        /// The term.
-        term: u64,
-        /// The one known.
-        known: MemberId,
-        /// The other.
-        other: MemberId,
-    },
-    /// A leader's entries do not follow from one another; its message was ignored.
-    BadAppend {
-        /// Who sent it.
-        from: MemberId,
-        /// The first index that does not follow.
-        index: u64,
-    },
-    /// A leader gave two logs in one term.
-    LyingLeader {
-        /// What came first.
-        first: SignedHead,
-        /// What contradicts it.
-        second: SignedHead,
-    },
-    /// Where index and term agree, the chain hashes differ; this member stopped.
-    Diverged {
-        /// The leader whose log it is.
-        leader: MemberId,
-        /// Where.
-        index: u64,
-        /// The chain hash here.
-        ours: Digest32,
-        /// The chain hash there.
-        theirs: Digest32,
-    },
-    /// A leader's log lacks an entry that is committed here; this member stopped.
-    CommittedContradicted {
-        /// The leader whose log it is.
-        leader: MemberId,
-        /// Where.
-        index: u64,
-        /// The term here, of the committed entry.
-        ours: u64,
-        /// The term there.
-        theirs: u64,
-    },
-    /// A member's store is older than what another remembers of it; if it is this member's, it stopped.
-    DiskPutBack {
-        /// Whose store.
-        member: MemberId,
-        /// What is remembered.
-        remembered: Echo,
-        /// What it is now.
-        found: Echo,
-    },
-    /// The store's entries do not follow from one another from this index on; this member stopped.
-    StoreDamaged {
-        /// The first index that does not follow.
-        index: u64,
-    },
-}
-
-/// A leader's claim about its log, with the signature it came with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SignedHead {
-    /// Who sent it.
-    pub from: MemberId,
-    /// The claim.
-    pub head: Head,
-    /// The signature over `head.to_bytes()`, as received.
-    pub signature: Option<Vec<u8>>,
 }
 
 /// What a member is to the others at the moment.
@@ -325,4 +257,20 @@ pub enum ProposeError {
     /// Too much waits already.
     #[error("too many proposals wait to be committed")]
     Full,
+}
+
+/// Why a log was not compacted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CompactError {
+    /// Only what was applied has led to a state.
+    #[error("entries up to {applied} are applied, not yet {index}")]
+    NotApplied {
+        /// Up to where it was to be compacted.
+        index: u64,
+        /// Up to where entries were handed out to be applied.
+        applied: u64,
+    },
+    /// The state is too long to be sent to others.
+    #[error("a state has at most {STATE_BYTES_MAX} bytes, this one {0}")]
+    TooLong(usize),
 }

@@ -22,6 +22,22 @@ pub enum Planted {
     SkipElectability,
     /// Every acknowledgement triggers the next send.
     DuplicateAckStorm,
+    /// The electorate changes again before its last change is committed.
+    TwoStepsAtOnce,
+    /// A new leader changes the electorate before anything of its term is committed.
+    StepBeforeOwnTerm,
+    /// Votes and copies of founders count although they were removed.
+    RemovedStillCounted,
+    /// Votes and copies of learners count.
+    LearnersCounted,
+    /// A step that is cut from the log stays in force.
+    KeepCutSteps,
+    /// A snapshot tells the founders instead of the electorate at its index.
+    SnapshotWithoutElectorate,
+    /// A snapshot does not tell which proposals it holds.
+    SnapshotWithoutProposals,
+    /// A snapshot is acknowledged when its first chunk has come.
+    AcknowledgeFirstChunk,
 }
 
 impl Log {

@@ -6,6 +6,7 @@ use super::message::{
     Append, AppendAnswer, Body, Entry, MESSAGE_ENTRIES_MAX, MemberId, Outcome, PAYLOAD_BYTES_MAX,
 };
 use super::planted::Planted;
+use super::snapshot::Transfer;
 use super::state::{Log, Role};
 use crate::time::{Mono, Now};
 use std::collections::{BTreeMap, VecDeque};
@@ -33,53 +34,57 @@ pub(super) struct Peer {
     probing: bool,
     /// The last index of each batch on its way.
     in_flight: VecDeque<u64>,
-    last_sent: Mono,
+    pub(super) last_sent: Mono,
     /// The newest message has its answer.
-    answered: bool,
+    pub(super) answered: bool,
     /// When it last answered this leader; nothing once its connection closed.
     pub(super) heard: Option<Mono>,
     round_trip: Duration,
     /// The commit index that it was last told, as far as it can use it.
     commit_told: u64,
+    /// A snapshot on its way, since the entries that it lacks are gone.
+    pub(super) transfer: Option<Transfer>,
 }
 
 impl Leadership {
-    /// Everybody counts as heard at the start: they voted a moment ago, or get their time to answer.
     pub(super) fn new(others: &[MemberId], last_index: u64, now: Mono) -> Self {
-        let peer = |member: &MemberId| {
-            let peer = Peer {
-                matched: 0,
-                next: last_index + 1,
-                probing: true,
-                in_flight: VecDeque::new(),
-                last_sent: now,
-                answered: true,
-                heard: Some(now),
-                round_trip: Duration::ZERO,
-                commit_told: 0,
-            };
-            (*member, peer)
-        };
-        Self { peers: others.iter().map(peer).collect(), handing_over: None }
+        let peers = others.iter().map(|member| (*member, Peer::new(last_index, now)));
+        Self { peers: peers.collect(), handing_over: None }
     }
 }
 
 impl Peer {
+    /// It counts as heard at the start: it voted a moment ago, or gets its time to answer.
+    fn new(last_index: u64, now: Mono) -> Self {
+        Self {
+            matched: 0,
+            next: last_index + 1,
+            probing: true,
+            in_flight: VecDeque::new(),
+            last_sent: now,
+            answered: true,
+            heard: Some(now),
+            round_trip: Duration::ZERO,
+            commit_told: 0,
+            transfer: None,
+        }
+    }
+
     fn is_settled(&self) -> bool {
         self.answered && !self.probing && self.in_flight.is_empty()
     }
 
-    fn heard_within(&self, now: Mono, span: Duration) -> bool {
+    pub(super) fn heard_within(&self, now: Mono, span: Duration) -> bool {
         self.heard.is_some_and(|heard| now.since(heard) < span)
     }
 
-    fn go_back_to(&mut self, next: u64) {
+    pub(super) fn go_back_to(&mut self, next: u64) {
         self.probing = true;
         self.in_flight.clear();
         self.next = next;
     }
 
-    fn measure(&mut self, now: Mono, sent: u64) {
+    pub(super) fn measure(&mut self, now: Mono, sent: u64) {
         if sent <= now.0 {
             let sample = now.since(Mono(sent)).min(ROUND_TRIP_MAX);
             let first = self.round_trip.is_zero();
@@ -107,19 +112,57 @@ impl Log {
         self.round_trip = leadership.peers.values().map(|peer| peer.round_trip).max().unwrap_or_default();
         let quorum_span = self.quorum_span();
         let Role::Leader(leadership) = &mut self.role else { return };
-        let heard = leadership.peers.values().filter(|peer| peer.heard_within(now.mono, quorum_span)).count();
-        if heard + 1 < self.config.quorum {
+        let heard = leadership.peers.iter().filter(|(_, peer)| peer.heard_within(now.mono, quorum_span));
+        let heard: Vec<_> = heard.map(|(member, _)| *member).chain([self.config.me]).collect();
+        if self.voters_among(heard.iter()) < self.quorum() {
             self.follow(now, self.hard.term, None);
             return;
         }
+        let Role::Leader(leadership) = &mut self.role else { return };
         if leadership.handing_over.is_some_and(|since| now.mono.since(since) > quorum_span) {
             leadership.handing_over = None;
         }
-        for member in self.others() {
+        if !self.writable && leadership.handing_over.is_none() {
+            self.begin_handing_over(now);
+        }
+        self.let_go(now);
+        for member in self.peers() {
             let due = self.peer(member).is_some_and(|peer| self.send_at(peer) <= now.mono);
             if due {
                 self.send_again(now, member);
             }
+        }
+        self.walk(now);
+    }
+
+    /// Follows a step of its own: a new member is sent the log, and one that leaves hears of that as long as it answers.
+    pub(super) fn follow_step(&mut self, now: Now) {
+        let last_index = self.last_index();
+        let members: Vec<_> = self.membership().members().copied().collect();
+        let me = self.config.me;
+        let Role::Leader(leadership) = &mut self.role else { return };
+        for member in members.into_iter().filter(|member| *member != me) {
+            leadership.peers.entry(member).or_insert_with(|| Peer::new(last_index, now.mono));
+        }
+    }
+
+    /// Forgets who has left and knows it, or does not answer any more.
+    fn let_go(&mut self, now: Now) {
+        let (since, commit, span) = (self.membership_since(), self.commit, self.heard_span());
+        let membership = self.membership().clone();
+        let Role::Leader(leadership) = &mut self.role else { return };
+        leadership.peers.retain(|member, peer| {
+            let knows = peer.commit_told >= since && peer.matched >= since;
+            let gone = knows || !peer.heard_within(now.mono, span);
+            membership.contains(member) || since > commit || !gone
+        });
+    }
+
+    /// Whom the leader sends to: the members, and who leaves.
+    pub(super) fn peers(&self) -> Vec<MemberId> {
+        match &self.role {
+            Role::Leader(leadership) => leadership.peers.keys().copied().collect(),
+            Role::Follower | Role::PreCandidate(_) | Role::Candidate(_) => Vec::new(),
         }
     }
 
@@ -134,14 +177,14 @@ impl Log {
         self.send_append(now, member, alive);
     }
 
-    fn peer(&self, member: MemberId) -> Option<&Peer> {
+    pub(super) fn peer(&self, member: MemberId) -> Option<&Peer> {
         match &self.role {
             Role::Leader(leadership) => leadership.peers.get(&member),
             Role::Follower | Role::PreCandidate(_) | Role::Candidate(_) => None,
         }
     }
 
-    fn peer_mut(&mut self, member: MemberId) -> Option<&mut Peer> {
+    pub(super) fn peer_mut(&mut self, member: MemberId) -> Option<&mut Peer> {
         match &mut self.role {
             Role::Leader(leadership) => leadership.peers.get_mut(&member),
             Role::Follower | Role::PreCandidate(_) | Role::Candidate(_) => None,
@@ -150,7 +193,7 @@ impl Log {
 
     /// Sends new entries to everybody who can take them.
     pub(super) fn replicate(&mut self, now: Now) {
-        for member in self.others() {
+        for member in self.peers() {
             self.pump(now, member);
         }
     }
@@ -171,9 +214,14 @@ impl Log {
     /// Sends what comes next, or, without entries, a heartbeat where the logs agree.
     fn send_append(&mut self, now: Now, member: MemberId, with_entries: bool) {
         let Some(peer) = self.peer(member) else { return };
+        let gone = self.first_index() - 1;
+        if peer.next <= gone || peer.transfer.is_some() {
+            self.send_chunk(now, member, with_entries);
+            return;
+        }
         let entries = if with_entries { self.batch(peer.next) } else { Vec::new() };
         let heartbeat = entries.is_empty() && !peer.probing;
-        let prev_index = if heartbeat { peer.matched } else { peer.next - 1 };
+        let prev_index = if heartbeat { peer.matched.max(gone) } else { peer.next - 1 };
         let append = Append {
             sent: now.mono.0,
             commit: self.commit,
@@ -199,7 +247,7 @@ impl Log {
 
     fn batch(&self, from: u64) -> Vec<Entry> {
         let mut payload_bytes = 0;
-        let start = usize::try_from(from - 1).unwrap_or(usize::MAX);
+        let start = self.position(from).unwrap_or(usize::MAX);
         let fits = |entry: &&Entry| {
             payload_bytes += entry.payload.len();
             payload_bytes <= PAYLOAD_BYTES_MAX
@@ -208,52 +256,67 @@ impl Log {
         self.entries.iter().skip(start).take(count).take_while(fits).cloned().collect()
     }
 
-    /// A follower's side: agrees, stores, answers.
-    pub(super) fn on_append(&mut self, now: Now, from: MemberId, term: u64, append: Append) {
-        let sent = append.sent;
+    /// Whether a message comes from the leader of this term, who is followed from now on.
+    pub(super) fn accept_leader(&mut self, now: Now, from: MemberId, term: u64, sent: u64) -> bool {
         if term < self.hard.term {
             self.send(from, Body::AppendAnswer(AppendAnswer { sent, outcome: Outcome::Stale }));
-            return;
+            return false;
         }
         if let Some(known) = self.leader.filter(|known| *known != from) {
             self.alarm(Alarm::TwoLeaders { term, known, other: from });
-            return;
+            return false;
         }
         self.follow(now, term, Some(from));
-        self.round_trip = Duration::from_micros(append.round_trip).min(ROUND_TRIP_MAX);
         self.hear_leader(now);
-        let outcome = if self.agrees_before(from, &append) {
-            self.take_in(from, term, append)
-        } else if self.is_stopped() {
-            None
-        } else {
-            Some(self.refusal(&append))
+        true
+    }
+
+    /// A follower's side: agrees, stores, answers.
+    pub(super) fn on_append(&mut self, now: Now, from: MemberId, term: u64, append: Append) {
+        let sent = append.sent;
+        if !self.accept_leader(now, from, term, sent) {
+            return;
+        }
+        self.round_trip = Duration::from_micros(append.round_trip).min(ROUND_TRIP_MAX);
+        let outcome = match self.agrees_before(from, &append) {
+            Agreement::Same => self.take_in(from, term, append),
+            Agreement::Other => Some(self.refusal(&append)),
+            Agreement::Contradiction => None,
         };
         if let Some(outcome) = outcome {
             self.send(from, Body::AppendAnswer(AppendAnswer { sent, outcome }));
         }
     }
 
-    /// Whether this log has the very entry before the Append's first. Stops where honest leaders cannot lead.
-    fn agrees_before(&mut self, leader: MemberId, append: &Append) -> bool {
+    /// Whether this log has the very entry before the Append's first.
+    fn agrees_before(&mut self, leader: MemberId, append: &Append) -> Agreement {
         let index = append.prev_index;
         if index > self.last_index() {
-            return false;
+            return Agreement::Other;
+        }
+        if index < self.first_index() - 1 {
+            // What stands in the snapshot is committed, so that any leader has it.
+            return Agreement::Same;
         }
         let (ours, theirs) = (self.term_at(index), append.prev_term);
         if ours != theirs {
             if index <= self.commit {
-                self.stop(Alarm::CommittedContradicted { leader, index, ours, theirs });
+                self.contradicted(leader, Alarm::CommittedContradicted { leader, index, ours, theirs });
+                return Agreement::Contradiction;
             }
-            return false;
+            return Agreement::Other;
         }
-        self.same_hash(leader, index, append.prev_hash)
+        if self.same_hash(leader, index, append.prev_hash) {
+            Agreement::Same
+        } else {
+            Agreement::Contradiction
+        }
     }
 
     fn same_hash(&mut self, leader: MemberId, index: u64, theirs: [u8; 32]) -> bool {
         let ours = self.hash_at(index);
         if ours != theirs {
-            self.stop(Alarm::Diverged { leader, index, ours, theirs });
+            self.contradicted(leader, Alarm::Diverged { leader, index, ours, theirs });
         }
         ours == theirs
     }
@@ -261,7 +324,8 @@ impl Log {
     /// The last place before the refused one that the leader's log can share: its terms never fall.
     fn refusal(&self, append: &Append) -> Outcome {
         let before = self.last_index().min(append.prev_index.saturating_sub(1));
-        let hint = before.min(self.last_index_of_term(append.prev_term));
+        // What stands in the snapshot is committed, so that any leader shares it.
+        let hint = before.min(self.last_index_of_term(append.prev_term)).max(self.first_index() - 1);
         Outcome::Refused { prev: append.prev_index, hint, hint_term: self.term_at(hint) }
     }
 
@@ -273,7 +337,11 @@ impl Log {
         }
         let matched = append.prev_index + append.entries.len() as u64;
         let mut missing_from = None;
+        let gone = self.first_index() - 1;
         for (index, entry) in (append.prev_index + 1..).zip(&append.entries) {
+            if index < gone {
+                continue;
+            }
             let ours = self.term_at(index);
             if index <= self.last_index() && ours == entry.term {
                 if !self.same_hash(leader, index, entry.chain_hash) {
@@ -282,7 +350,8 @@ impl Log {
                 continue;
             }
             if index <= self.commit {
-                self.stop(Alarm::CommittedContradicted { leader, index, ours, theirs: entry.term });
+                let theirs = entry.term;
+                self.contradicted(leader, Alarm::CommittedContradicted { leader, index, ours, theirs });
                 return None;
             }
             missing_from = Some(index);
@@ -325,6 +394,7 @@ impl Log {
         }
         peer.matched = peer.matched.max(matched);
         peer.in_flight.retain(|last| *last > matched);
+        peer.transfer = None;
         if peer.probing || peer.next <= matched {
             peer.probing = false;
             peer.next = matched + 1;
@@ -333,12 +403,16 @@ impl Log {
         self.try_hand_over();
         self.advance_commit(now);
         self.tell_commit(now, from);
+        self.walk(now);
     }
 
     fn on_refused(&mut self, now: Now, from: MemberId, prev: u64, hint: u64, hint_term: u64) {
         let shared = hint.min(self.last_index_of_term(hint_term));
         let Some(peer) = self.peer_mut(from) else { return };
-        let outdated = prev <= peer.matched || prev >= peer.next || (peer.probing && prev != peer.next - 1);
+        let outdated = peer.transfer.is_some()
+            || prev <= peer.matched
+            || prev >= peer.next
+            || (peer.probing && prev != peer.next - 1);
         if outdated {
             return;
         }
@@ -354,18 +428,21 @@ impl Log {
     /// Commits what a quorum stored, if this term wrote it; entries before it are committed with it.
     pub(super) fn advance_commit(&mut self, now: Now) {
         let Role::Leader(leadership) = &self.role else { return };
-        let mut matched: Vec<u64> = leadership.peers.values().map(|peer| peer.matched).collect();
-        matched.push(self.counts_as_durable());
-        matched.sort_unstable_by(|a, b| b.cmp(a));
-        let Some(index) = self.config.quorum.checked_sub(1).and_then(|it| matched.get(it).copied()) else {
-            return;
-        };
+        let own = (self.config.me, self.counts_as_durable());
+        let stored = leadership.peers.iter().map(|(member, peer)| (*member, peer.matched)).chain([own]);
+        let mut stored: Vec<(MemberId, u64)> = stored.filter(|(_, index)| *index > self.commit).collect();
+        stored.sort_unstable_by_key(|(_, index)| std::cmp::Reverse(*index));
+        let by_quorum = (1..=stored.len())
+            .find(|count| self.voters_among(stored[..*count].iter().map(|(it, _)| it)) >= self.quorum());
+        let Some(index) = by_quorum.map(|count| stored[count - 1].1) else { return };
         let own_term = self.term_at(index) == self.hard.term || self.plants(Planted::CommitOldTerm);
-        if index > self.commit && own_term {
+        if own_term {
             self.commit = index;
-            for member in self.others() {
+            for member in self.peers() {
                 self.tell_commit(now, member);
             }
+            self.retire(now);
+            self.walk(now);
         }
     }
 
@@ -377,6 +454,16 @@ impl Log {
             self.send_append(now, member, false);
         }
     }
+}
+
+/// What a follower finds where an Append begins.
+enum Agreement {
+    /// The very same entry.
+    Same,
+    /// None, or another one that may be replaced.
+    Other,
+    /// What no honest leader can have.
+    Contradiction,
 }
 
 /// The index of the first entry that cannot stand behind the one before it.

@@ -3,15 +3,18 @@
 use super::election::Candidature;
 use super::entries::check_lengths;
 use super::forward::Forwards;
-use super::message::{Body, Echo, Entry, MemberId, Message, ProposalId, TimeoutNow};
+use super::message::{Body, Echo, Entry, MemberId, Message, ProposalId};
+use super::outcome::Unstored;
 use super::random::Random;
 use super::replication::Leadership;
+use super::snapshot::{Arriving, Parcel, Snapshot};
 use super::{
-    Alarm, Config, Durable, Forwarded, HardState, Operation, ProposeError, Ready, SignedHead, Standing,
-    Write, WriteId,
+    Alarm, Config, Durable, Forwarded, HardState, Membership, Operation, ProposeError, Ready, SignedHead,
+    Standing, WriteId,
 };
 use crate::time::{Mono, Now};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 /// One member's part of the ordered log.
@@ -20,17 +23,26 @@ pub struct Log {
     pub(super) config: Config,
     pub(super) random: Random,
     pub(super) hard: HardState,
-    hard_changed: bool,
-    /// The entry of index i stands at i - 1.
+    pub(super) hard_changed: bool,
+    /// What stands for the entries before those in memory.
+    pub(super) snapshot: Option<Snapshot>,
+    /// The entry of index i stands at i minus the first index.
     pub(super) entries: Vec<Entry>,
-    /// Where each proposal stands first.
+    /// Where each proposal stands last.
     pub(super) placed: BTreeMap<ProposalId, u64>,
+    /// Where the proposal at an index stood before.
+    pub(super) earlier: BTreeMap<u64, u64>,
+    /// The group from the snapshot's index on, and from each step on; never empty.
+    pub(super) memberships: Vec<(u64, Membership)>,
+    /// The voters that a leader walks to.
+    pub(super) target: Option<BTreeSet<MemberId>>,
+    pub(super) acquainted: BTreeSet<MemberId>,
     pub(super) commit: u64,
-    emitted: u64,
+    pub(super) emitted: u64,
     /// Up to here the entries in memory are on disk.
     pub(super) durable: u64,
-    unstored: VecDeque<Unstored>,
-    next_write: u64,
+    pub(super) unstored: VecDeque<Unstored>,
+    pub(super) next_write: u64,
     pub(super) role: Role,
     pub(super) leader: Option<MemberId>,
     /// When the leader was last heard; nothing once its connection closed.
@@ -43,11 +55,17 @@ pub struct Log {
     pub(super) heads: BTreeMap<(u64, u64), SignedHead>,
     counter: u64,
     pub(super) forwards: Forwards,
-    stopped: bool,
+    pub(super) parcel: Option<Arc<Parcel>>,
+    pub(super) arriving: Option<Arriving>,
+    pub(super) stopped: bool,
+    pub(super) writable: bool,
+    /// Members whose word goes against what this one holds.
+    pub(super) contradictors: BTreeSet<MemberId>,
     pub(super) operations: Vec<Operation>,
-    messages: Vec<(MemberId, Message)>,
+    pub(super) messages: Vec<(MemberId, Message)>,
+    pub(super) installed: Option<(u64, Vec<u8>)>,
     pub(super) forwarded: Vec<(ProposalId, Forwarded)>,
-    alarms: Vec<Alarm>,
+    pub(super) alarms: Vec<Alarm>,
 }
 
 #[derive(Debug)]
@@ -58,33 +76,29 @@ pub(super) enum Role {
     Leader(Leadership),
 }
 
-/// A write that the caller has not reported durable.
-#[derive(Debug)]
-struct Unstored {
-    id: WriteId,
-    last_index: u64,
-    /// The lowest index that the write cuts.
-    cut_from: Option<u64>,
-}
-
 impl Log {
     /// Starts a member from what its store held. Ask for a tick at once: the start itself has something to store.
     #[must_use]
-    pub fn new(mut config: Config, durable: Durable, now: Mono) -> Self {
-        config.quorum = config.quorum.max(config.electorate.len() / 2 + 1);
+    pub fn new(config: Config, durable: Durable, now: Mono) -> Self {
         let mut random = Random::new(config.seed, &config.me);
         let mut hard = durable.hard_state;
-        if hard.store == 0 {
+        let restarted = hard.store != 0;
+        if !restarted {
             hard.store = random.next() | 1;
         }
         hard.boot = hard.boot.saturating_add(1);
         let mut log = Self {
+            memberships: vec![(0, Membership::of_voters(config.electorate.clone()))],
             config,
             random,
             hard,
             hard_changed: true,
+            snapshot: None,
             entries: Vec::new(),
             placed: BTreeMap::new(),
+            earlier: BTreeMap::new(),
+            target: None,
+            acquainted: BTreeSet::new(),
             commit: 0,
             emitted: 0,
             durable: 0,
@@ -100,20 +114,48 @@ impl Log {
             heads: BTreeMap::new(),
             counter: 0,
             forwards: Forwards::default(),
+            parcel: None,
+            arriving: None,
             stopped: false,
+            writable: true,
+            contradictors: BTreeSet::new(),
             operations: Vec::new(),
             messages: Vec::new(),
+            installed: None,
             forwarded: Vec::new(),
             alarms: Vec::new(),
         };
-        log.load(durable.entries);
-        if log.config.electorate.len() > 1 {
-            log.draw_election(now);
-        }
+        log.load(durable.snapshot, durable.entries);
+        log.begin_waiting(restarted, now);
         log
     }
 
-    fn load(&mut self, stored: Vec<(u64, Entry)>) {
+    /// A member that is the only voter need not wait. One that has been a member before waits as if it had heard a leader:
+    /// should its store be behind what it once acknowledged, the leader tells it so before it votes.
+    fn begin_waiting(&mut self, restarted: bool, now: Mono) {
+        let membership = self.membership();
+        if membership.voters.len() == 1 && membership.voters.contains(&self.config.me) {
+            return;
+        }
+        if restarted {
+            self.leader_heard = Some(now);
+            self.draw_election(now.after(self.config.timing.heartbeat_idle));
+        } else {
+            self.draw_election(now);
+        }
+    }
+
+    fn load(&mut self, snapshot: Option<Snapshot>, stored: Vec<(u64, Entry)>) {
+        if let Some(snapshot) = snapshot {
+            let index = snapshot.index;
+            let sound =
+                index > 0 && snapshot.term <= self.hard.term && !snapshot.membership.voters.is_empty();
+            self.begin_behind(snapshot);
+            if !sound {
+                self.stop(Alarm::StoreDamaged { index });
+                return;
+            }
+        }
         for (index, entry) in stored {
             let follows = index == self.last_index() + 1
                 && entry.chain_hash == entry.chain_hash_after(&self.last_hash())
@@ -128,14 +170,12 @@ impl Log {
         self.durable = self.last_index();
     }
 
-    /// Whether messages of this sender are looked at; ask before decoding them.
+    /// Whether messages of this sender are looked at; ask before decoding them. Members of any electorate that may count
+    /// are, and those whom the caller knows.
     #[must_use]
     pub fn admits(&self, from: &MemberId) -> bool {
-        *from != self.config.me && self.is_member() && self.config.electorate.contains(from)
-    }
-
-    fn is_member(&self) -> bool {
-        self.config.electorate.contains(&self.config.me)
+        let of_group = || self.counting_memberships().iter().any(|(_, group)| group.contains(from));
+        *from != self.config.me && (of_group() || self.acquainted.contains(from))
     }
 
     /// Takes in one message.
@@ -151,7 +191,7 @@ impl Log {
 
     /// Lets time pass: timers that are due fire.
     pub fn tick(&mut self, now: Now) -> Ready {
-        if !self.stopped && self.is_member() {
+        if !self.stopped {
             if matches!(self.role, Role::Leader(_)) {
                 self.tick_leader(now);
             } else {
@@ -168,13 +208,13 @@ impl Log {
         if self.hard_changed || !self.alarms.is_empty() {
             return Some(Mono::default());
         }
-        if self.stopped || !self.is_member() {
+        if self.stopped {
             return None;
         }
         let own = match &self.role {
             Role::Leader(leadership) => self.leader_wakes_at(leadership),
             Role::PreCandidate(votes) | Role::Candidate(votes) => Some(self.election_at.min(votes.ask_at)),
-            Role::Follower => Some(self.election_at),
+            Role::Follower => self.may_stand().then_some(self.election_at),
         };
         [own, self.forwards.wakes_at()].into_iter().flatten().min()
     }
@@ -231,33 +271,6 @@ impl Log {
         self.finish()
     }
 
-    /// Stops taking proposals and lets the member with the newest log take over, as soon as one has all of this one's.
-    pub fn hand_over(&mut self, now: Now) -> Ready {
-        if let Role::Leader(leadership) = &mut self.role
-            && !leadership.peers.is_empty()
-        {
-            leadership.handing_over = Some(now.mono);
-            self.try_hand_over();
-        }
-        self.finish()
-    }
-
-    pub(super) fn try_hand_over(&mut self) {
-        let last = self.last_index();
-        let Role::Leader(leadership) = &self.role else { return };
-        if leadership.handing_over.is_none() {
-            return;
-        }
-        let heir = leadership
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.matched == last)
-            .max_by_key(|(_, peer)| peer.heard);
-        if let Some(heir) = heir.map(|(member, _)| *member) {
-            self.send(heir, Body::TimeoutNow(TimeoutNow {}));
-        }
-    }
-
     /// What this member is at the moment.
     #[must_use]
     pub fn standing(&self) -> Standing {
@@ -293,18 +306,6 @@ impl Log {
         self.emitted == self.last_index()
     }
 
-    /// The last index that this member has, durable or not.
-    #[must_use]
-    pub fn last_index(&self) -> u64 {
-        self.entries.len() as u64
-    }
-
-    /// The entry at an index, committed or not.
-    #[must_use]
-    pub fn entry(&self, index: u64) -> Option<&Entry> {
-        self.entries.get(usize::try_from(index.checked_sub(1)?).ok()?)
-    }
-
     /// Whether this member stopped with an alarm; it neither votes nor acknowledges any more.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
@@ -327,7 +328,11 @@ impl Log {
             Body::VoteAnswer(ballot) => self.on_vote_answer(now, from, ballot),
             Body::AppendAnswer(answer) if term == self.hard.term => self.on_append_answer(now, from, answer),
             Body::TimeoutNow(_) if term == self.hard.term => self.on_timeout_now(now, from),
-            Body::AppendAnswer(_) | Body::TimeoutNow(_) => {}
+            Body::Snapshot(chunk) => self.on_snapshot(now, from, term, chunk),
+            Body::SnapshotAnswer(answer) if term == self.hard.term => {
+                self.on_snapshot_answer(now, from, &answer);
+            }
+            Body::AppendAnswer(_) | Body::SnapshotAnswer(_) | Body::TimeoutNow(_) => {}
         }
     }
 
@@ -350,12 +355,6 @@ impl Log {
         }
     }
 
-    pub(super) fn set_hard(&mut self, term: u64, voted_for: Option<MemberId>) {
-        self.hard.term = term;
-        self.hard.voted_for = voted_for;
-        self.hard_changed = true;
-    }
-
     pub(super) fn next_id(&mut self) -> ProposalId {
         // A store that was lost counts its starts from 1 again: what an earlier life proposed stays taken.
         loop {
@@ -367,78 +366,8 @@ impl Log {
         }
     }
 
-    pub(super) fn others(&self) -> Vec<MemberId> {
-        self.config.electorate.iter().filter(|member| **member != self.config.me).copied().collect()
-    }
-
-    pub(super) fn send(&mut self, to: MemberId, body: Body) {
-        let message = Message {
-            body,
-            boot: self.hard.boot,
-            echo: self.known.get(&to).copied(),
-            term: self.hard.term,
-            epoch: self.config.epoch,
-            store: self.hard.store,
-        };
-        self.messages.push((to, message));
-    }
-
-    pub(super) fn alarm(&mut self, alarm: Alarm) {
-        self.alarms.push(alarm);
-    }
-
-    pub(super) fn stop(&mut self, alarm: Alarm) {
-        self.alarm(alarm);
-        self.stopped = true;
-        self.role = Role::Follower;
-        self.leader = None;
-    }
-
-    /// Hands out what the step collected.
-    fn finish(&mut self) -> Ready {
-        let mut operations = Vec::new();
-        if std::mem::take(&mut self.hard_changed) {
-            operations.push(Operation::HardState(self.hard));
-        }
-        operations.append(&mut self.operations);
-        let write = (!operations.is_empty()).then(|| self.write(operations));
-        let mut messages = std::mem::take(&mut self.messages);
-        if self.stopped {
-            messages.clear();
-        }
-        Ready {
-            write,
-            messages,
-            committed: self.take_committed(),
-            forwarded: std::mem::take(&mut self.forwarded),
-            alarms: std::mem::take(&mut self.alarms),
-        }
-    }
-
-    fn write(&mut self, operations: Vec<Operation>) -> Write {
-        let id = WriteId(self.next_write);
-        self.next_write += 1;
-        let cut_from = operations
-            .iter()
-            .filter_map(|operation| match operation {
-                Operation::CutFrom(index) => Some(*index),
-                Operation::HardState(_) | Operation::Append { .. } => None,
-            })
-            .min();
-        self.unstored.push_back(Unstored { id, last_index: self.last_index(), cut_from });
-        Write { id, operations }
-    }
-
-    fn take_committed(&mut self) -> Vec<(u64, Entry)> {
-        let mut committed = Vec::new();
-        while !self.stopped && self.emitted < self.commit.min(self.counts_as_durable()) {
-            self.emitted += 1;
-            let Some(entry) = self.entry(self.emitted) else { break };
-            let repeated = entry.id.is_some_and(|id| self.placed.get(&id) != Some(&self.emitted));
-            if !repeated {
-                committed.push((self.emitted, entry.clone()));
-            }
-        }
-        committed
+    /// The voters by this member's log, but itself.
+    pub(super) fn other_voters(&self) -> Vec<MemberId> {
+        self.membership().voters.iter().filter(|member| **member != self.config.me).copied().collect()
     }
 }

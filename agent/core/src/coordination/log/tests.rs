@@ -3,5 +3,6 @@
 
 mod elections;
 mod group;
+mod groups;
 mod hostile;
 mod logs;

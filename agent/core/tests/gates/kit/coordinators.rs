@@ -17,7 +17,7 @@ use super::{FLEET, Story, host, key_of};
 impl Story {
     pub(crate) fn entry(&mut self, what: LogStatement) -> Applied {
         let payload = codec::encode(&LogPayload { rules: RULES, what });
-        let entry = Entry { at: self.now, id: None, term: 1, payload, chain_hash: [0; 32] };
+        let entry = Entry { at: self.now, id: None, term: 1, change: None, payload, chain_hash: [0; 32] };
         let applied = self.ledger.entry(self.ledger.applied() + 1, &entry).unwrap();
         self.entries.push(entry);
         self.derived.extend(applied.decisions.iter().cloned());

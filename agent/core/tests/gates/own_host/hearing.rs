@@ -15,7 +15,7 @@ use crate::history::Disk;
 use crate::kit::*;
 
 #[test]
-fn other_coordinators_than_those_of_the_running_fleet_are_refused_but_by_recovery() {
+fn other_coordinators_are_refused_without_the_founders_of_the_log_but_by_recovery() {
     let mut own = Own::new();
     let key = key_of("another h2").public().to_openssh();
     let newest: u64 = own.story.fleet["serial"].as_u64().unwrap();
@@ -31,7 +31,7 @@ fn other_coordinators_than_those_of_the_running_fleet_are_refused_but_by_recover
         reply.unwrap().map(|_| ()).map_err(|refusal| *refusal)
     };
     let refusal = publish(&fleet).unwrap_err();
-    assert!(matches!(refusal, Refusal::VotersChanged(_)), "{refusal}");
+    assert!(matches!(refusal, Refusal::OtherLog(_)), "{refusal}");
     assert_eq!(refusal.code(), "invalid");
     let recovery = with(fleet, &[("/recovery", true.into()), ("/replaces", newest.into())]);
     assert_eq!(publish(&recovery), Ok(()));

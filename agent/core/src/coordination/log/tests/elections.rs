@@ -1,7 +1,7 @@
 //! Who gets elected, and who does not.
 
 use super::group::{Group, at, config, id};
-use crate::coordination::log::{Body, Candidacy, Durable, Log, Message, Standing};
+use crate::coordination::log::{Body, Candidacy, Durable, Log, Message, Standing, Tolerance};
 use crate::time::Mono;
 
 fn candidacy(group: &Group, from: usize, term: u64, forced: bool) -> Message {
@@ -128,7 +128,7 @@ fn votes_of_every_quorum_size_are_counted() {
     for (count, quorum) in [(4, 3), (5, 4), (7, 5)] {
         let mut group = Group::new(count);
         let mut config = config(count, 0);
-        config.quorum = quorum;
+        config.tolerance = Tolerance::Lies;
         group.logs[0] = Log::new(config, Durable::default(), Mono(0));
         let cut_off: Vec<usize> = (quorum - 1..count).filter(|who| *who != 0).collect();
         group.elect_without(0, &cut_off);

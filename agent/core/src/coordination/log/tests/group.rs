@@ -147,10 +147,18 @@ pub(super) fn config(count: usize, who: usize) -> Config {
     Config::new(id(who), (0..count).map(id).collect(), EPOCH, 1)
 }
 
-fn store(disk: &mut Durable, operation: &Operation) {
+pub(super) fn store(disk: &mut Durable, operation: &Operation) {
     match operation {
         Operation::HardState(hard) => disk.hard_state = *hard,
         Operation::Append { index, entry } => disk.entries.push((*index, entry.clone())),
         Operation::CutFrom(index) => disk.entries.retain(|(at, _)| at < index),
+        Operation::Compact(snapshot) => {
+            disk.entries.retain(|(at, _)| *at > snapshot.index);
+            disk.snapshot = Some((**snapshot).clone());
+        }
+        Operation::Install(snapshot) => {
+            disk.entries.clear();
+            disk.snapshot = Some((**snapshot).clone());
+        }
     }
 }

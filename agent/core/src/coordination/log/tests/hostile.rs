@@ -1,12 +1,14 @@
 //! What broken disks and lying members cause: alarms, never a wrong step and never a panic.
 
 use super::group::{EPOCH, Group, at, id};
+use crate::coordination::log::message::encode;
 use crate::coordination::log::{
-    Alarm, Append, AppendAnswer, Ballot, Body, Candidacy, DecodeError, Durable, Echo, Entry, Forward,
-    ForwardAnswer, MESSAGE_BYTES_MAX, MESSAGE_ENTRIES_MAX, Message, Outcome, PAYLOAD_BYTES_MAX, Proposal,
-    ProposalId, TimeoutNow,
+    Alarm, Append, AppendAnswer, Ballot, Body, Candidacy, DecodeError, Durable, Echo, ElectorateStep, Entry,
+    Forward, ForwardAnswer, MESSAGE_BYTES_MAX, MESSAGE_ENTRIES_MAX, Membership, Message, Outcome,
+    PAYLOAD_BYTES_MAX, Proposal, ProposalId, Snapshot, SnapshotAnswer, SnapshotChunk, TimeoutNow,
 };
 use proptest::prelude::*;
+use sha2::{Digest, Sha256};
 
 fn entry_after(previous: &[u8; 32], term: u64, payload: &[u8]) -> Entry {
     let id = ProposalId { boot: 1, member: id(1), counter: u64::from(payload.first().copied().unwrap_or(0)) };
@@ -211,10 +213,45 @@ fn number() -> impl Strategy<Value = u64> + Clone {
 }
 
 fn entry() -> impl Strategy<Value = Entry> {
-    (number(), proptest::option::of(number()), any::<[u8; 2]>()).prop_map(|(term, counter, payload)| {
-        let id = counter.map(|counter| ProposalId { boot: 1, member: id(1), counter });
-        Entry::following(&EPOCH, term, id, at(0).utc, payload.to_vec())
+    let step = proptest::option::weighted(0.3, step());
+    (number(), proptest::option::of(number()), any::<[u8; 2]>(), step).prop_map(
+        |(term, counter, payload, step)| {
+            let id = counter.map(|counter| ProposalId { boot: 1, member: id(1), counter });
+            let entry = Entry::following(&EPOCH, term, id, at(0).utc, payload.to_vec());
+            step.map_or(entry.clone(), |step| entry.stepping(&EPOCH, step))
+        },
+    )
+}
+
+fn step() -> impl Strategy<Value = ElectorateStep> {
+    (0..3, 0..5usize).prop_map(|(kind, who)| match kind {
+        0 => ElectorateStep::AddLearner(id(who)),
+        1 => ElectorateStep::Promote(id(who)),
+        _ => ElectorateStep::Remove(id(who)),
     })
+}
+
+/// Whole snapshots in one chunk, and chunks of nothing.
+fn chunk() -> impl Strategy<Value = SnapshotChunk> {
+    let recent = proptest::collection::vec(number(), 0..2);
+    (number(), number(), number(), recent, any::<bool>(), 0..5usize).prop_map(
+        |(term, index, offset, recent, whole, voters)| {
+            let of_self = |counter| ProposalId { boot: 1, member: id(1), counter };
+            let snapshot = Snapshot {
+                at: at(0).utc,
+                term,
+                index,
+                state: vec![1],
+                recent: recent.into_iter().map(|at| (of_self(at), at)).collect(),
+                chain_hash: EPOCH,
+                membership: Membership::of_voters((0..voters).map(id).collect()),
+            };
+            let data = encode(&snapshot);
+            let digest = Sha256::digest(&data).into();
+            let (offset, total) = if whole { (0, data.len() as u64) } else { (offset, term) };
+            SnapshotChunk { data, sent: 0, index, total, digest, offset }
+        },
+    )
 }
 
 fn append() -> impl Strategy<Value = Append> {
@@ -250,6 +287,10 @@ fn body() -> impl Strategy<Value = Body> {
         number()
             .prop_map(move |counter| Body::ForwardAnswer(ForwardAnswer { taken: vec![proposal(counter)] })),
         Just(Body::TimeoutNow(TimeoutNow {})),
+        chunk().prop_map(Body::Snapshot),
+        (number(), number()).prop_map(|(sent, received)| {
+            Body::SnapshotAnswer(SnapshotAnswer { sent, digest: EPOCH, received })
+        }),
     ]
 }
 

@@ -1,11 +1,13 @@
 //! A whole electorate in virtual time: members, disks, network, faults. A tick is 10 ms.
 
-use crate::check::Checker;
-use crate::member::Member;
-use crate::network::{Network, Parcel, Shape, Weather};
+use super::check::Checker;
+use super::member::Member;
+use super::network::{Network, Parcel, Weather};
 use crate::random::Random;
 use chrono::{DateTime, TimeDelta, Utc};
-use muster_core::coordination::log::{Config, Entry, Log, MemberId, Message, Ready, Standing};
+use muster_core::coordination::log::{
+    Alarm, Config, Entry, Log, MemberId, Message, Ready, Standing, Tolerance,
+};
 use muster_core::time::Now;
 use std::collections::BTreeSet;
 
@@ -19,38 +21,45 @@ const HUNT_TICKS_MAX: u64 = 12;
 
 /// What happens to a run.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Scenario {
-    pub(crate) name: &'static str,
-    pub(crate) members: (u64, u64),
-    pub(crate) fault_ticks: u64,
-    pub(crate) loss_percent_max: u64,
-    pub(crate) delay_ticks_max: u64,
-    pub(crate) write_ticks_max: u64,
-    pub(crate) batch_max: u64,
+pub(super) struct Scenario {
+    /// How it is asked for.
+    pub(super) name: &'static str,
+    pub(super) members: (u64, u64),
+    /// Machines that may become members beside the first.
+    pub(super) spares: u64,
+    pub(super) fault_ticks: u64,
+    pub(super) loss_percent_max: u64,
+    pub(super) delay_ticks_max: u64,
+    pub(super) write_ticks_max: u64,
+    pub(super) batch_max: u64,
     /// Proposals at once.
-    pub(crate) burst_max: u64,
+    pub(super) burst_max: u64,
     /// How likely each fault is when one strikes.
-    pub(crate) partition: u64,
-    pub(crate) crash: u64,
-    pub(crate) majority_crash: u64,
-    pub(crate) pause: u64,
-    pub(crate) hand_over: u64,
-    pub(crate) disconnect: u64,
+    pub(super) partition: u64,
+    pub(super) crash: u64,
+    pub(super) majority_crash: u64,
+    pub(super) pause: u64,
+    pub(super) hand_over: u64,
+    pub(super) disconnect: u64,
+    pub(super) walk: u64,
+    pub(super) compact: u64,
+    pub(super) full_disk: u64,
+    pub(super) put_back: u64,
     /// Each leader is struck soon after its election.
-    pub(crate) hunt: bool,
+    pub(super) hunt: bool,
     /// Ticks between two faults, at most.
-    pub(crate) pace: u64,
+    pub(super) pace: u64,
 }
 
 /// One run.
 #[derive(Debug)]
-pub(crate) struct World {
-    pub(crate) scenario: Scenario,
-    pub(crate) random: Random,
-    pub(crate) members: Vec<Member>,
-    pub(crate) network: Network,
-    pub(crate) checker: Checker,
-    pub(crate) tick: u64,
+pub(super) struct World {
+    pub(super) scenario: Scenario,
+    pub(super) random: Random,
+    pub(super) members: Vec<Member>,
+    pub(super) network: Network,
+    pub(super) checker: Checker,
+    pub(super) tick: u64,
     /// Whether messages go through their encoded form.
     encoded: bool,
     /// Whether entries are applied without waiting for the step's own write; they are durable by themselves.
@@ -58,28 +67,37 @@ pub(crate) struct World {
     next_payload: u64,
     next_fault: u64,
     sent_by: (u64, u64),
-    pub(crate) send_before_store: bool,
+    /// The voters that the operators want.
+    pub(super) target: BTreeSet<MemberId>,
+    /// The member whose disk was put back, and since when.
+    pub(super) put_back: Option<(usize, u64)>,
+    /// Every id whose disk ever was.
+    pub(super) suspects: BTreeSet<MemberId>,
+    pub(super) ids: usize,
+    pub(super) readmitted: usize,
+    pub(super) send_before_store: bool,
 }
 
 impl World {
-    pub(crate) fn new(scenario: Scenario, seed: u64, adjust: impl Fn(&mut Config)) -> Self {
+    pub(super) fn new(scenario: Scenario, seed: u64, adjust: impl Fn(&mut Config)) -> Self {
         let mut random = Random::new(seed);
         let count = usize::try_from(random.between(scenario.members.0, scenario.members.1)).unwrap_or(1);
-        let ids: Vec<MemberId> = (0..count).map(member_id).collect();
-        let electorate: BTreeSet<MemberId> = ids.iter().copied().collect();
+        let spares = usize::try_from(random.between(0, scenario.spares)).unwrap_or(0);
+        let ids: Vec<MemberId> = (0..count + spares).map(member_id).collect();
+        let electorate: BTreeSet<MemberId> = ids.iter().take(count).copied().collect();
         let batch = usize::try_from(random.between(1, scenario.batch_max)).unwrap_or(1);
         let lies = count >= 4 && random.percent(20);
         let member = |id: &MemberId| {
             let mut config = Config::new(*id, electorate.clone(), [7; 32], seed);
             config.batch_entries_max = batch;
             if lies {
-                config.quorum = (count + (count - 1) / 3 + 1).div_ceil(2);
+                config.tolerance = Tolerance::Lies;
             }
             adjust(&mut config);
             Member::new(config)
         };
         let members = ids.iter().map(member).collect();
-        let mut network = Network::new(count);
+        let mut network = Network::new(ids.len());
         network.weather = Weather {
             loss_percent: random.between(0, scenario.loss_percent_max),
             double_percent: 20,
@@ -97,12 +115,17 @@ impl World {
             next_payload: 0,
             next_fault: 0,
             sent_by: (0, 0),
+            target: electorate,
+            put_back: None,
+            suspects: BTreeSet::new(),
+            ids: ids.len(),
+            readmitted: 0,
             send_before_store: false,
         }
     }
 
     /// Faults first, then calm, in which everything proposed must get committed on every member.
-    pub(crate) fn run(&mut self) -> Result<(), String> {
+    pub(super) fn run(&mut self) -> Result<(), String> {
         while self.tick < self.scenario.fault_ticks {
             let leaders = self.checker.leaders.len();
             self.step(self.scenario.fault_ticks)?;
@@ -114,13 +137,14 @@ impl World {
                 self.strike()?;
             }
         }
-        self.calm();
+        self.calm()?;
         let end = self.tick + RECOVERY_TICKS;
         while self.tick < end {
             let until = (self.tick + 25).min(end);
             while self.tick < until {
                 self.step(until)?;
             }
+            self.mend()?;
             if self.is_complete() {
                 return Ok(());
             }
@@ -132,48 +156,60 @@ impl World {
         ))
     }
 
-    fn calm(&mut self) {
+    fn calm(&mut self) -> Result<(), String> {
         self.network.heal();
         let loss_percent = self.random.between(0, 10);
         self.network.weather = Weather { loss_percent, ..Weather::CALM };
-        for member in &mut self.members {
-            member.paused_until = 0;
-            if member.log.is_none() {
-                member.restart_at = Some(self.tick + 1);
+        for who in 0..self.members.len() {
+            self.members[who].paused_until = 0;
+            if self.members[who].log.is_none() && self.members[who].restart_at.is_none() {
+                self.members[who].restart_at = Some(self.tick + 1);
             }
+            self.act(who, |log, now| log.can_write(now, true))?;
         }
+        Ok(())
     }
 
     fn is_complete(&self) -> bool {
         let committed: BTreeSet<_> = self.checker.committed.iter().map(|entry| &entry.payload).collect();
-        let everywhere =
-            |member: &Member| member.log.is_some() && member.applied.len() == self.checker.committed.len();
+        let length = self.checker.committed.len() as u64;
+        let there = |id: &MemberId| {
+            let member = self.members.iter().find(|member| member.config.me == *id);
+            member.is_some_and(|it| {
+                let group = it.log.as_ref().map(|log| &log.committed_membership().voters);
+                group == Some(&self.target) && it.app.applied == length
+            })
+        };
         self.checker.proposed.iter().all(|payload| committed.contains(payload))
-            && self.members.iter().all(everywhere)
+            && self.put_back.is_none()
+            && self.target.iter().all(there)
     }
 
-    pub(crate) fn summary(&self) -> String {
+    pub(super) fn summary(&self) -> String {
         let member = |member: &Member| match &member.log {
             None => "down".to_owned(),
             Some(log) => format!(
-                "{:?} term {} leader {:?} log {} commit {} applied {}",
+                "{:?} {:?}{} term {} leader {:?} log {} commit {} applied {}",
+                member.config.me,
                 log.standing(),
+                if log.is_stopped() { " stopped" } else { "" },
                 log.term(),
                 log.leader(),
                 log.last_index(),
                 log.commit(),
-                member.applied.len()
+                member.app.applied
             ),
         };
-        self.members.iter().map(member).collect::<Vec<_>>().join("; ")
+        let members = self.members.iter().map(member).collect::<Vec<_>>().join("; ");
+        format!("{members}; wanted {:?}", self.target)
     }
 
     /// Goes on to the next moment at which anything happens.
-    pub(crate) fn step(&mut self, end: u64) -> Result<(), String> {
+    pub(super) fn step(&mut self, end: u64) -> Result<(), String> {
         self.tick = self.next_moment().clamp(self.tick + 1, end.max(self.tick + 1));
         for who in 0..self.members.len() {
             if self.members[who].restart_at.is_some_and(|at| at <= self.tick) {
-                self.members[who].start(self.tick);
+                self.start(who)?;
             }
         }
         for parcel in self.network.arrivals(self.tick) {
@@ -216,7 +252,10 @@ impl World {
             self.network.redeliver(paused_until, parcel);
             return Ok(());
         }
-        let from = self.members[parcel.from].config.me;
+        let (from, to) = parcel.ids;
+        if self.members[parcel.to].config.me != to {
+            return Ok(());
+        }
         let message = if self.encoded {
             Message::decode(&parcel.message.encode()).map_err(|error| error.to_string())?
         } else {
@@ -226,7 +265,7 @@ impl World {
     }
 
     /// Lets one member do something, if it is up, and takes over what it asks for.
-    pub(crate) fn act(
+    pub(super) fn act(
         &mut self,
         who: usize,
         action: impl FnOnce(&mut Log, Now) -> Ready,
@@ -234,7 +273,8 @@ impl World {
         let now = self.now(who);
         let Some(log) = self.members[who].log.as_mut() else { return Ok(()) };
         let mut ready = action(log, now);
-        if let Some(alarm) = ready.alarms.first() {
+        let known = |alarm: &&Alarm| matches!(alarm, Alarm::DiskPutBack { member, .. } if self.suspects.contains(member));
+        if let Some(alarm) = ready.alarms.iter().find(|alarm| !known(alarm)) {
             return Err(format!("member {who} alarms without reason: {alarm:?}"));
         }
         if ready.is_empty() {
@@ -276,6 +316,9 @@ impl World {
                 write.operations.iter().for_each(|operation| member.store(operation));
             }
             self.send(who, held.messages);
+            if let Some((index, state)) = held.installed {
+                self.members[who].app = self.checker.install(who, index, &state)?;
+            }
             self.apply(who, held.committed)?;
             if let Some(write) = held.write {
                 self.act(who, |log, now| log.stored(now, write.id))?;
@@ -286,7 +329,7 @@ impl World {
     fn apply(&mut self, who: usize, committed: Vec<(u64, Entry)>) -> Result<(), String> {
         for (index, entry) in committed {
             self.checker.applied(&self.members, who, index, &entry)?;
-            self.members[who].applied.push((index, entry));
+            self.members[who].app.apply(index, &entry);
         }
         Ok(())
     }
@@ -294,11 +337,12 @@ impl World {
     fn send(&mut self, who: usize, messages: Vec<(MemberId, Message)>) {
         for (to, message) in messages {
             let Some(to) = self.members.iter().position(|member| member.config.me == to) else { continue };
-            self.network.send(&mut self.random, self.tick, Parcel { from: who, to, message });
+            let ids = (self.members[who].config.me, self.members[to].config.me);
+            self.network.send(&mut self.random, self.tick, Parcel { from: who, to, ids, message });
         }
     }
 
-    pub(crate) fn leader(&self) -> Option<usize> {
+    pub(super) fn leader(&self) -> Option<usize> {
         let leads = |member: &Member| {
             member.log.as_ref().filter(|log| log.standing() == Standing::Leader).map(Log::term)
         };
@@ -307,66 +351,11 @@ impl World {
             .max_by_key(|who| leads(&self.members[*who]))
     }
 
-    fn any(&mut self) -> usize {
+    pub(super) fn any(&mut self) -> usize {
         usize::try_from(self.random.below(self.members.len() as u64)).unwrap_or(0)
     }
 
-    fn strike(&mut self) -> Result<(), String> {
-        let scenario = self.scenario;
-        self.propose_new()?;
-        if self.random.percent(scenario.partition) {
-            let shape = Shape::ALL[usize::try_from(self.random.below(8)).unwrap_or(0)];
-            let leader = self.leader();
-            self.network.partition(&mut self.random, shape, leader);
-        } else if self.random.percent(40) {
-            self.network.heal();
-        }
-        if self.random.percent(scenario.crash) {
-            let who = if self.random.percent(50) { self.leader() } else { None };
-            let who = who.unwrap_or_else(|| self.any());
-            self.crash(who)?;
-        }
-        if self.random.percent(scenario.majority_crash) {
-            for _ in 0..=self.members.len() / 2 {
-                let who = self.any();
-                self.crash(who)?;
-            }
-        }
-        if self.random.percent(scenario.pause) {
-            let who = self.any();
-            self.members[who].paused_until = self.tick + self.random.between(5, 200);
-        }
-        if self.random.percent(scenario.hand_over)
-            && let Some(who) = self.leader()
-        {
-            self.act(who, Log::hand_over)?;
-        }
-        if self.random.percent(scenario.disconnect) {
-            let (who, other) = (self.any(), self.any());
-            let other = self.members[other].config.me;
-            self.act(who, |log, now| log.disconnected(now, other))?;
-        }
-        Ok(())
-    }
-
-    /// A crashed process closes its connections, which some of the others notice.
-    fn crash(&mut self, who: usize) -> Result<(), String> {
-        if self.members[who].log.is_none() {
-            return Ok(());
-        }
-        self.members[who].crash(&mut self.random);
-        self.members[who].restart_at = Some(self.tick + self.random.between(1, 120));
-        self.members[who].paused_until = 0;
-        let id = self.members[who].config.me;
-        for other in 0..self.members.len() {
-            if self.random.percent(50) {
-                self.act(other, |log, now| log.disconnected(now, id))?;
-            }
-        }
-        Ok(())
-    }
-
-    fn propose_new(&mut self) -> Result<(), String> {
+    pub(super) fn propose_new(&mut self) -> Result<(), String> {
         let leader = if self.scenario.hunt { self.leader() } else { None };
         let who = leader.unwrap_or_else(|| self.any());
         let count = self.random.between(0, self.scenario.burst_max);
@@ -382,24 +371,26 @@ impl World {
         self.act(who, |log, now| log.forward(now, payloads).map(|(_, ready)| ready).unwrap_or_default())
     }
 
-    pub(crate) fn propose_one(&mut self, who: usize) -> Result<(), String> {
+    pub(super) fn propose_one(&mut self, who: usize) -> Result<(), String> {
         self.next_payload += 1;
         self.propose(who, vec![self.next_payload.to_be_bytes().to_vec()])
     }
 
     /// As the planner does, the leader proposes again what it finds missing.
-    pub(crate) fn propose_missing(&mut self) -> Result<(), String> {
+    pub(super) fn propose_missing(&mut self) -> Result<(), String> {
         let Some(who) = self.leader() else { return Ok(()) };
         let Some(log) = self.members[who].log.as_ref() else { return Ok(()) };
+        let own = (log.first_index()..=log.last_index()).filter_map(|index| log.entry(index));
+        let gone = usize::try_from(log.first_index() - 1).unwrap_or(usize::MAX);
         let held: BTreeSet<_> =
-            (1..=log.last_index()).filter_map(|index| log.entry(index)).map(|it| &it.payload).collect();
+            own.chain(self.checker.committed.iter().take(gone)).map(|it| &it.payload).collect();
         let missing: Vec<_> =
             self.checker.proposed.iter().filter(|it| !held.contains(it)).take(256).cloned().collect();
         self.propose(who, missing)
     }
 }
 
-pub(crate) fn member_id(number: usize) -> MemberId {
+pub(super) fn member_id(number: usize) -> MemberId {
     let mut key = [0; 32];
     key[0] = u8::try_from(number + 1).unwrap_or(u8::MAX);
     MemberId(key)

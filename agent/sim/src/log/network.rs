@@ -1,46 +1,48 @@
 //! A network that loses, doubles, delays and so reorders, and that partitions cut in any shape.
 
 use crate::random::Random;
-use muster_core::coordination::log::Message;
+use muster_core::coordination::log::{MemberId, Message};
 use std::collections::BTreeMap;
 
 /// What the network does to each message.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Weather {
-    pub(crate) loss_percent: u64,
-    pub(crate) double_percent: u64,
-    pub(crate) delay_ticks_max: u64,
+pub(super) struct Weather {
+    pub(super) loss_percent: u64,
+    pub(super) double_percent: u64,
+    pub(super) delay_ticks_max: u64,
 }
 
 impl Weather {
-    pub(crate) const CALM: Self = Self { loss_percent: 0, double_percent: 0, delay_ticks_max: 2 };
+    pub(super) const CALM: Self = Self { loss_percent: 0, double_percent: 0, delay_ticks_max: 2 };
 }
 
 /// A message on its way.
 #[derive(Clone, Debug)]
-pub(crate) struct Parcel {
-    pub(crate) from: usize,
-    pub(crate) to: usize,
-    pub(crate) message: Message,
+pub(super) struct Parcel {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    /// As whom its sender and receiver were known when it left.
+    pub(super) ids: (MemberId, MemberId),
+    pub(super) message: Message,
 }
 
 /// All that is on its way, and which links are cut.
 #[derive(Debug)]
-pub(crate) struct Network {
-    pub(crate) weather: Weather,
-    pub(crate) cut: Vec<Vec<bool>>,
-    pub(crate) sent: u64,
+pub(super) struct Network {
+    pub(super) weather: Weather,
+    pub(super) cut: Vec<Vec<bool>>,
+    pub(super) sent: u64,
     on_the_way: BTreeMap<(u64, u64), Parcel>,
     counter: u64,
 }
 
 impl Network {
-    pub(crate) fn new(members: usize) -> Self {
+    pub(super) fn new(members: usize) -> Self {
         let cut = vec![vec![false; members]; members];
         Self { weather: Weather::CALM, cut, sent: 0, on_the_way: BTreeMap::new(), counter: 0 }
     }
 
-    pub(crate) fn send(&mut self, random: &mut Random, tick: u64, parcel: Parcel) {
+    pub(super) fn send(&mut self, random: &mut Random, tick: u64, parcel: Parcel) {
         self.sent += 1;
         let copies = 1 + u64::from(random.percent(self.weather.double_percent));
         for _ in 0..copies {
@@ -54,23 +56,23 @@ impl Network {
     }
 
     /// Keeps a message for a receiver that cannot take it now.
-    pub(crate) fn redeliver(&mut self, tick: u64, parcel: Parcel) {
+    pub(super) fn redeliver(&mut self, tick: u64, parcel: Parcel) {
         self.counter += 1;
         self.on_the_way.insert((tick, self.counter), parcel);
     }
 
     /// Takes out what arrives by now; a cut swallows also what was on its way.
-    pub(crate) fn arrivals(&mut self, tick: u64) -> Vec<Parcel> {
+    pub(super) fn arrivals(&mut self, tick: u64) -> Vec<Parcel> {
         let later = self.on_the_way.split_off(&(tick + 1, 0));
         let due = std::mem::replace(&mut self.on_the_way, later);
         due.into_values().filter(|parcel| !self.cut[parcel.from][parcel.to]).collect()
     }
 
-    pub(crate) fn next_arrival(&self) -> Option<u64> {
+    pub(super) fn next_arrival(&self) -> Option<u64> {
         self.on_the_way.keys().next().map(|key| key.0)
     }
 
-    pub(crate) fn heal(&mut self) {
+    pub(super) fn heal(&mut self) {
         self.cut.iter_mut().flatten().for_each(|cut| *cut = false);
     }
 
@@ -83,7 +85,7 @@ impl Network {
     }
 
     /// Cuts links in one shape.
-    pub(crate) fn partition(&mut self, random: &mut Random, shape: Shape, leader: Option<usize>) {
+    pub(super) fn partition(&mut self, random: &mut Random, shape: Shape, leader: Option<usize>) {
         let members = self.cut.len();
         let side = random.next();
         let in_side = |member: usize| side >> (member % 60) & 1 == 1;
@@ -107,7 +109,7 @@ impl Network {
 
 /// The shapes of partitions.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Shape {
+pub(super) enum Shape {
     Clean,
     OneWay,
     Bridge,
@@ -119,7 +121,7 @@ pub(crate) enum Shape {
 }
 
 impl Shape {
-    pub(crate) const ALL: [Self; 8] = [
+    pub(super) const ALL: [Self; 8] = [
         Self::Clean,
         Self::OneWay,
         Self::Bridge,

@@ -1,0 +1,33 @@
+//! Fleet documents that name other coordinators than those with whom the log began.
+
+use chrono::{DateTime, Utc};
+use muster_core::id::HostId;
+use muster_signing::{SignedDocument, Verified};
+use serde_json::{Value, json};
+
+use crate::fleet::{CHANNEL, Fleet};
+
+impl Fleet {
+    /// Signs a fleet document whose coordinators are these, in a fleet whose log began with those founders.
+    pub fn publish_electorate(
+        &mut self,
+        at: DateTime<Utc>,
+        coordinators: &[&str],
+        founders: &[&str],
+        policy: Value,
+    ) -> Verified<SignedDocument> {
+        let names: Vec<HostId> = self.names().to_vec();
+        let hosts: serde_json::Map<String, Value> = names
+            .iter()
+            .map(|host| (host.to_string(), self.host_entry(host, CHANNEL, &[host.as_str().to_owned()])))
+            .collect();
+        let keys: Vec<Value> = founders.iter().map(|founder| hosts[*founder]["key"].clone()).collect();
+        let document = json!({
+            "coordinators": { "selector": { "hosts": coordinators }, "founders": keys },
+            "hosts": hosts,
+            "channels": { CHANNEL: { "rolloutPolicy": "policy", "freshnessWindowMinutes": 1440 } },
+            "rolloutPolicies": { "policy": policy },
+        });
+        self.sign_fleet(at, document)
+    }
+}
