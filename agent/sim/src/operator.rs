@@ -6,7 +6,7 @@ use muster_core::document::Verb;
 use muster_core::id::{Closure, RolloutId};
 use muster_core::ledger::Ledger;
 use muster_core::wire::RolloutState;
-use muster_signing::{SignedDocument, Verified};
+use muster_signing::{Namespace, SignedDocument, Verified};
 use serde_json::{Value, json};
 
 use crate::draw::Draft;
@@ -308,7 +308,8 @@ impl Operator {
             let newest = world.documents_of(host);
             world.hand(host, document.clone());
             // Whoever does not hear the answer, or hears that the fleet document is not there yet, tries again.
-            let done = world.is_held(host, &document) || self.is_outdated(&document, newest);
+            let outdated = self.is_outdated(&document, newest) || is_revoked(world, &document);
+            let done = outdated || world.is_held(host, &document);
             if !done {
                 self.waiting.push((now + 2_000_000, document));
             }
@@ -378,9 +379,16 @@ impl Operator {
             let known = self.waiting.iter().any(|(_, waiting)| waiting.digest() == document.digest());
             let held = (0..world.hosts.len()).any(|host| world.is_held(host, document));
             let newest = world.up().map(|host| world.documents_of(host)).max().unwrap_or(0);
-            if !known && !held && !self.is_outdated(document, newest) {
+            if !known && !held && !self.is_outdated(document, newest) && !is_revoked(world, document) {
                 self.waiting.push((world.now, document.clone()));
             }
         }
     }
+}
+
+/// Whether only operators signed it who were replaced since: nobody takes it any more.
+fn is_revoked(world: &World, document: &SignedDocument) -> bool {
+    let newest = world.truth.documents().fleet();
+    document.namespace() != Namespace::Fleet
+        && newest.is_some_and(|fleet| document.count(fleet.operators.values()) == 0)
 }

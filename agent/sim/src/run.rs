@@ -411,13 +411,17 @@ impl Run {
             let (a, b) = (&self.world.hosts[*first].name, &self.world.hosts[*other].name);
             let documents = |node: &Node| {
                 let documents = node.ledger().documents();
-                let refs: Vec<_> =
-                    documents.channel_refs().map(|(channel, held)| (channel.clone(), held.hash)).collect();
-                let commands: Vec<_> = documents.commands().map(|command| command.hash).collect();
+                // What only operators signed who were replaced since, a host that comes late takes from nobody.
+                let signed =
+                    documents.channel_refs().filter(|(_, held)| documents.is_still_signed(&held.hash));
+                let refs: Vec<_> = signed.map(|(channel, held)| (channel.clone(), held.hash)).collect();
+                let commands: Vec<_> =
+                    documents.commands_in_force(self.world.utc()).map(|it| it.hash).collect();
                 (documents.fleet().map(|held| held.hash), refs, commands)
             };
             if documents(node) != documents(with) {
-                return Some(format!("{a} and {b} hold other documents"));
+                let (mine, theirs) = (documents(node), documents(with));
+                return Some(format!("{a} and {b} hold other documents: {mine:?} and {theirs:?}"));
             }
             for table in [Table::Decisions, Table::Feeds] {
                 let (mine, theirs) = (self.world.disk(*first), self.world.disk(*other));

@@ -119,7 +119,10 @@ impl Striker {
         }
     }
 
-    #[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds are partitions, or do not strike")]
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "the other kinds befall machines, clocks and networks"
+    )]
     fn carry_out(&mut self, world: &mut World, kind: Fault) -> Option<()> {
         let host = self.random.index(world.hosts.len());
         let until = world.now + self.random.between(2, 120) * 1_000_000;
@@ -170,6 +173,14 @@ impl Striker {
             Fault::Deaf => self.set(&mut world.hosts[host].deaf_until, until),
             Fault::BlindBackend => self.set(&mut world.hosts[host].machine.blind_until, until),
             Fault::ProbesSilent => self.set(&mut world.hosts[host].machine.silent_until, until),
+            _ => self.strike_machine(world, kind, host),
+        }
+    }
+
+    /// What befalls a machine, its disk or its program.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds befall clocks and networks")]
+    fn strike_machine(&mut self, world: &mut World, kind: Fault, host: usize) -> Option<()> {
+        match kind {
             Fault::Reboot => self.reboot(world, host),
             Fault::DeferredReboot => {
                 let all = world.hosts.iter().enumerate();
@@ -216,6 +227,13 @@ impl Striker {
                 world.hosts[host].machine.switch_by_hand(hand, now);
                 Some(())
             }
+            _ => self.strike_clock(world, kind, host),
+        }
+    }
+
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds are partitions")]
+    fn strike_clock(&mut self, world: &mut World, kind: Fault, host: usize) -> Option<()> {
+        match kind {
             Fault::Drift => {
                 let drift = i64::try_from(self.random.below(1000)).unwrap_or(0) - 500;
                 world.hosts[host].drift_ppm = drift;

@@ -3,24 +3,24 @@
 //! Nothing here asks a node what it believes. What hosts signed is read where it became durable, what machines run is
 //! asked of the machines, and what operators signed is known from the operators.
 
+mod decisions;
+mod words;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::TimeDelta;
 use muster_core::document::{Acceptance, Documents, Plan, Verb};
 use muster_core::id::{ChannelId, Closure, HostId, RolloutId};
-use muster_core::ledger::{Batch, Reference, Table, key};
+use muster_core::ledger::{Batch, Table, key};
 use muster_core::node::{Note, Topic};
-use muster_core::wire::{
-    Decision, DecisionBody, DecisionId, DocumentKind, Envelope, FeedBody, HealthPolicy, HostEventKind,
-    HostState, codec,
-};
-use muster_signing::{Certificate, Namespace, OperatorKey, Sealed, SignedDocument, Verified};
+use muster_core::wire::{Decision, DecisionId, DocumentKind, Envelope, HealthPolicy, HostState, codec};
+use muster_signing::{Namespace, OperatorKey, Sealed, SignedDocument, Verified};
 
 use crate::disk::fnv;
 use crate::fleet::Fleet;
 use crate::host::{Host, true_time};
-use crate::machine::{JobName, works};
+use crate::machine::JobName;
 use crate::property::Violation;
 
 /// What writing, waking and answering may take between an event and its row, in microseconds.
@@ -191,119 +191,6 @@ impl Truth {
         }
     }
 
-    fn own_event(&mut self, host: usize, envelope: &Envelope, hosts: &[Host]) {
-        let FeedBody::Rollout(event) = &envelope.body else { return self.begun_anew(host) };
-        let rollout = event.rollout_id.clone();
-        if let HostEventKind::DispatchAck { current_closure_at_dispatch, log_index, .. } = &event.kind {
-            return self.acknowledged(host, rollout, *log_index, current_closure_at_dispatch.clone(), hosts);
-        }
-        let now = self.now;
-        let Some(own) = self.own[host].get_mut(&rollout) else { return };
-        match &event.kind {
-            HostEventKind::ActivationCompleted { .. } => {
-                own.state = HostState::Soaking;
-                own.completed = Some(now);
-            }
-            HostEventKind::ActivationFailed { exit_code, .. } => {
-                own.state = HostState::Failed;
-                own.failed = now;
-                own.third = *exit_code == muster_core::host::THIRD_CLOSURE_EXIT_CODE;
-            }
-            HostEventKind::Failed { policy_applied, .. } => {
-                own.state = HostState::Failed;
-                own.failed = now;
-                own.policy = *policy_applied;
-            }
-            HostEventKind::ActivationDeferred { .. } => own.state = HostState::Deferred,
-            HostEventKind::RollbackComplete { exit_code, reverted_to_closure, .. } => {
-                own.rollback = Some(*exit_code);
-                if *exit_code == 0 && own.prior.as_ref() == Some(reverted_to_closure) {
-                    own.state = HostState::Reverted;
-                    let machine = &hosts[host].machine;
-                    let knows = !machine.tampered && !self.is_twofold(&hosts[host].name);
-                    if machine.running.as_ref() != Some(reverted_to_closure) && knows {
-                        let what = format!(
-                            "{} says that it is back on {reverted_to_closure} and runs {:?}",
-                            hosts[host].name, machine.running
-                        );
-                        self.broken(9, what);
-                    }
-                }
-            }
-            HostEventKind::Converged { .. } => {
-                own.state = HostState::Converged;
-                let own = own.clone();
-                self.converged(host, &rollout, &own, hosts);
-            }
-            HostEventKind::DispatchAck { .. }
-            | HostEventKind::DispatchRejected { .. }
-            | HostEventKind::ActivationStarted { .. }
-            | HostEventKind::ProbeTopologyDeclared { .. }
-            | HostEventKind::ProbeObservedFirst { .. }
-            | HostEventKind::ProbeResult { .. }
-            | HostEventKind::ProbeFailureFirst { .. } => {}
-        }
-    }
-
-    fn acknowledged(
-        &mut self,
-        host: usize,
-        rollout: RolloutId,
-        log_index: u64,
-        prior: Option<Closure>,
-        hosts: &[Host],
-    ) {
-        let name = hosts[host].name.clone();
-        let Some(plan) = self.plans.get(&rollout).cloned() else {
-            return self.broken(1, format!("{name} acknowledges {rollout}, which nobody signed"));
-        };
-        let Some(target) = plan.targets.get(&name).cloned() else {
-            return self.broken(1, format!("{name} acknowledges {rollout}, which has no target for it"));
-        };
-        let busy = self.own[host].iter().find(|(other, own)| {
-            **other != rollout && matches!(own.state, HostState::Activating | HostState::Soaking)
-        });
-        if let Some((other, own)) = busy.filter(|_| !self.is_twofold(&name)) {
-            let what = format!("{name} acknowledges {rollout} while it is {} in {other}", own.state.name());
-            return self.broken(6, what);
-        }
-        self.check_operators(&rollout, &hosts[host]);
-        self.check_certificate(&rollout, log_index, &hosts[host]);
-        let barred = self.quarantines[host].iter().find(|(channel, closure, id)| {
-            *channel == plan.channel && *closure == target && !self.lifted.contains(&(channel.clone(), *id))
-        });
-        if let Some((_, closure, _)) = barred.filter(|_| !self.is_twofold(&name)) {
-            let what =
-                format!("{name} acknowledges a dispatch to {closure}, which it knows to be quarantined");
-            return self.broken(5, what);
-        }
-        let policy = plan.policy.on_health_failure;
-        let own = Own {
-            state: HostState::Activating,
-            log_index,
-            acked: self.now,
-            completed: None,
-            failed: 0,
-            prior,
-            target,
-            rollback: None,
-            policy,
-            third: false,
-        };
-        self.own[host].insert(rollout, own);
-        self.check_budgets(host, hosts);
-    }
-
-    /// A host knows no more of what it was in the middle of.
-    fn begun_anew(&mut self, host: usize) {
-        for own in self.own[host].values_mut().filter(|own| own.in_flight()) {
-            (own.state, own.failed, own.third) = (HostState::Failed, self.now, true);
-        }
-        for own in self.own[host].values_mut().filter(|own| own.state == HostState::Failed) {
-            own.third = true;
-        }
-    }
-
     /// Notes that a host signed two histories; false if it has had one disk all the time, so that it may not.
     fn note_fork(&mut self, row: &[u8], hosts: &[Host]) -> bool {
         let name = row.split(|byte| *byte == 0).next().unwrap_or_default();
@@ -347,35 +234,6 @@ impl Truth {
             self.handovers.push(row);
         }
         self.operators = named;
-    }
-
-    /// Property 1, by the keys that the host knows to be valid: those of the fleet documents on its disk.
-    fn check_operators(&mut self, rollout: &RolloutId, state: &Host) {
-        let under = self.signed_under.get(rollout).copied().unwrap_or(0);
-        if self.handovers.iter().skip(under).any(|row| state.disk.row(Table::Documents, row).is_some()) {
-            let what = format!("{} acts on {rollout}, whose signer it knows to be replaced", state.name);
-            self.broken(1, what);
-        }
-    }
-
-    /// Property 2, from the host's own disk and the operators' own documents.
-    fn check_certificate(&mut self, rollout: &RolloutId, log_index: u64, state: &Host) {
-        let name = &state.name;
-        let certified =
-            self.decisions.range(DecisionId { log_index, ordinal: 0 }..).find(|(id, (_, decision))| {
-                id.log_index == log_index
-                    && matches!(&decision.body, DecisionBody::Dispatch { host, rollout_id, .. }
-                    if host == name && rollout_id == rollout)
-            });
-        let held = certified.is_some_and(|(id, (_, decision))| {
-            let row = key::decision(decision.fleet_serial, *id);
-            state.disk.row(Table::Decisions, &row).is_some()
-        });
-        if !held {
-            let what =
-                format!("{name} acts on entry {log_index} of {rollout} without a certificate on its disk");
-            self.broken(2, what);
-        }
     }
 
     /// Whether people decided that nobody counts or waits for the host.
@@ -434,141 +292,6 @@ impl Truth {
         }
     }
 
-    /// Property 8.
-    fn converged(&mut self, host: usize, rollout: &RolloutId, own: &Own, hosts: &[Host]) {
-        if self.is_twofold(&hosts[host].name) {
-            return;
-        }
-        let (state, now) = (&hosts[host], self.now);
-        let (name, machine) = (&state.name, &state.machine);
-        let completed = own.completed.unwrap_or(now);
-        let soak = self.plans.get(rollout).and_then(|plan| {
-            let wave = plan.wave_of(name)?;
-            Some(plan.wave(wave)?.soak_secs)
-        });
-        let began = machine.since.max(machine.booted).max(state.jumped);
-        let soaked = now.saturating_sub(began);
-        let wanted = soak.unwrap_or(0) * 1_000_000;
-        let passed = machine.passed.get(&works()).copied();
-        let what = if machine
-            .said
-            .as_ref()
-            .is_none_or(|(at, said)| said.as_ref() != Some(&own.target) || *at + LAG < completed)
-        {
-            format!("its backend last said {:?}", machine.said)
-        } else if machine.running.as_ref() != Some(&own.target) && !machine.tampered {
-            format!("it runs {:?}", machine.running)
-        } else if soaked + wanted / 50 + LAG < wanted {
-            format!("it soaked for {soaked} us of {wanted}")
-        } else if !machine.tampered && passed.is_none_or(|at| at + LAG < completed) {
-            format!("its probe last passed at {passed:?}, before its activation at {completed}")
-        } else {
-            return;
-        };
-        self.broken(8, format!("{name} converged on {} in {rollout}, but {what}", own.target));
-    }
-
-    fn decision_row(&mut self, host: usize, value: &[u8], hosts: &[Host]) {
-        let Ok(certificate) = Certificate::parse(value) else {
-            return self.broken(10, "a certificate on disk cannot be read".to_owned());
-        };
-        let hash = fnv(certificate.payload());
-        let Ok(decision) = codec::decode::<Decision>("decision", certificate.payload()) else {
-            return self.broken(7, "a certified decision cannot be read".to_owned());
-        };
-        let id = decision.id();
-        if let DecisionBody::Quarantine { channel, closure, .. } = &decision.body {
-            self.quarantines[host].insert((channel.clone(), closure.clone(), id));
-        }
-        if let Some((known, _)) = self.decisions.get(&id) {
-            if *known != hash {
-                self.broken(7, format!("two certificates for decision {id:?} differ"));
-            }
-            return;
-        }
-        self.check_quorum(&certificate, &decision);
-        self.decisions.insert(id, (hash, decision.clone()));
-        self.check_waves(&decision, hosts);
-    }
-
-    /// Whether a quorum of the electorate signed, counted anew.
-    fn check_quorum(&mut self, certificate: &Certificate, decision: &Decision) {
-        let Some(fleet) = self.documents.fleet_by_serial(decision.fleet_serial) else {
-            return self.broken(2, format!("{decision:?} names a fleet document that nobody signed"));
-        };
-        let electorate = fleet.electorate();
-        let keys: BTreeSet<_> = electorate.members.keys().copied().collect();
-        let (n, lies) = (keys.len(), electorate.faults > 0);
-        let quorum = if lies { (n + (n - 1) / 3 + 1).div_ceil(2) } else { n / 2 + 1 };
-        let signed = certificate.verify(self.documents.fleet_name().as_str(), &keys).signers().len();
-        if signed < quorum {
-            self.broken(2, format!("{signed} of {n} coordinators signed {decision:?}, it takes {quorum}"));
-        }
-    }
-
-    /// Property 4, asked when a coordinator signs: nobody of an earlier wave is truly under way.
-    fn check_waves(&mut self, decision: &Decision, hosts: &[Host]) {
-        let DecisionBody::Dispatch { host, rollout_id, wave, .. } = &decision.body else { return };
-        let Some(plan) = self.plans.get(rollout_id).cloned() else { return };
-        let before = usize::try_from(*wave).unwrap_or(0).min(plan.waves.len());
-        let limits = &plan.policy;
-        for (earlier, wave) in plan.waves[..before].iter().enumerate() {
-            let patience = limits
-                .lost_after_secs
-                .min(limits.activation_timeout_secs + wave.soak_secs + 2 * limits.sustained_failure_secs);
-            let mut converged = 0;
-            let mut let_go = 0;
-            let mut deferred = 0;
-            let of_wave = |it: &Host| !it.is_dormant && wave.hosts.contains(&it.name);
-            for (number, state) in hosts.iter().enumerate().filter(|(_, it)| of_wave(it)) {
-                let own = self.own[number].get(rollout_id);
-                converged += usize::from(own.is_some_and(|own| own.state == HostState::Converged));
-                if self.is_let_go(&state.name, rollout_id) || self.is_twofold(&state.name) {
-                    let_go += 1;
-                    continue;
-                }
-                let Some(own) = own else { continue };
-                let lost = self.now.saturating_sub(own.acked) + 100_000_000 >= patience * 1_000_000;
-                if own.state == HostState::Deferred {
-                    deferred += 1;
-                } else if own.in_flight() && own.log_index < decision.log_index && !lost {
-                    let what = format!(
-                        "{host} of a later wave is dispatched into {rollout_id} while {} of wave {} is {}",
-                        state.name,
-                        earlier + 1,
-                        own.state.name()
-                    );
-                    return self.broken(4, what);
-                }
-            }
-            let cleared =
-                |verb: &Verb| matches!(verb, Verb::ClearRollout { rollout } if rollout == rollout_id);
-            let twofold = wave.hosts.iter().any(|host| self.is_twofold(host));
-            let by_people = twofold || let_go == wave.hosts.len() || self.verbs.iter().any(cleared);
-            let by_deferral = deferred > 0 && limits.deferred_advances;
-            if converged == 0 && !by_people && !by_deferral && !plan.urgent {
-                let wave = earlier + 1;
-                let what = format!(
-                    "{host} is dispatched into {rollout_id}, and nobody of wave {wave} has converged"
-                );
-                return self.broken(4, what);
-            }
-        }
-    }
-
-    /// Committed entries are the same everywhere.
-    fn arrival_row(&mut self, host: usize, value: &[u8], state: &Host) {
-        let Ok(reference) = Reference::read(value) else { return };
-        if reference.table != Table::Log {
-            return;
-        }
-        let Some(index) = reference.key.as_slice().try_into().map(u64::from_be_bytes).ok() else { return };
-        let entry = state.disk.row(Table::Log, &reference.key).map_or(0, |entry| fnv(entry));
-        if *self.log.entry(index).or_insert(entry) != entry {
-            self.broken(7, format!("host {host} committed another entry {index} than another coordinator"));
-        }
-    }
-
     /// A host gossips: of its own feed only what is on its disk.
     pub(crate) fn published(&mut self, now: u64, host: usize, topic: Topic, bytes: &[u8], hosts: &[Host]) {
         self.now = now;
@@ -584,28 +307,6 @@ impl Truth {
                 format!("{} published feed position {} before it was durable", envelope.host, envelope.seq);
             self.broken(10, what);
         }
-    }
-
-    /// A coordinator signs a decision.
-    pub(crate) fn endorsed(&mut self, now: u64, host: usize, decision: &[u8], hosts: &[Host]) {
-        self.now = now;
-        if hosts[host].lies {
-            return;
-        }
-        let Ok(decision) = codec::decode::<Decision>("decision", decision) else { return };
-        if !self.endorsed.insert((host, decision.id())) {
-            return;
-        }
-        let DecisionBody::Dispatch { rollout_id, target_closure, .. } = &decision.body else { return };
-        let channel = rollout_id.channel();
-        let barred = self.quarantines[host].iter().any(|(on, closure, id)| {
-            *on == channel && closure == target_closure && !self.lifted.contains(&(on.clone(), *id))
-        });
-        if barred {
-            let what = format!("{} signs a dispatch to the quarantined {target_closure}", hosts[host].name);
-            self.broken(5, what);
-        }
-        self.check_waves(&decision, hosts);
     }
 
     /// A machine begins a job.
@@ -633,6 +334,9 @@ impl Truth {
     /// A machine comes up on what a switch had set for it.
     pub(crate) fn boots(&mut self, now: u64, host: usize, closure: &Closure, hosts: &[Host]) {
         self.now = now;
+        if self.is_twofold(&hosts[host].name) {
+            return;
+        }
         let newest = self.own[host].iter().max_by_key(|(_, own)| own.log_index);
         let Some((rollout, own)) = newest.filter(|(_, own)| own.state == HostState::Deferred) else { return };
         let channel = rollout.channel();

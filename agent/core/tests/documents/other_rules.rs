@@ -3,7 +3,9 @@
 use muster_core::document::{ChannelRefDocument, Command, Trust};
 use serde_json::{Value, json};
 
-use crate::kit::{ALICE, CI, CLEAR, PAUSE, STABLE, TRUST, assert_refusal, line, refused, with, with_fleet};
+use crate::kit::{
+    ALICE, CI, CLEAR, PAUSE, STABLE, TRUST, assert_refusal, line, refused, unpublishable, with, with_fleet,
+};
 
 #[test]
 fn refs_that_break_a_rule_are_refused() {
@@ -80,10 +82,10 @@ fn commands_that_break_a_rule_are_refused() {
         (PAUSE, vec![("/fleet", json!("work"))], "wrong_fleet", "of fleet work"),
         (CLEAR, vec![("/quarantines/0/index", json!(1))], "unknown_field", "index"),
     ] {
-        assert_refusal(&refused(&documents, &with(golden, &changes), &[ALICE]), code, fragment);
+        assert_refusal(&unpublishable(&documents, &with(golden, &changes), &[ALICE]), code, fragment);
     }
     let many: Vec<Value> = (0..1025).map(|at| json!({"logIndex": at, "ordinal": 0})).collect();
-    let refusal = refused(&documents, &with(CLEAR, &[("/quarantines", many.into())]), &[ALICE]);
+    let refusal = unpublishable(&documents, &with(CLEAR, &[("/quarantines", many.into())]), &[ALICE]);
     assert_refusal(&refusal, "invalid", "at most 1024 quarantines");
 }
 
