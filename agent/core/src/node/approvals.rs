@@ -221,7 +221,6 @@ impl Node {
     fn name_early(&mut self, turn: &mut Turn, by: &PublicKey) {
         let host = self.ledger.roster().host_of(by).map_or_else(|| by.to_string(), ToString::to_string);
         let message = format!("{host} is throttled: it signs decisions that the log has not led to");
-        self.note_alarm(&message);
         turn.tell(Note::Alarm { message });
     }
 

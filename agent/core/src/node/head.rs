@@ -135,7 +135,6 @@ impl Node {
             turn.rows.delete(Table::Outbox, key::number(seq));
         }
         let message = "the peers hold more of this host's feed than its store: it begins a new incarnation";
-        self.note_alarm(message);
         turn.tell(Note::Alarm { message: message.to_owned() });
     }
 
@@ -160,7 +159,6 @@ impl Node {
                 Phase::Open => {
                     self.end.phase = Phase::Silent;
                     let message = "another machine signs with this host's key: this one says no more";
-                    self.note_alarm(message);
                     turn.tell(Note::Alarm { message: message.to_owned() });
                 }
                 Phase::Silent => {}

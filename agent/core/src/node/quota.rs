@@ -75,7 +75,6 @@ impl Node {
         };
         if self.quotas.named.insert((host.clone(), what)) {
             let message = format!("{host} is throttled: it sends {what}");
-            self.note_alarm(&message);
             turn.tell(Note::Alarm { message });
         }
         Err(FeedError::Throttled { what })

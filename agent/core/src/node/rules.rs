@@ -16,7 +16,6 @@ impl Node {
             let error = EntryError::UnknownRules { wanted, known };
             let message = format!("this coordinator stops: {error}; upgrade the agent");
             coordinator.stopped = Some(message.clone());
-            self.note_alarm(&message);
         }
     }
 
