@@ -3,6 +3,8 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "a story that goes wrong is told")]
 
+mod common;
+
 use std::time::Duration;
 
 use muster_core::document::{Acceptance, Documents};
@@ -13,7 +15,7 @@ use muster_sim::World;
 use muster_sim::fleet::Fleet;
 use serde_json::json;
 
-const MINUTES: Duration = Duration::from_secs(300);
+use common::{MINUTES, reaches};
 
 fn policy() -> serde_json::Value {
     json!({
@@ -42,17 +44,6 @@ fn release(world: &mut World, name: &str) {
 
 fn everybody(world: &World, hosts: usize, check: impl Fn(&World, &str) -> bool) -> bool {
     (1..=hosts).all(|n| check(world, &format!("h{n}")))
-}
-
-#[track_caller]
-fn reaches(world: &mut World, what: &str, done: impl FnMut(&World) -> bool) {
-    if !world.run_until(MINUTES, done) {
-        for (at, host, note) in &world.notes {
-            println!("{at} {host} {note:?}");
-        }
-        panic!("never: {what}");
-    }
-    world.check_views().unwrap();
 }
 
 #[test]

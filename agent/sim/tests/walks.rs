@@ -3,12 +3,16 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![expect(clippy::print_stdout, reason = "a story that goes wrong is told")]
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use muster_core::wire::RolloutState;
 use muster_sim::World;
 use serde_json::json;
+
+use common::reaches;
 
 const MINUTES: Duration = Duration::from_secs(300);
 
@@ -26,17 +30,6 @@ fn fleet(seed: u64, hosts: usize, founders: usize) -> World {
     world.publish("h2", document);
     world.run_until(Duration::from_secs(30), |_| false);
     world
-}
-
-#[track_caller]
-fn reaches(world: &mut World, what: &str, done: impl FnMut(&World) -> bool) {
-    if !world.run_until(MINUTES, done) {
-        for (at, host, note) in &world.notes {
-            println!("{at} {host} {note:?}");
-        }
-        panic!("never: {what}");
-    }
-    world.check_views().unwrap();
 }
 
 /// Names other coordinators, and waits until the log has walked to them.
