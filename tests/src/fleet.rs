@@ -25,6 +25,11 @@ const CHANNEL: &str = "stable";
 const PORTS: std::ops::Range<u16> = 20_000..32_000;
 /// How long a fleet may take to start, to agree on a document, or to elect a coordinator.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Three of them missed are a host that is offline, which a machine busy with other tests must not make of one that runs.
+const HEARTBEAT_SECS: f64 = 1.0;
+/// Without gossip a heartbeat comes by sync, which asks one random peer every ten seconds: as in a fleet with the defaults,
+/// three heartbeats are longer than it takes to be heard of by way of anyone.
+const HEARTBEAT_BY_SYNC_SECS: f64 = 15.0;
 
 /// What a fleet is to be.
 #[derive(Debug)]
@@ -37,7 +42,6 @@ pub struct Builder {
     policy: Map<String, Value>,
     budgets: Value,
     gossip: bool,
-    heartbeat: f64,
     patience: Duration,
 }
 
@@ -97,7 +101,7 @@ impl Builder {
         let operators: Vec<_> = names[..self.operators].iter().map(|name| Operator::new(top, name)).collect();
         for agent in &agents {
             let others = agents.iter().filter(|other| other.name != agent.name);
-            write_config(top, agent, others.map(Agent::bootstrap).collect(), self.gossip, self.heartbeat);
+            write_config(top, agent, others.map(Agent::bootstrap).collect(), self.gossip);
         }
         let lines: Map<_, _> =
             operators.iter().map(|operator| (operator.name.clone(), json!(operator.line))).collect();
@@ -145,7 +149,7 @@ impl Builder {
     }
 }
 
-fn write_config(top: &Path, agent: &Agent, bootstrap: Vec<String>, gossip: bool, heartbeat: f64) {
+fn write_config(top: &Path, agent: &Agent, bootstrap: Vec<String>, gossip: bool) {
     let path = |path: PathBuf| toml::Value::String(path.to_string_lossy().into_owned());
     let list = |items: Vec<String>| toml::Value::Array(items.into_iter().map(toml::Value::String).collect());
     let table = |entries: Vec<(&str, toml::Value)>| {
@@ -160,7 +164,7 @@ fn write_config(top: &Path, agent: &Agent, bootstrap: Vec<String>, gossip: bool,
         ("listen", list(vec![agent.address()])),
         ("bootstrap", list(bootstrap)),
         ("socket", path(agent.socket())),
-        ("heartbeat_seconds", heartbeat.into()),
+        ("heartbeat_seconds", (if gossip { HEARTBEAT_SECS } else { HEARTBEAT_BY_SYNC_SECS }).into()),
         ("activation", table(vec![("backend", "directory".into()), ("root", path(agent.root()))]).into()),
         ("gossip", table(vec![("publish", gossip.into())]).into()),
     ]);
@@ -215,7 +219,6 @@ impl Fleet {
             policy: policy.as_object().cloned().unwrap_or_default(),
             budgets: json!([]),
             gossip: true,
-            heartbeat: 0.5,
             patience: PATIENCE,
         }
     }
@@ -259,7 +262,8 @@ impl Fleet {
         });
     }
 
-    /// Signs the fleet document, publishes it at the first host, and waits until all hold it and have a coordinator.
+    /// Signs the fleet document, publishes it at the first host, and waits until all hold it, have a coordinator, and
+    /// have heard each other: a host that was never heard of counts as offline, and a rollout goes past it.
     pub fn found(&self) {
         for (index, operator) in self.operators.iter().enumerate() {
             let add: &[&str] = if index == 0 { &[] } else { &["--add"] };
@@ -268,6 +272,10 @@ impl Fleet {
         self.agents[0].muster(["publish"]).arg(self.document_file()).run().ok();
         self.wait_for_all("holds the fleet document", |agent| agent.look("/v1/status")["fleet_serial"] == 1);
         self.coordinator();
+        self.wait_for_all("hears every host", |agent| {
+            let hosts = agent.look("/v1/status")["hosts"].take();
+            hosts.as_array().is_some_and(|hosts| hosts.iter().all(|host| host["online"] == true))
+        });
     }
 
     /// Starts every agent and gives them the fleet document.
@@ -342,6 +350,13 @@ impl Fleet {
         for agent in self.agents.iter().filter(|agent| agent.is_running()) {
             wait_for(&format!("{} {what}", agent.name), self.patience, || shows(agent).then_some(()));
         }
+    }
+
+    /// Waits until every running agent is on a release; that its rollout is over does not say so, since a rollout goes past
+    /// whoever is not heard of, and who is heard again comes after.
+    pub fn wait_for_release(&self, release: &str) {
+        let closure = format!("dir:{release}");
+        self.wait_for_all(&format!("is on {closure}"), |agent| agent.current() == closure);
     }
 
     /// Waits until every running agent shows a rollout in a state.
