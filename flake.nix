@@ -61,7 +61,7 @@
       nixosModules.default =
         { pkgs, ... }:
         {
-          imports = [ ./nixos-module/module.nix ];
+          imports = [ ./nixos-module ];
           services.muster.package = lib.mkDefault self.packages.${pkgs.stdenv.hostPlatform.system}.muster;
         };
 

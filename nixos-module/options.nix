@@ -20,7 +20,9 @@ in
 
     package = mkOption {
       type = types.package;
-      description = "The package that holds the `muster` program. The flake's module sets it to the flake's own.";
+      default = pkgs.callPackage ./package.nix { };
+      defaultText = lib.literalExpression "pkgs.callPackage ./package.nix { }";
+      description = "The package that holds the `muster` program.";
     };
 
     fleet = mkOption {
@@ -73,6 +75,14 @@ in
       description = "The multiaddresses that the agent listens on.";
     };
 
+    mdns = mkOption {
+      type = types.bool;
+      default = false;
+      description = ''
+        Whether to look for members on the local network. This version of the agent does not, so that turning it on is refused.
+      '';
+    };
+
     openFirewall = mkOption {
       type = types.bool;
       default = false;
@@ -103,16 +113,27 @@ in
       '';
     };
 
+    privilegeSeparation = mkOption {
+      type = types.bool;
+      default = config.services.muster.activation.backend == "nixos";
+      defaultText = lib.literalExpression ''config.services.muster.activation.backend == "nixos"'';
+      description = ''
+        For `nixos`: whether the agent, which talks to the network, runs as a user without any privilege, and leaves the switch
+        to a helper that runs as root, has no network, and proves every order by the operators' and the coordinators'
+        signatures before it acts. Without it the agent itself is root.
+      '';
+    };
+
     activation = {
       backend = mkOption {
         type = types.enum [
           "nixos"
           "directory"
         ];
+        default = "nixos";
         description = ''
-          How a release is put into effect. `nixos` sets the system profile and runs `switch-to-configuration`; the agent then
-          runs as root. `directory` runs the `activate` program of a folder of releases under `activation.root`, as the user
-          `muster`. The program refuses a backend it was not built with.
+          How a release is put into effect. `nixos` sets the system profile and runs `switch-to-configuration`. `directory` runs
+          the `activate` program of a folder of releases under `activation.root`, as the user `muster`.
         '';
       };
 

@@ -134,6 +134,7 @@ let
     nullOr = type: {
       description = "null or ${type.description}";
       check = value: value == null || type.check value;
+      getSubOptions = type.getSubOptions or (_: { });
       merge =
         path: values: if all (value: value != null) values then mergeChecked path type values else mergeEqual path values;
     };
@@ -149,11 +150,13 @@ let
     attrsOf = type: {
       description = "attribute set of ${type.description}";
       check = isAttrs;
+      getSubOptions = type.getSubOptions or (_: { });
       merge = mergeNested type;
     };
     submodule = module: {
       description = "submodule";
       check = isAttrs;
+      getSubOptions = path: (evalAt path [ module ] { }).options;
       merge = path: values: (evalAt path ([ module ] ++ map (config: { inherit config; }) values) { }).config;
     };
   };
