@@ -4,45 +4,7 @@
 let
   inherit (lib) mkOption types;
 
-  # The keys a kind must have, and those it may have. Any other key is a mistake: the agent refuses the whole file for it.
-  kinds = {
-    http = {
-      required = [ "url" ];
-      optional = [
-        "expectStatus"
-        "bodyContains"
-      ];
-    };
-    tcp = {
-      required = [
-        "host"
-        "port"
-      ];
-      optional = [ ];
-    };
-    exec = {
-      required = [ "command" ];
-      optional = [ "expectExitCode" ];
-    };
-    systemd = {
-      required = [ ];
-      optional = [
-        "units"
-        "maxFailedUnits"
-      ];
-    };
-    peers = {
-      required = [ "min" ];
-      optional = [ ];
-    };
-    evidence = {
-      required = [
-        "framework"
-        "evidencePath"
-      ];
-      optional = [ "controlOverrides" ];
-    };
-  };
+  kinds = import ./check-kinds.nix;
 
   kindKeys = lib.unique (lib.concatMap (kind: kind.required ++ kind.optional) (builtins.attrValues kinds));
 

@@ -1,5 +1,6 @@
 # Runs every case. `lines` tells how each went, `failed` names those that did not go well; `all` is everything that was seen,
-# and must be the same whichever `lib` evaluates it; `units` are unit files for systemd to look at.
+# and must be the same whichever `lib` evaluates it; `units` are unit files for systemd to look at, `refused` are documents that
+# `muster fleet check` must not take.
 { lib ? import ./stand-in-lib.nix }:
 
 let
@@ -86,7 +87,7 @@ let
   cases = builtins.listToAttrs (
     prefixed "" (builtins.mapAttrs (_: ofCase) (import ./cases.nix))
     ++ prefixed "wrong type: " (builtins.mapAttrs ofType wrongTypes)
-    ++ prefixed "mkFleet: " fleets
+    ++ prefixed "mkFleet: " fleets.cases
     ++ [
       {
         name = "each option has a value of a wrong type above";
@@ -114,6 +115,7 @@ in
   lines = map line names;
   failed = builtins.filter (name: !(wellDone name)) names;
   units = builtins.mapAttrs (_: system: system.units) systems;
+  inherit (fleets) refused;
   all = {
     inherit systems;
     cases = builtins.mapAttrs (_: case: case.seen) cases;
