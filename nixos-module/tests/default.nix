@@ -88,6 +88,7 @@ let
     prefixed "" (builtins.mapAttrs (_: ofCase) (import ./cases.nix))
     ++ prefixed "wrong type: " (builtins.mapAttrs ofType wrongTypes)
     ++ prefixed "mkFleet: " fleets.cases
+    ++ prefixed "" (import ./flake-outputs.nix { inherit lib; })
     ++ [
       {
         name = "each option has a value of a wrong type above";

@@ -219,6 +219,7 @@ let
       concatMap
       concatStringsSep
       filterAttrs
+      genAttrs
       hasAttrByPath
       hasPrefix
       mapAttrsToList
