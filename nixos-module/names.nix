@@ -12,5 +12,4 @@
 
   # Not in /run/muster: systemd takes that folder away whenever the agent stops, and the socket has to outlive it.
   helperSocket = "/run/muster-activate/activate.sock";
-  helperMemory = "/var/lib/muster-activate";
 }

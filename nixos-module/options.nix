@@ -53,6 +53,7 @@ in
     threshold = mkOption {
       type = types.ints.positive;
       default = 1;
+      example = 2;
       description = "How many different operators must have signed a fleet document before this host believes it.";
     };
 
@@ -72,6 +73,7 @@ in
         "/ip4/0.0.0.0/udp/7946/quic-v1"
         "/ip4/0.0.0.0/tcp/7946"
       ];
+      example = [ "/ip6/::/udp/7946/quic-v1" ];
       description = "The multiaddresses that the agent listens on.";
     };
 
@@ -92,6 +94,7 @@ in
     identityFile = mkOption {
       type = types.str;
       default = "/etc/ssh/ssh_host_ed25519_key";
+      example = "/persist/etc/ssh/ssh_host_ed25519_key";
       description = ''
         The OpenSSH ed25519 private key that is this host's identity. systemd hands it to the agent as a credential, so the
         agent's user need not be able to read the file. It is a path on the host, never copied to the store.
@@ -158,6 +161,10 @@ in
           ]
         );
         default = [ "dbus" ];
+        example = [
+          "dbus"
+          "kernel"
+        ];
         description = "For `nixos`: components whose change waits for a reboot rather than being switched live.";
       };
     };

@@ -131,14 +131,17 @@ let
     path = nixPath;
 
     serviceConfig = sandbox // {
-      ExecStart = "${program} activate --config ${names.configFile} --trust ${names.trustFile} --memory ${names.helperMemory}";
+      # It keeps its memory in the state directory, and finds the trust file by the configuration.
+      ExecStart = "${program} activate --config ${names.configFile} --user ${names.user} --group ${names.helperGroup}";
       StandardInput = "socket";
       StandardOutput = "journal";
       StandardError = "journal";
-      StateDirectory = baseNameOf names.helperMemory;
+      StateDirectory = "muster-activate";
       StateDirectoryMode = "0700";
       ReadWritePaths = profileFolders;
       RuntimeMaxSec = "15min";
+      # To restart an agent whose program was replaced, it looks at which one runs.
+      CapabilityBoundingSet = "CAP_SYS_PTRACE";
       # The Nix daemon, systemd and the message bus are reached through sockets in the file system; there is no network.
       PrivateNetwork = true;
       IPAddressDeny = "any";

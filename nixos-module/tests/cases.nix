@@ -480,6 +480,7 @@ in
           user = seen.helper.serviceConfig.User or "root";
           inherit (seen.helper.serviceConfig)
             CapabilityBoundingSet
+            ExecStart
             PrivateNetwork
             RestrictAddressFamilies
             StateDirectory
@@ -503,7 +504,8 @@ in
         users.muster = "muster-agent";
         helper = {
           user = "root";
-          CapabilityBoundingSet = "";
+          CapabilityBoundingSet = "CAP_SYS_PTRACE";
+          ExecStart = "/nix/store/00000000000000000000000000000000-muster/bin/muster activate --config /etc/muster/muster.toml --user muster --group muster-agent";
           PrivateNetwork = true;
           RestrictAddressFamilies = [ "AF_UNIX" ];
           StateDirectory = "muster-activate";

@@ -121,7 +121,7 @@ let
     bool = plain "boolean" isBool;
     str = plain "string" isString;
     int = plain "signed integer" isInt;
-    enum = allowed: plain "one of ${builtins.toJSON allowed}" (value: elem value allowed);
+    enum = allowed: plain "one of ${concatStringsSep ", " (map builtins.toJSON allowed)}" (value: elem value allowed);
     package = plain "package" (value: isAttrs value && value.type or null == "derivation");
     ints = {
       between = low: high: plain "integer between ${toString low} and ${toString high}" (
