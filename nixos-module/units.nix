@@ -47,7 +47,8 @@ let
   daemon = {
     description = "muster fleet agent";
     wantedBy = [ "multi-user.target" ];
-    requires = lib.optional separated "muster-activate.socket";
+    # Not required: systemd would stop the agent in the middle of a switch that brings another socket.
+    wants = lib.optional separated "muster-activate.socket";
     after = [
       "network.target"
       # It makes the host key, which is the agent's identity by default.

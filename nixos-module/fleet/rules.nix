@@ -31,12 +31,8 @@ let
   unless = condition: sentence: if condition then [ ] else [ sentence ];
   number = function: list: concatLists (genList (at: function (at + 1) (elemAt list at)) (length list));
   hostNames = attrNames fleet.hosts;
-  tagsOfHosts = listToAttrs (
-    map (tag: {
-      name = tag;
-      value = null;
-    }) (concatMap (host: host.tags or [ ]) (attrValues fleet.hosts))
-  );
+  setOf = names: listToAttrs (map (name: { inherit name; value = null; }) names);
+  tagsOfHosts = setOf (concatMap (host: host.tags or [ ]) (attrValues fleet.hosts));
   knowsTag = tag: hasAttr tag (fleet.tags or { }) || hasAttr tag tagsOfHosts;
   knowsChannel = place: channel: unless (hasAttr channel fleet.channels) "${place} names channel ${channel}, which is not declared.";
 
@@ -206,38 +202,21 @@ let
 
   # Takes away, round by round, whoever waits for nobody that is left. Those who remain wait for each other.
   cycle =
-    what: edges:
+    what: pairs:
     let
-      nodes = attrNames (
-        listToAttrs (
-          map (name: {
-            inherit name;
-            value = null;
-          }) (concatMap (edge: edge.gates ++ edge.gated) edges)
-        )
-      );
+      edges = map (pair: { inherit (pair) gates; gated = setOf pair.gated; }) pairs;
       waiting =
         left:
         let
-          isLeft = listToAttrs (
-            map (name: {
-              inherit name;
-              value = null;
-            }) left
-          );
+          isLeft = setOf left;
           closed = filter (edge: any (gate: hasAttr gate isLeft) edge.gates) edges;
-          next = filter (name: any (edge: elem name edge.gated) closed) left;
+          next = filter (name: any (edge: hasAttr name edge.gated) closed) left;
         in
         if length next == length left then left else waiting next;
-      left = waiting nodes;
-      gateOf = name: head (filter (gate: elem gate left) (concatMap (edge: if elem name edge.gated then edge.gates else [ ]) edges));
+      left = waiting (attrNames (setOf (concatMap (pair: pair.gates ++ pair.gated) pairs)));
+      gateOf = name: head (filter (gate: elem gate left) (concatMap (edge: if hasAttr name edge.gated then edge.gates else [ ]) edges));
       # From gated to gate, until a name comes again.
-      walk =
-        path: name:
-        if elem name path then
-          [ name ] ++ takeUntil name path ++ [ name ]
-        else
-          walk ([ name ] ++ path) (gateOf name);
+      walk = path: name: if elem name path then [ name ] ++ takeUntil name path ++ [ name ] else walk ([ name ] ++ path) (gateOf name);
       takeUntil = name: path: if head path == name then [ ] else [ (head path) ] ++ takeUntil name (builtins.tail path);
     in
     if left == [ ] then [ ] else [ "${what} form a cycle: ${concatStringsSep " before " (walk [ ] (head left))}." ];

@@ -34,6 +34,16 @@ let
     .${key};
 
   resolve = selector: filter (selects selector) (attrNames fleet.hosts);
+
+  # Worked out once for each host.
+  waveByHost = builtins.mapAttrs (
+    name: host:
+    let
+      inherit (fleet.rolloutPolicies.${fleet.channels.${host.channel}.rolloutPolicy}) waves;
+      numbers = filter (at: selects (elemAt waves (at - 1)).selector name) (genList (at: at + 1) (length waves));
+    in
+    if numbers == [ ] then null else head numbers
+  ) fleet.hosts;
 in
 {
   inherit resolve;
@@ -41,11 +51,5 @@ in
   coordinators = resolve (fleet.coordinators.selector or { all = true; });
 
   # The number, from 1, of the first wave that selects a host; null if none does.
-  waveOf =
-    name:
-    let
-      inherit (fleet.rolloutPolicies.${fleet.channels.${fleet.hosts.${name}.channel}.rolloutPolicy}) waves;
-      numbers = filter (at: selects (elemAt waves (at - 1)).selector name) (genList (at: at + 1) (length waves));
-    in
-    if numbers == [ ] then null else head numbers;
+  waveOf = name: waveByHost.${name};
 }

@@ -527,7 +527,7 @@ in
           SocketGroup
           SocketMode
           ;
-        inherit (seen.unit) requires;
+        inherit (seen.unit) wants;
         members = builtins.attrNames seen.sockets;
         asked = seen.toml.activation.helper;
       })
@@ -537,7 +537,7 @@ in
         SocketUser = "root";
         SocketGroup = "muster-agent";
         SocketMode = "0660";
-        requires = [ "muster-activate.socket" ];
+        wants = [ "muster-activate.socket" ];
         members = [ "muster-activate" ];
         asked = "/run/muster-activate/activate.sock";
       };

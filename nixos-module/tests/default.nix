@@ -89,6 +89,12 @@ let
     ++ prefixed "wrong type: " (builtins.mapAttrs ofType wrongTypes)
     ++ prefixed "mkFleet: " fleets.cases
     ++ prefixed "" (import ./flake-outputs.nix { inherit lib; })
+    ++ prefixed "the module of a fleet's host breaks no assertion: " (
+      builtins.mapAttrs (_: module: {
+        seen = (view module).broken;
+        want = [ ];
+      }) (import ../example { }).modules
+    )
     ++ [
       {
         name = "each option has a value of a wrong type above";

@@ -14,7 +14,7 @@ let
         {
           Description = unit.description;
           After = unit.after or [ ];
-          Requires = unit.requires or [ ];
+          Wants = unit.wants or [ ];
         }
         // unit.unitConfig or { }
       )

@@ -21,10 +21,8 @@ let
     isList
     isPath
     isString
-    length
     listToAttrs
     mapAttrs
-    match
     stringLength
     substring
     tail
