@@ -2,6 +2,7 @@
 
 mod crashes;
 mod demo;
+mod doctor;
 mod documents;
 mod failover;
 mod reading;
