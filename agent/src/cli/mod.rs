@@ -17,6 +17,7 @@ mod peers;
 mod publish;
 mod quarantine;
 mod render;
+mod report;
 mod rollout;
 pub mod sign;
 mod simulate;

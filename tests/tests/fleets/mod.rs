@@ -6,6 +6,7 @@ mod doctor;
 mod documents;
 mod failover;
 mod reading;
+mod reports;
 mod rollouts;
 mod signatures;
 mod stores;
