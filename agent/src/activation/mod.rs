@@ -1,6 +1,7 @@
 //! Puts a closure into place on this host, in a way that outlives the agent.
 
 pub mod directory;
+pub mod nixos;
 mod status;
 pub mod switch;
 

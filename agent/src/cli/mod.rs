@@ -3,6 +3,7 @@
 pub mod agent;
 mod asking;
 pub mod demo;
+mod doctor;
 pub mod document_files;
 pub mod documents;
 mod events;
@@ -16,6 +17,7 @@ mod peers;
 mod publish;
 mod quarantine;
 mod render;
+mod report;
 mod rollout;
 pub mod sign;
 mod simulate;
@@ -63,6 +65,7 @@ enum Command {
     Verify(verify::Verify),
     Simulate(simulate::Simulate),
     Store(store::StoreCommand),
+    Doctor(doctor::Doctor),
     /// Does one switch of the directory backend; the agent starts it.
     #[command(hide = true)]
     InternalSwitch {
@@ -96,6 +99,7 @@ impl Command {
             Self::Quarantine(command) => command.run(),
             Self::Publish(command) => command.run(),
             Self::Store(command) => command.run(),
+            Self::Doctor(command) => command.run(),
             Self::Keygen(command) => command.run(),
             Self::Id(command) => command.run(),
             Self::Fleet(command) => command.run(),
