@@ -1,5 +1,6 @@
 //! The command line: what people type, and the only part that prints.
 
+pub mod activate;
 pub mod agent;
 mod asking;
 pub mod demo;
@@ -63,6 +64,8 @@ enum Command {
     Verify(verify::Verify),
     Simulate(simulate::Simulate),
     Store(store::StoreCommand),
+    #[command(hide = true)]
+    Activate(activate::Activate),
     /// Does one switch of the directory backend; the agent starts it.
     #[command(hide = true)]
     InternalSwitch {
@@ -102,6 +105,7 @@ impl Command {
             Self::Sign(command) => command.run(),
             Self::Verify(command) => command.run(),
             Self::Simulate(command) => command.run(),
+            Self::Activate(command) => command.run(),
             Self::InternalSwitch { root } => {
                 crate::activation::switch::perform(&root).map_err(Failure::new)?;
                 Ok(Exit::Done)
