@@ -116,6 +116,10 @@ fn signed(namespace: Namespace, document: &Value) -> DocumentParts {
     DocumentParts { bytes, signatures }
 }
 
+fn alpha() -> HostId {
+    "alpha".parse().unwrap()
+}
+
 fn rollout() -> RolloutId {
     "stable@r1".parse().unwrap()
 }
@@ -173,8 +177,7 @@ impl Life<'_> {
 }
 
 fn state(daemon: &Daemon) -> Option<HostState> {
-    let alpha: HostId = "alpha".parse().unwrap();
-    daemon.node.ledger().record(&alpha, &rollout()).map(|mirrored| mirrored.record.state)
+    daemon.node.ledger().record(&alpha(), &rollout()).map(|mirrored| mirrored.record.state)
 }
 
 #[test]
@@ -203,7 +206,7 @@ fn a_target_that_cannot_be_fetched_holds_the_dispatch_and_says_why() {
     host.lives("boot-1", async |life| {
         life.releases(&gone).await;
         life.until("a reason", |daemon| {
-            daemon.node.fetching_told().starts_with("cannot be fetched (try 1 of ")
+            daemon.node.fetching_of(&alpha()).is_some_and(|it| it.starts_with("cannot be fetched (try 1 of "))
         })
         .await;
         let status = life.status().await;

@@ -8,7 +8,7 @@ use super::door::{Fetch, Goods, HostOrder};
 use super::turn::Turn;
 use super::{Node, Output};
 use crate::document::Document;
-use crate::id::Closure;
+use crate::id::{Closure, HostId};
 
 /// The most bytes that a host says of how its fetching goes.
 const TOLD_BYTES_MAX: usize = 256;
@@ -39,9 +39,15 @@ impl Ahead {
 }
 
 impl Node {
-    /// How the fetching of this host's next target goes, in words; empty if nothing is missing.
-    pub fn fetching_told(&self) -> String {
-        self.own.ahead.told()
+    /// How the fetching of a host's next target goes, in words, as far as it said; none if nothing is missing.
+    pub fn fetching_of(&self, host: &HostId) -> Option<String> {
+        // Of itself a host knows more than it last said.
+        let told = if *host == self.settings.host {
+            self.own.ahead.told()
+        } else {
+            self.presences.of(host)?.presence.fetching.clone()
+        };
+        (!told.is_empty()).then_some(told)
     }
 
     /// Whether a part of what this host runs takes effect at the next boot only.

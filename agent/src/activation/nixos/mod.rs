@@ -43,6 +43,9 @@ pub struct Nixos {
     patience: Patience,
     /// Units whose result was told to the node: once it is stored, systemd need not keep it.
     told: Arc<Mutex<BTreeSet<Unit>>>,
+    /// Dispatches that were gone back from: what of their switch is still to be begun is not begun any more. Whoever
+    /// begins one holds the lock.
+    given_up: Arc<tokio::sync::Mutex<BTreeSet<Dispatch>>>,
 }
 
 impl Nixos {
@@ -55,6 +58,7 @@ impl Nixos {
             state_dir: state_dir.to_owned(),
             patience: Patience::default(),
             told: Arc::default(),
+            given_up: Arc::default(),
         }
     }
 

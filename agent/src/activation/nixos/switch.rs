@@ -1,6 +1,6 @@
 //! The ways of a job: forth, now or at the next boot, and back; and what became of one that an earlier life began.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use muster_core::id::Closure;
 use muster_signing::Digest;
@@ -20,6 +20,8 @@ const ROLLBACK_PAUSE: Duration = Duration::from_secs(2);
 /// How often systemd is asked what became of a unit before that counts as lost, and how long between two times.
 const TRACE_TRIES: u32 = 30;
 const TRACE_PAUSE: Duration = Duration::from_secs(1);
+/// A switch is not begun in the last such part of its time.
+const LATE_PART: u32 = 10;
 /// The exit code of a switch that has none.
 const NO_EXIT_CODE: i32 = -1;
 /// The longest reason that an agent adds to what a switch said, in bytes.
@@ -41,6 +43,34 @@ impl Nixos {
         contents: Option<Digest>,
         timeout: Duration,
     ) -> Result<Switched, String> {
+        let begun = Instant::now();
+        let waits_for = self.prepare(job, contents, timeout).await?;
+        let dispatch = dispatch(job);
+        let given_up = self.given_up.lock().await;
+        let left = timeout.saturating_sub(begun.elapsed());
+        // The node counts the same time, and must find nothing switched after it has given up.
+        if given_up.contains(&dispatch) || left < timeout / LATE_PART {
+            return Err("getting the system took all the time that the activation has; nothing was switched"
+                .to_owned());
+        }
+        let (to, timeout_secs) = (job.target.clone(), seconds(left));
+        let (order, road) = match waits_for {
+            Some(_) => (Order::Boot { dispatch: dispatch.clone(), to, timeout_secs }, Road::Boot),
+            None => (Order::Switch { dispatch: dispatch.clone(), to, timeout_secs }, Road::Switch),
+        };
+        self.root.carry_out(&order).await.map_err(|error| error.to_string())?;
+        drop(given_up);
+        Ok(self.end_of(&dispatch.unit(road), &job.target).await)
+    }
+
+    /// Gets everything into place that the switch and the way back need, and touches nothing that runs. Gives the component
+    /// that makes the switch wait for a reboot.
+    async fn prepare(
+        &self,
+        job: &Job,
+        contents: Option<Digest>,
+        timeout: Duration,
+    ) -> Result<Option<String>, String> {
         let Job { target, previous, .. } = job;
         self.accepts(target)?;
         // Most often it is here already; what was fetched ahead may have been tampered with since.
@@ -55,24 +85,19 @@ impl Nixos {
         }
         // A host whose health cannot be known is not healthy, and needs no switch to find that out.
         HealthChecks::load(&self.health_checks(target)).map_err(|error| error.to_string())?;
-        let waits_for = match self.current() {
-            Some(running) => self.machine.compare(&running, target, &self.defer),
+        match self.current() {
+            Some(running) => {
+                self.machine.compare(&running, target, &self.defer).map_err(|error| error.to_string())
+            }
             None => Ok(None),
-        };
-        let waits_for = waits_for.map_err(|error| error.to_string())?;
-        let (dispatch, to, timeout_secs) = (dispatch(job), target.clone(), seconds(timeout));
-        let (order, road) = match waits_for {
-            Some(_) => (Order::Boot { dispatch: dispatch.clone(), to, timeout_secs }, Road::Boot),
-            None => (Order::Switch { dispatch: dispatch.clone(), to, timeout_secs }, Road::Switch),
-        };
-        self.root.carry_out(&order).await.map_err(|error| error.to_string())?;
-        Ok(self.end_of(&dispatch.unit(road), target).await)
+        }
     }
 
     /// Goes back. A machine whose running system was left alone has only its next boot to be set back.
     async fn back(&self, job: &Job, timeout: Duration) -> Result<Switched, String> {
         self.accepts(&job.target)?;
         let dispatch = dispatch(job);
+        self.given_up.lock().await.insert(dispatch.clone());
         let live = self.must_be_live(&dispatch, &job.target).await;
         let next_boot = self.machine.profile();
         let boots = self.machine.trace(&dispatch.unit(Road::Boot)).await;

@@ -215,6 +215,24 @@ async fn a_rollback_overtakes_a_switch_that_does_not_end() {
     assert_eq!(host.bench.switched(), [format!("switch {new}"), format!("switch {}", host.old)]);
 }
 
+#[tokio::test]
+async fn a_switch_that_was_given_up_before_it_began_does_not_begin() {
+    let host = Host::new();
+    let new = host.bench.system("new", &[]);
+    fs::write(host.bench.path("hold-store"), "").unwrap();
+    let (backend, job) = (host.backend.clone(), host.job(Task::Switch, &new));
+    let late = tokio::spawn(async move { backend.switch(job, None, LONG).await });
+    while !host.bench.log().iter().any(|line| line.contains("/roots/target ")) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(ended(host.roll_back().await).exit_code, 0);
+    fs::remove_file(host.bench.path("hold-store")).unwrap();
+    let outcome = ended(late.await.unwrap());
+    assert!(outcome.stderr_tail.contains("nothing was switched"), "{outcome:?}");
+    assert!(host.is_back());
+    assert_eq!(host.bench.switched(), [""; 0]);
+}
+
 #[test]
 fn health_checks_are_those_of_the_system_through_all_its_symlinks() {
     let host = Host::new();

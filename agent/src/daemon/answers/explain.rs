@@ -40,7 +40,8 @@ fn host(asked: &Asked<'_>, id: &HostId) -> wire::Explain {
         let waits_in = plan.filter(|plan| view.standing(plan, id, now) == Standing::Waiting);
         waits_in.map(|plan| gate::all_blocked(view, plan, id, now))
     });
-    let gates: Vec<wire::BlockedGate> = blocked.iter().flatten().map(|blocked| shown(blocked, id)).collect();
+    let gates: Vec<wire::BlockedGate> =
+        blocked.iter().flatten().map(|blocked| shown(asked, blocked, id)).collect();
     wire::Explain {
         schema: wire::SCHEMA,
         subject: id.to_string(),
@@ -120,17 +121,18 @@ fn first_gates(view: &View<'_>, asked: &Asked<'_>, plan: &Plan) -> Vec<wire::Blo
     let waiting = plan.hosts().filter(|host| view.standing(plan, host, asked.now.utc) == Standing::Waiting);
     let blocked = waiting.filter_map(|host| {
         let blocked = gate::admit(view, plan, host, asked.now.utc).err()?;
-        Some(shown(&blocked, host))
+        Some(shown(asked, &blocked, host))
     });
     blocked.collect()
 }
 
-fn shown(blocked: &Blocked, host: &HostId) -> wire::BlockedGate {
+fn shown(asked: &Asked<'_>, blocked: &Blocked, host: &HostId) -> wire::BlockedGate {
+    let fetching = asked.node.fetching_of(host).filter(|_| blocked.reason == Reason::NotFetched);
     wire::BlockedGate {
         gate: blocked.gate.name().to_owned(),
         host: Some(host.to_string()),
         reason: blocked.reason.to_string(),
-        waits_for: waits_for(&blocked.reason),
+        waits_for: fetching.map(|it| format!("the host itself: {it}")).or_else(|| waits_for(&blocked.reason)),
         opens_at: blocked.opens_at,
     }
 }

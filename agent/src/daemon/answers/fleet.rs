@@ -97,12 +97,11 @@ fn host(asked: &Asked<'_>, view: &View<'_>, id: &HostId) -> wire::HostStatus {
     let online = node.presences().reach(id, asked.now.mono) == Reach::Online;
     let said = node.presences().of(id).map(|seen| &seen.presence);
     // Of itself a host knows more than it last said.
-    let (current, fetching, reboot_pending) = if *id == node.settings().host {
-        (node.running().cloned(), node.fetching_told(), node.reboot_is_pending())
+    let (current, reboot_pending) = if *id == node.settings().host {
+        (node.running().cloned(), node.reboot_is_pending())
     } else {
-        let fetching = said.map(|said| said.fetching.clone()).unwrap_or_default();
         let reboot_pending = said.is_some_and(|said| said.reboot_pending);
-        (said.and_then(|said| said.current_closure.clone()), fetching, reboot_pending)
+        (said.and_then(|said| said.current_closure.clone()), reboot_pending)
     };
     let open =
         rollout.and_then(|rollout| ledger.rollouts().get(rollout)).is_some_and(|it| it.state.is_open());
@@ -118,7 +117,7 @@ fn host(asked: &Asked<'_>, view: &View<'_>, id: &HostId) -> wire::HostStatus {
         waits_for: waits
             .and_then(|plan| gate::admit(view, plan, id, asked.now.utc).err())
             .map(|blocked| blocked.to_string()),
-        fetching: (!fetching.is_empty()).then_some(fetching),
+        fetching: node.fetching_of(id),
         reboot_pending,
     }
 }
