@@ -159,7 +159,8 @@ esac
 
     #[tokio::test]
     async fn every_named_unit_is_active_and_no_more_have_failed_than_may() {
-        let cases: [(&[&str], Option<u32>, Result<(), &str>); 11] = [
+        type Case<'a> = (&'a [&'a str], Option<u32>, Result<(), &'a str>);
+        let cases: [Case<'_>; 11] = [
             (&["web.service"], None, Ok(())),
             (&["web.service", "reloads.service"], Some(2), Ok(())),
             (&[], Some(2), Ok(())),
