@@ -4,6 +4,7 @@ pub mod activate;
 pub mod agent;
 mod asking;
 pub mod demo;
+mod doctor;
 pub mod document_files;
 pub mod documents;
 mod events;
@@ -17,6 +18,7 @@ mod peers;
 mod publish;
 mod quarantine;
 mod render;
+mod report;
 mod rollout;
 pub mod sign;
 mod simulate;
@@ -64,6 +66,7 @@ enum Command {
     Verify(verify::Verify),
     Simulate(simulate::Simulate),
     Store(store::StoreCommand),
+    Doctor(doctor::Doctor),
     #[command(hide = true)]
     Activate(activate::Activate),
     /// Does one switch of the directory backend; the agent starts it.
@@ -99,6 +102,7 @@ impl Command {
             Self::Quarantine(command) => command.run(),
             Self::Publish(command) => command.run(),
             Self::Store(command) => command.run(),
+            Self::Doctor(command) => command.run(),
             Self::Keygen(command) => command.run(),
             Self::Id(command) => command.run(),
             Self::Fleet(command) => command.run(),

@@ -48,6 +48,8 @@ use readers::Readers;
 use verifier::Verifier;
 use workers::{Said, Workers};
 
+pub use answers::past;
+
 /// How long a leader's hand-over may take when the agent stops.
 const PARTING_TIME: Duration = Duration::from_millis(500);
 /// The longest the loop sleeps: the watchdog of systemd wants to hear of it.
