@@ -62,6 +62,12 @@ impl Nixos {
         Self { patience, ..self }
     }
 
+    /// The same, with another who does what this process may not.
+    #[must_use]
+    pub fn with_root(self, root: Arc<dyn Root>) -> Self {
+        Self { root, ..self }
+    }
+
     /// The system that runs.
     pub fn current(&self) -> Option<Closure> {
         self.machine.current()

@@ -6,7 +6,7 @@ use muster_core::id::Closure;
 use muster_signing::Digest;
 use tokio::time::sleep;
 
-use super::root::{Dispatch, Order, Road, Unit};
+use super::root::{Dispatch, Order, Road, RootError, Unit};
 use super::unit::UnitTrace;
 use super::{Nixos, dispatch};
 use crate::activation::switch::bounded;
@@ -75,6 +75,13 @@ impl Nixos {
         let order = Order::RollBack { dispatch: dispatch.clone(), to, timeout_secs, live };
         let mut tries = 1;
         while let Err(error) = self.root.carry_out(&order).await {
+            if matches!(error, RootError::NothingToUndo(_)) && self.stands_on(&job.target) {
+                return Ok(self.untouched());
+            }
+            // A helper allows it once: then it is the earlier one that counts.
+            if matches!(error, RootError::NotDone(_)) && self.has_begun(&dispatch).await {
+                break;
+            }
             tracing::warn!(%error, tries, "a rollback could not be begun");
             if tries == ROLLBACK_TRIES {
                 return Err(error.to_string());
@@ -83,6 +90,23 @@ impl Nixos {
             sleep(ROLLBACK_PAUSE).await;
         }
         Ok(self.end_of(&dispatch.unit(Road::RollBack), &job.target).await)
+    }
+
+    /// Whether a system runs and will be booted.
+    fn stands_on(&self, system: &Closure) -> bool {
+        [self.current(), self.machine.profile()].iter().all(|found| found.as_ref() == Some(system))
+    }
+
+    /// A machine on which nothing had to be done.
+    fn untouched(&self) -> Switched {
+        let stderr_tail = "nothing was switched, so nothing had to be undone".to_owned();
+        Switched::Ended(Outcome { exit_code: 0, stderr_tail, observed: self.current() })
+    }
+
+    /// Whether the rollback of a dispatch runs, or has ended.
+    async fn has_begun(&self, dispatch: &Dispatch) -> bool {
+        let trace = self.machine.trace(&dispatch.unit(Road::RollBack)).await;
+        matches!(trace, Ok(UnitTrace::Running | UnitTrace::Ended { .. }))
     }
 
     /// Whether anything of the dispatch touched the running system; what cannot be told counts as touched.

@@ -5,6 +5,7 @@
 mod attacks;
 mod files;
 mod honest;
+mod through;
 mod wire;
 
 use std::cell::RefCell;
