@@ -27,6 +27,8 @@ pub enum Namespace {
     ChannelRef,
     /// One operator's order about something under way.
     Command,
+    /// What a host's own program found out about it: no document, and the host's key signs it.
+    Evidence,
 }
 
 impl Namespace {
@@ -36,6 +38,7 @@ impl Namespace {
             Self::Fleet => "muster-fleet",
             Self::ChannelRef => "muster-channel-ref",
             Self::Command => "muster-command",
+            Self::Evidence => "muster-evidence",
         }
     }
 }

@@ -191,7 +191,9 @@ fn hosts(hosts: &[HostStatus], look: &Look) -> String {
             Some(target) if host.current.as_ref() == Some(target) => tinted(Tone::Faint, "same"),
             target => field_or_none(short(target)),
         };
-        let waits = field(host.waits_for.as_deref().unwrap_or_default());
+        let pending = host.reboot_pending.then_some("reboot pending");
+        let waits = [host.waits_for.as_deref(), host.fetching.as_deref(), pending];
+        let waits = field(&waits.into_iter().flatten().collect::<Vec<_>>().join("; "));
         vec![field(&host.host), state, field_or_none(short(&host.current)), target, waits]
     });
     look.table(&["HOST", "STATE", "CURRENT", "TARGET", "WAITS FOR"], rows)

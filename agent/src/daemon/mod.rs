@@ -40,6 +40,7 @@ use crate::activation::Backend;
 use crate::config::{BackendKind, Config};
 use crate::control::metrics::MetricsListener;
 use crate::control::{self, Ask, Request};
+use crate::probe::Surroundings;
 use crate::{keys, storage};
 use full::Disk;
 use hands::Hands;
@@ -95,11 +96,16 @@ struct Daemon {
 
 impl Daemon {
     async fn start(config: Config) -> anyhow::Result<Self> {
-        let patience = Patience::ask();
         for idle in config.honoured()? {
             tracing::warn!("{idle}");
         }
         let backend = Backend::new(&config.activation, &config.state_dir)?;
+        Self::start_on(config, backend, boot_id()).await
+    }
+
+    /// Starts on a machine that is in this boot.
+    async fn start_on(config: Config, backend: Backend, boot_id: String) -> anyhow::Result<Self> {
+        let patience = Patience::ask();
         let key = keys::read_private(&config.identity).context("this host's key cannot be read")?;
         let pins = vec![read_trust(&config.trust)?];
         if pins.iter().any(|pin| pin.fleet != config.fleet) {
@@ -118,9 +124,7 @@ impl Daemon {
         let helping = Helping::new(&config, &store);
         let backend = helping.behind(backend);
 
-        let boot_id = boot_id();
-        let (workers, reports) = Workers::new(backend, config.health_checks.clone(), boot_id.clone());
-        let settings = settings(&config, boot_id)?;
+        let settings = settings(&config, boot_id.clone())?;
         let clock = Instant::now();
         let (node, outputs) = full::build(settings, &key, &pins, &store, &store_path, clock)?;
 
@@ -129,6 +133,8 @@ impl Daemon {
         network.bootstrap = config.bootstrap.clone();
         network.publish = config.gossip.publish;
         let (network, events) = muster_gossip::start(network, Arc::clone(&shelf) as _)?;
+        let around = Surroundings { peers: network.watch_peers(), key: key.public() };
+        let (workers, reports) = Workers::new(backend, config.health_checks.clone(), boot_id, around);
         let (inbox, closing) = open_doors(&config).await?;
         let (sender, written) = mpsc::unbounded_channel();
         let hands = Hands::new(network, store, shelf, sender);
@@ -379,5 +385,7 @@ fn boot_id() -> String {
         .unwrap_or_default()
 }
 
+#[cfg(test)]
+mod recovery_tests;
 #[cfg(test)]
 mod tests;

@@ -11,7 +11,7 @@ use tokio::task::AbortHandle;
 
 use crate::activation::{self, Backend, Outcome, Switched, Task, Trace};
 use crate::probe::health_checks::HealthChecks;
-use crate::probe::{ProbeSpec, Runners};
+use crate::probe::{ProbeSpec, Runners, Surroundings};
 
 /// Reports that wait for the loop; workers wait when it is full.
 const REPORTS_MAX: usize = 256;
@@ -57,10 +57,11 @@ impl Workers {
         backend: Backend,
         default_checks: std::path::PathBuf,
         boot_id: String,
+        around: Surroundings,
     ) -> (Self, mpsc::Receiver<Said>) {
         let (said, reports) = mpsc::channel(REPORTS_MAX);
         let (sender, runs) = mpsc::channel(REPORTS_MAX);
-        let runners = Runners::new(sender);
+        let runners = Runners::new(sender, around);
         let ahead = BTreeMap::new();
         (Self { backend, default_checks, boot_id, said, runners, runs, generation: 0, ahead }, reports)
     }
@@ -70,8 +71,9 @@ impl Workers {
     /// Switches go on, and are found again as after a restart.
     pub(super) fn begin_again(&mut self) -> mpsc::Receiver<Said> {
         self.runners.stop();
-        let (workers, reports) =
-            Self::new(self.backend.clone(), self.default_checks.clone(), self.boot_id.clone());
+        let (backend, checks, boot_id) =
+            (self.backend.clone(), self.default_checks.clone(), self.boot_id.clone());
+        let (workers, reports) = Self::new(backend, checks, boot_id, self.runners.around().clone());
         *self = workers;
         reports
     }
@@ -86,7 +88,7 @@ impl Workers {
                     mode: run.mode,
                     status: run.status,
                     failure_reason: run.failure_reason,
-                    sub_results: None,
+                    sub_results: run.sub_results,
                 };
                 return HostReport::ProbeRan { generation: self.generation, run };
             }

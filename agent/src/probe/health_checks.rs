@@ -14,8 +14,11 @@ use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
+use super::evidence::Evidence;
 use super::exec::Exec;
 use super::http::Http;
+use super::peers::Peers;
+use super::systemd::Systemd;
 use super::{Check, ProbeSpec};
 
 /// The most that is read of a file of health checks.
@@ -26,8 +29,8 @@ pub const PROBES_MAX: usize = 256;
 const SECONDS: std::ops::RangeInclusive<u64> = 1..=86_400;
 const INTERVAL_SECS_DEFAULT: u64 = 30;
 const TIMEOUT_SECS_DEFAULT: u64 = 10;
-/// Kinds of the language of health checks that this build does not run.
-const NOT_BUILT: [&str; 3] = ["systemd", "peers", "evidence"];
+/// The kinds of probes.
+const KINDS: &str = "http, tcp, exec, systemd, peers, evidence";
 
 /// Why a host's health checks do not serve.
 #[derive(Debug, thiserror::Error)]
@@ -134,6 +137,14 @@ struct RawExec {
     expect_exit_code: i32,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+struct RawSystemd {
+    #[serde(default)]
+    units: Vec<String>,
+    max_failed_units: Option<u32>,
+}
+
 fn spec(name: ProbeName, mut keys: Map<String, Value>, dir: &Path) -> Result<ProbeSpec, String> {
     let kind: String = required(&mut keys, "kind")?;
     let mode: ProbeMode = required(&mut keys, "mode")?;
@@ -152,13 +163,13 @@ fn spec(name: ProbeName, mut keys: Map<String, Value>, dir: &Path) -> Result<Pro
             }
             Check::Exec(Exec { command, expect_exit_code, dir: dir.to_owned() })
         }
-        known if NOT_BUILT.contains(&known) => {
-            return Err(format!(
-                "kind \"{known}\" is not built into this version of muster, which runs http, tcp and exec; what is not run \
-                 cannot be called healthy"
-            ));
+        "systemd" => {
+            let RawSystemd { units, max_failed_units } = rest(keys)?;
+            Check::Systemd(Systemd::new(units, max_failed_units)?)
         }
-        unknown => return Err(format!("kind {unknown:?} is not one of http, tcp, exec")),
+        "peers" => Check::Peers(rest::<Peers>(keys)?.checked()?),
+        "evidence" => Check::Evidence(rest::<Evidence>(keys)?.checked()?),
+        unknown => return Err(format!("kind {unknown:?} is not one of {KINDS}")),
     };
     Ok(ProbeSpec { name, mode, interval, timeout, check })
 }
@@ -228,7 +239,11 @@ mod tests {
             r#"{ "web": { "kind": "http", "mode": "enforce", "url": "http://127.0.0.1/", "bodyContains": "ok" },
                  "port": { "kind": "tcp", "mode": "observe", "host": "::1", "port": 22, "intervalSeconds": 1 },
                  "job": { "kind": "exec", "mode": "disabled", "command": ["./x", "y"], "expectExitCode": 3,
-                          "timeoutSeconds": 5 } }"#,
+                          "timeoutSeconds": 5 },
+                 "units": { "kind": "systemd", "mode": "enforce", "units": ["nginx.service"], "maxFailedUnits": 0 },
+                 "fleet": { "kind": "peers", "mode": "enforce", "min": 2 },
+                 "nis2": { "kind": "evidence", "mode": "observe", "framework": "nis2", "evidencePath": "/var/e.json",
+                           "controlOverrides": { "disk": { "mode": "disabled", "reason": "no disk" } } } }"#,
         )
         .unwrap();
         let seen: Vec<_> = specs
@@ -238,14 +253,17 @@ mod tests {
         assert_eq!(
             seen,
             [
+                ("fleet", "peers", ProbeMode::Enforce, 30, 10),
                 ("job", "exec", ProbeMode::Disabled, 30, 5),
+                ("nis2", "evidence", ProbeMode::Observe, 30, 10),
                 ("port", "tcp", ProbeMode::Observe, 1, 10),
+                ("units", "systemd", ProbeMode::Enforce, 30, 10),
                 ("web", "http", ProbeMode::Enforce, 30, 10),
             ]
         );
         let command = vec!["./x".to_owned(), "y".to_owned()];
-        assert_eq!(specs[0].check, Check::Exec(Exec { command, expect_exit_code: 3, dir: "/r".into() }));
-        assert_eq!(specs[0].declared().kind, "exec");
+        assert_eq!(specs[1].check, Check::Exec(Exec { command, expect_exit_code: 3, dir: "/r".into() }));
+        assert_eq!(specs[1].declared().kind, "exec");
     }
 
     #[test]
@@ -258,9 +276,27 @@ mod tests {
             (r#"{"a": {}}"#, "probe a: `kind` is missing"),
             (r#"{"a": {"kind": "tcp", "host": "x", "port": 1}}"#, "`mode` is missing"),
             (r#"{"a": {"kind": "icmp", "mode": "enforce"}}"#, "kind \"icmp\" is not one of http, tcp, exec"),
-            (r#"{"a": {"kind": "systemd", "mode": "enforce"}}"#, "\"systemd\" is not built"),
-            (r#"{"a": {"kind": "peers", "mode": "enforce"}}"#, "\"peers\" is not built"),
-            (r#"{"a": {"kind": "evidence", "mode": "observe"}}"#, "\"evidence\" is not built"),
+            (r#"{"a": {"kind": "systemd", "mode": "enforce"}}"#, "neither `units` nor `maxFailedUnits`"),
+            (r#"{"a": {"kind": "systemd", "mode": "enforce", "units": ["x"]}}"#, "no unit's full name"),
+            (r#"{"a": {"kind": "systemd", "mode": "enforce", "maxFailedUnits": -1}}"#, "-1"),
+            (r#"{"a": {"kind": "peers", "mode": "enforce"}}"#, "missing field `min`"),
+            (r#"{"a": {"kind": "peers", "mode": "enforce", "min": 0}}"#, "`min`: 0 is not in 1 to 10000"),
+            (r#"{"a": {"kind": "peers", "mode": "enforce", "min": 1, "max": 2}}"#, "`max`"),
+            (r#"{"a": {"kind": "evidence", "mode": "observe"}}"#, "missing field `framework`"),
+            (
+                r#"{"a": {"kind": "evidence", "mode": "observe", "framework": "nis2", "evidencePath": "e.json"}}"#,
+                "`evidencePath`: e.json is not absolute",
+            ),
+            (
+                r#"{"a": {"kind": "evidence", "mode": "observe", "framework": "nis2", "evidencePath": "/e.json",
+                    "controlOverrides": {"disk": {"mode": "observe"}}}}"#,
+                "missing field `reason`",
+            ),
+            (
+                r#"{"a": {"kind": "evidence", "mode": "observe", "framework": "nis2", "evidencePath": "/e.json",
+                    "controlOverrides": {"disk": {"mode": "observe", "reason": " "}}}}"#,
+                "`controlOverrides.disk.reason` has 1 to 128 bytes",
+            ),
             (r#"{"a": {"kind": "tcp", "mode": "warn", "host": "x", "port": 1}}"#, "unknown variant `warn`"),
             (r#"{"a": {"kind": "tcp", "mode": "enforce", "host": "x", "port": 1, "prot": 1}}"#, "`prot`"),
             (r#"{"a": {"kind": "tcp", "mode": "enforce", "host": "x", "port": 70000}}"#, "70000"),

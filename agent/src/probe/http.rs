@@ -182,7 +182,8 @@ mod tests {
             timeout: Duration::from_millis(100),
             check: Check::Http(Http::new(&url, 200, None).unwrap()),
         };
-        assert_eq!(spec.run().await, Err("no answer after 0.1 s".to_owned()));
+        let (result, _) = spec.run(&crate::probe::tests::around(), &mut Default::default()).await;
+        assert_eq!(result, Err("no answer after 0.1 s".to_owned()));
     }
 
     #[test]

@@ -1,15 +1,21 @@
 //! Looks at a host's health: runs the probes that a closure declares, each in its own rhythm.
 
+pub mod evidence;
 pub mod exec;
 pub mod health_checks;
 pub mod http;
+pub mod peers;
+pub mod systemd;
 pub mod tcp;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::id::ProbeName;
-use muster_core::wire::{DeclaredProbe, FAILURE_REASON_BYTES_MAX, ProbeMode, ProbeStatus};
-use tokio::sync::mpsc;
+use muster_core::wire::{DeclaredProbe, FAILURE_REASON_BYTES_MAX, ProbeMode, ProbeStatus, SubResult};
+use muster_gossip::PeerInfo;
+use muster_signing::PublicKey;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
@@ -39,6 +45,21 @@ pub enum Check {
     Tcp(tcp::Tcp),
     /// Runs a program.
     Exec(exec::Exec),
+    /// Asks systemd of units.
+    Systemd(systemd::Systemd),
+    /// Counts the members that can be reached.
+    Peers(peers::Peers),
+    /// Reads what another program found out about controls.
+    Evidence(evidence::Evidence),
+}
+
+/// What probes look at besides the machine.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The members of the fleet, and which of them are connected.
+    pub peers: watch::Receiver<Arc<Vec<PeerInfo>>>,
+    /// This host's key, which signs its evidence.
+    pub key: PublicKey,
 }
 
 impl Check {
@@ -48,6 +69,9 @@ impl Check {
             Self::Http(_) => "http",
             Self::Tcp(_) => "tcp",
             Self::Exec(_) => "exec",
+            Self::Systemd(_) => "systemd",
+            Self::Peers(_) => "peers",
+            Self::Evidence(_) => "evidence",
         }
     }
 }
@@ -58,22 +82,36 @@ impl ProbeSpec {
         DeclaredProbe { probe_name: self.name.clone(), kind: self.check.kind().to_owned(), mode: self.mode }
     }
 
-    /// Runs the probe once; the error is why it fails.
-    pub async fn run(&self) -> Result<(), String> {
+    /// Runs the probe once: why it fails, and one result per control of an evidence probe.
+    pub async fn run(
+        &self,
+        around: &Surroundings,
+        memory: &mut evidence::Memory,
+    ) -> (Result<(), String>, Option<Vec<SubResult>>) {
+        let mut sub_results = None;
         let run = async {
             match &self.check {
                 Check::Http(check) => check.run().await,
                 Check::Tcp(check) => check.run().await,
                 Check::Exec(check) => check.run(self.timeout).await,
+                Check::Systemd(check) => check.run(self.timeout).await,
+                Check::Peers(check) => check.run(&around.peers),
+                Check::Evidence(check) => {
+                    let (result, results) = check.run(&around.key, memory);
+                    sub_results = results;
+                    result
+                }
             }
         };
         // A program ends by its own deadline, which tells more of what it said; this one is for everything else.
         let patience = match &self.check {
-            Check::Exec(_) => self.timeout.saturating_mul(2),
-            Check::Http(_) | Check::Tcp(_) => self.timeout,
+            Check::Exec(_) | Check::Systemd(_) => self.timeout.saturating_mul(2),
+            Check::Http(_) | Check::Tcp(_) | Check::Peers(_) | Check::Evidence(_) => self.timeout,
         };
         let result = timeout(patience, run).await;
-        result.unwrap_or_else(|_| Err(format!("no answer after {} s", self.timeout.as_secs_f64())))
+        let result =
+            result.unwrap_or_else(|_| Err(format!("no answer after {} s", self.timeout.as_secs_f64())));
+        (result, sub_results)
     }
 }
 
@@ -90,6 +128,8 @@ pub struct ProbeRun {
     pub status: ProbeStatus,
     /// Why it failed, at most [`FAILURE_REASON_BYTES_MAX`] bytes.
     pub failure_reason: Option<String>,
+    /// One result per control of an evidence probe.
+    pub sub_results: Option<Vec<SubResult>>,
 }
 
 /// The probes that run now, each in a task of its own.
@@ -98,12 +138,18 @@ pub struct Runners {
     generation: u64,
     tasks: JoinSet<()>,
     results: mpsc::Sender<ProbeRun>,
+    around: Surroundings,
 }
 
 impl Runners {
     /// No probes yet; every run's result will go to `results`.
-    pub fn new(results: mpsc::Sender<ProbeRun>) -> Self {
-        Self { generation: 0, tasks: JoinSet::new(), results }
+    pub fn new(results: mpsc::Sender<ProbeRun>, around: Surroundings) -> Self {
+        Self { generation: 0, tasks: JoinSet::new(), results, around }
+    }
+
+    /// What the probes look at besides the machine.
+    pub fn around(&self) -> &Surroundings {
+        &self.around
     }
 
     /// Stops what runs and starts every probe that is not disabled, at once; returns the generation of their results.
@@ -111,7 +157,8 @@ impl Runners {
         self.stop();
         self.generation += 1;
         for spec in specs.iter().filter(|spec| spec.mode != ProbeMode::Disabled) {
-            self.tasks.spawn(repeat(spec.clone(), self.generation, self.results.clone()));
+            let (results, around) = (self.results.clone(), self.around.clone());
+            self.tasks.spawn(repeat(spec.clone(), self.generation, results, around));
         }
         self.generation
     }
@@ -127,16 +174,19 @@ impl Runners {
     }
 }
 
-async fn repeat(spec: ProbeSpec, generation: u64, results: mpsc::Sender<ProbeRun>) {
+async fn repeat(spec: ProbeSpec, generation: u64, results: mpsc::Sender<ProbeRun>, around: Surroundings) {
+    let mut memory = evidence::Memory::default();
     let mut rhythm = interval(spec.interval);
     rhythm.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         rhythm.tick().await;
-        let (status, failure_reason) = match spec.run().await {
+        let (result, sub_results) = spec.run(&around, &mut memory).await;
+        let (status, failure_reason) = match result {
             Ok(()) => (ProbeStatus::Pass, None),
             Err(reason) => (ProbeStatus::Fail, Some(head(&reason, FAILURE_REASON_BYTES_MAX).to_owned())),
         };
-        let run = ProbeRun { generation, probe: spec.name.clone(), mode: spec.mode, status, failure_reason };
+        let (probe, mode) = (spec.name.clone(), spec.mode);
+        let run = ProbeRun { generation, probe, mode, status, failure_reason, sub_results };
         if results.send(run).await.is_err() {
             return;
         }
@@ -147,6 +197,11 @@ async fn repeat(spec: ProbeSpec, generation: u64, results: mpsc::Sender<ProbeRun
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use super::*;
+
+    pub(super) fn around() -> Surroundings {
+        let (_, peers) = watch::channel(Arc::default());
+        Surroundings { peers, key: muster_signing::SigningKey::from_seed([7; 32]).public() }
+    }
 
     fn exec(name: &str, mode: ProbeMode, command: &[&str]) -> ProbeSpec {
         ProbeSpec {
@@ -165,7 +220,7 @@ mod tests {
     #[tokio::test]
     async fn every_enabled_probe_runs_at_once_and_again_and_a_restart_has_a_new_generation() {
         let (sender, mut receiver) = mpsc::channel(1);
-        let mut runners = Runners::new(sender);
+        let mut runners = Runners::new(sender, around());
         let specs = [
             exec("good", ProbeMode::Enforce, &["true"]),
             exec("bad", ProbeMode::Observe, &["false"]),
@@ -204,7 +259,7 @@ mod tests {
         let fifo = folder.path().join("fifo");
         nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
         let (sender, _receiver) = mpsc::channel(1);
-        let mut runners = Runners::new(sender);
+        let mut runners = Runners::new(sender, around());
         // The program holds the pipe open for writing until it is killed, so its end is the pipe's end.
         let script = format!("exec 3>{}; echo begun >&3; sleep 1000 & sleep 1000", fifo.display());
         runners.start(&[exec("stuck", ProbeMode::Enforce, &["sh", "-c", &script])]);
@@ -225,7 +280,7 @@ mod tests {
     #[tokio::test]
     async fn a_failure_reason_is_cut_to_what_an_event_carries() {
         let (sender, mut receiver) = mpsc::channel(1);
-        let mut runners = Runners::new(sender);
+        let mut runners = Runners::new(sender, around());
         let loud = "head -c 2000 /dev/zero | tr '\\0' x >&2; exit 3";
         runners.start(&[exec("loud", ProbeMode::Enforce, &["sh", "-c", loud])]);
         let reason = receiver.recv().await.unwrap().failure_reason.unwrap();

@@ -10,7 +10,7 @@ use super::root::Dispatch;
 use crate::activation::status::sync_folder;
 
 /// A healthy system is booted at most so often while it soaks.
-pub const BOOTS_MAX: usize = 5;
+const BOOTS_MAX: usize = 5;
 /// The file's name in the folder of the agent's state.
 const FILE: &str = "boots.json";
 /// The most that is read of it.
@@ -70,7 +70,7 @@ mod tests {
         assert!(looping(7, "f"));
         assert!(looping(7, "g"));
         assert!(!looping(8, "g"));
-        std::fs::write(folder.path().join(FILE), "{").unwrap();
+        fs::write(folder.path().join(FILE), "{").unwrap();
         assert!(!looping(8, "h"));
     }
 }

@@ -69,7 +69,8 @@ case $1 in
     [ -e "$here/cache$path" ] || [ -e "$here$path" ] || { echo "error: path '$path' does not exist" >&2; exit 1; }
     case " $* " in
       *' --dry-run '*) printf 'these 1 paths will be fetched (0.01 MiB download, 0.02 MiB unpacked):\n  %s\n' "$path" >&2;;
-      *) [ -e "$here$path" ] || { echo "copying path '$path' from 'file:///cache'..." >&2
+      *) case " $* " in *'/roots/target '*) while [ -e "$here/hold-store" ]; do sleep 0.01; done;; esac
+         [ -e "$here$path" ] || { echo "copying path '$path' from 'file:///cache'..." >&2
            cp -r "$here/cache$path" "$here$path"; }
          while [ "$1" != --add-root ]; do shift; done; ln -sfn "$path" "$2"; echo "$path";;
     esac;;

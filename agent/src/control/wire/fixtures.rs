@@ -14,7 +14,16 @@ pub(crate) fn at(secs: i64) -> DateTime<Utc> {
 fn host(host: &str, state: Option<HostState>, current: &str, target: &str) -> HostStatus {
     let text = |value: &str| (!value.is_empty()).then(|| value.to_owned());
     let (current, target) = (text(current), text(target));
-    HostStatus { host: host.to_owned(), state, current, target, online: true, waits_for: None }
+    HostStatus {
+        host: host.to_owned(),
+        state,
+        current,
+        target,
+        online: true,
+        waits_for: None,
+        fetching: None,
+        reboot_pending: false,
+    }
 }
 
 pub(crate) fn status() -> Status {

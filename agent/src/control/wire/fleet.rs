@@ -77,6 +77,12 @@ pub struct HostStatus {
     pub online: bool,
     /// What holds it back, in one sentence.
     pub waits_for: Option<String>,
+    /// How the fetching of its next target goes; null if nothing is missing or its backend does not fetch ahead.
+    #[serde(default)]
+    pub fetching: Option<String>,
+    /// Whether a part of what it runs, such as its kernel, takes effect at the next boot only.
+    #[serde(default)]
+    pub reboot_pending: bool,
 }
 
 /// `GET /v1/fleet`: the newest fleet document that was accepted, as it was published.

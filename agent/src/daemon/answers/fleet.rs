@@ -95,10 +95,14 @@ fn host(asked: &Asked<'_>, view: &View<'_>, id: &HostId) -> wire::HostStatus {
     let record = rollout.and_then(|rollout| ledger.record(id, rollout)).map(|mirrored| &mirrored.record);
     let plan = rollout.and_then(|rollout| ledger.plan(rollout));
     let online = node.presences().reach(id, asked.now.mono) == Reach::Online;
-    let current = if *id == node.settings().host {
-        node.running().cloned()
+    let said = node.presences().of(id).map(|seen| &seen.presence);
+    // Of itself a host knows more than it last said.
+    let (current, fetching, reboot_pending) = if *id == node.settings().host {
+        (node.running().cloned(), node.fetching_told(), node.reboot_is_pending())
     } else {
-        node.presences().of(id).and_then(|seen| seen.presence.current_closure.clone())
+        let fetching = said.map(|said| said.fetching.clone()).unwrap_or_default();
+        let reboot_pending = said.is_some_and(|said| said.reboot_pending);
+        (said.and_then(|said| said.current_closure.clone()), fetching, reboot_pending)
     };
     let open =
         rollout.and_then(|rollout| ledger.rollouts().get(rollout)).is_some_and(|it| it.state.is_open());
@@ -114,6 +118,8 @@ fn host(asked: &Asked<'_>, view: &View<'_>, id: &HostId) -> wire::HostStatus {
         waits_for: waits
             .and_then(|plan| gate::admit(view, plan, id, asked.now.utc).err())
             .map(|blocked| blocked.to_string()),
+        fetching: (!fetching.is_empty()).then_some(fetching),
+        reboot_pending,
     }
 }
 
