@@ -123,15 +123,6 @@ impl Backend {
         }
     }
 
-    /// The same, with what needs root done by another than this process; the directory backend needs none.
-    #[must_use]
-    pub fn with_root(self, root: Arc<dyn nixos::root::Root>) -> Self {
-        match self {
-            Self::Nixos(nixos) => Self::Nixos(nixos.with_root(root)),
-            Self::Directory(_) => self,
-        }
-    }
-
     /// What runs now; none if that is nothing that the backend put there.
     pub fn current(&self) -> Option<Closure> {
         match self {

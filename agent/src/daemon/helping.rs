@@ -8,7 +8,7 @@ use muster_store::Store;
 
 use crate::activation::Backend;
 use crate::activation::nixos::machine::Machine;
-use crate::config::{BackendKind, Config};
+use crate::config::Config;
 use crate::helper::client::Client;
 use crate::helper::papers::Archive;
 use crate::helper::restart;
@@ -28,31 +28,27 @@ pub(super) struct Helping {
 enum Renews {
     /// The privileged helper.
     Helper(Client),
-    /// The agent itself, which is root.
-    Own,
+    /// The agent itself, which is root on this machine.
+    Own(Box<Machine>),
     /// Whoever put the new program there.
     Nobody,
 }
 
 impl Helping {
-    pub(super) fn new(config: &Config, store: &Arc<Store>) -> Self {
+    /// The tie that the configuration asks for, and the backend with what needs root behind the helper, if there is one.
+    pub(super) fn new(config: &Config, store: &Arc<Store>, backend: Backend) -> (Self, Backend) {
         let archive = Arc::new(Archive::new(config.host.clone(), Arc::clone(store)));
-        let renews = match (config.activation.backend, &config.activation.helper) {
-            (BackendKind::Nixos, Some(socket)) => {
-                Renews::Helper(Client::new(socket.clone(), Arc::clone(&archive)))
+        let (renews, backend) = match (backend, &config.activation.helper) {
+            (Backend::Nixos(nixos), Some(socket)) => {
+                let client = Client::new(socket.clone(), Arc::clone(&archive));
+                (Renews::Helper(client.clone()), Backend::Nixos(nixos.with_root(Arc::new(client))))
             }
-            (BackendKind::Nixos, None) => Renews::Own,
-            (BackendKind::Directory, _) => Renews::Nobody,
+            (Backend::Nixos(nixos), None) => {
+                (Renews::Own(Box::new(nixos.machine().clone())), Backend::Nixos(nixos))
+            }
+            (backend @ Backend::Directory(_), _) => (Renews::Nobody, backend),
         };
-        Self { archive, renews }
-    }
-
-    /// The backend, with what needs root behind the helper, if there is one.
-    pub(super) fn behind(&self, backend: Backend) -> Backend {
-        match &self.renews {
-            Renews::Helper(client) => backend.with_root(Arc::new(client.clone())),
-            Renews::Own | Renews::Nobody => backend,
-        }
+        (Self { archive, renews }, backend)
     }
 
     /// Follows the documents that the node holds, before an order needs them as proofs.
@@ -67,9 +63,10 @@ impl Helping {
         tokio::spawn(async move {
             let result = match renews {
                 Renews::Helper(client) => client.restart().await.map_err(|error| error.to_string()),
-                Renews::Own => restart::restart(&Machine::default(), Path::new(PROC))
-                    .await
-                    .map(|restarted| restarted.to_string()),
+                Renews::Own(machine) => {
+                    let restarted = restart::restart(&machine, Path::new(PROC)).await;
+                    restarted.map(|restarted| restarted.to_string())
+                }
                 Renews::Nobody => return,
             };
             match result {

@@ -121,9 +121,7 @@ impl Daemon {
             store.commit_wait(vec![storage::pins_row(&pins)]).context("the store takes no writes")?;
         }
         let shelf = Arc::new(Shelf::open(Arc::clone(&store))?);
-        let helping = Helping::new(&config, &store);
-        let backend = helping.behind(backend);
-
+        let (helping, backend) = Helping::new(&config, &store, backend);
         let settings = settings(&config, boot_id.clone())?;
         let clock = Instant::now();
         let (node, outputs) = full::build(settings, &key, &pins, &store, &store_path, clock)?;

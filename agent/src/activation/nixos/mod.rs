@@ -62,6 +62,11 @@ impl Nixos {
         Self { patience, ..self }
     }
 
+    /// The machine that it switches.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
     /// The same, with another who does what this process may not.
     #[must_use]
     pub fn with_root(self, root: Arc<dyn Root>) -> Self {
