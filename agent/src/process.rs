@@ -230,3 +230,32 @@ impl Drop for Group {
         self.kill();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_a_program_writes_is_kept_up_to_a_bound() {
+        let exited = |code| Ending::Exited(code);
+        let too_much = Ending::Lost("it wrote more than 8 bytes to stdout".to_owned());
+        for (script, ending, stdout, tail) in [
+            ("echo out; echo err >&2", exited(0), "out\n", "err\n"),
+            ("printf 12345678; exit 3", exited(3), "12345678", ""),
+            ("printf 123456789", too_much.clone(), "", ""),
+            ("yes", too_much, "", ""),
+            ("exec >&-; exit 4", exited(4), "", ""),
+        ] {
+            let program = Program {
+                program: "sh".into(),
+                args: vec!["-c".to_owned(), script.to_owned()],
+                dir: "/".into(),
+                env: Vec::new(),
+                timeout: Duration::from_secs(60),
+                tail_bytes_max: 64,
+            };
+            let expected = Captured { ended: Ended { ending, tail: tail.to_owned() }, stdout: stdout.into() };
+            assert_eq!(capture(&program, 8).await, expected, "{script}");
+        }
+    }
+}

@@ -193,7 +193,7 @@ fn hosts(hosts: &[HostStatus], look: &Look) -> String {
         };
         let pending = host.reboot_pending.then_some("reboot pending");
         let waits = [host.waits_for.as_deref(), host.fetching.as_deref(), pending];
-        let waits = field(&waits.into_iter().flatten().collect::<Vec<_>>().join("; "));
+        let waits = field(waits.into_iter().flatten().collect::<Vec<_>>().join("; "));
         vec![field(&host.host), state, field_or_none(short(&host.current)), target, waits]
     });
     look.table(&["HOST", "STATE", "CURRENT", "TARGET", "WAITS FOR"], rows)

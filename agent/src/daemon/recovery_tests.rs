@@ -39,6 +39,7 @@ impl Host {
         let bench = Bench::new();
         let old = bench.system("old", &[]);
         bench.boot(&old);
+        bench.install(&old);
         keys::write_pair(&bench.path("host"), &testing::alpha(), "").unwrap();
         std::fs::write(bench.path("trust.json"), testing::trust()).unwrap();
         Self { bench, old, soak_secs }
@@ -332,12 +333,15 @@ fn a_machine_that_is_booted_again_and_again_while_it_soaks_goes_back() {
 }
 
 #[test]
-fn a_switch_that_degrades_the_system_or_breaks_its_health_checks_goes_back() {
-    for files in
-        [&[("degrades", "")][..], &[("etc/muster/health-checks.json", "{\"a\":{\"kind\":\"icmp\"}}")]]
-    {
+fn a_switch_that_degrades_the_system_or_brings_broken_health_checks_goes_back() {
+    let icmp = r#"{"a":{"kind":"icmp","mode":"enforce"}}"#;
+    for (file, text, switches) in [
+        ("degrades", "", &["switch new", "switch old"][..]),
+        // What cannot be judged is not even switched to.
+        ("etc/muster/health-checks.json", icmp, &[]),
+    ] {
         let host = Host::new(0);
-        let new = host.bench.system("new", files);
+        let new = host.bench.system("new", &[(file, text)]);
         host.lives("boot-1", async |life| {
             life.releases(&new).await;
             life.reaches(HostState::Reverted).await;
@@ -345,7 +349,7 @@ fn a_switch_that_degrades_the_system_or_breaks_its_health_checks_goes_back() {
             let units = host.bench.path("units");
             life.until("tidy units", |_| std::fs::read_dir(&units).unwrap().next().is_none()).await;
         });
-        assert_eq!(host.switched(), ["switch new", "switch old"]);
+        assert_eq!(host.switched(), switches);
         assert_eq!(host.bench.machine.profile(), Some(host.old.clone()));
     }
 }

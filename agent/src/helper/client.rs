@@ -11,7 +11,6 @@ use tokio::time::timeout;
 
 use super::papers::{Archive, PapersError};
 use super::protocol::{ANSWER_BYTES_MAX, Answer, CarryOut, REQUEST_BYTES_MAX, Request};
-use super::refused::NOTHING_TO_ROLL_BACK;
 use crate::activation::nixos::root::{Order, Root, RootError};
 
 /// How long the helper may take: it verifies, asks Nix for contents, sets a profile, and may have to stop a switch that runs.
@@ -117,9 +116,6 @@ impl Root for Client {
         Box::pin(async move {
             match Self::carry_out(self, order).await {
                 Ok(_) => Ok(()),
-                Err(ClientError::Refused { rule, reason }) if rule == NOTHING_TO_ROLL_BACK => {
-                    Err(RootError::NothingToUndo(reason))
-                }
                 Err(error) => Err(RootError::NotDone(error.to_string())),
             }
         })

@@ -175,7 +175,12 @@ impl Machine {
         let output = timeout(PLAN_TIME_MAX, self.prepared(&mut command).output()).await.ok()?.ok()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         let line = said.lines().find(|line| line.contains("will be fetched"))?;
-        line.split_whitespace().find_map(|word| word.parse().ok())
+        // "this path will be fetched", and "these 12 paths will be fetched".
+        if line.starts_with("this ") {
+            Some(1)
+        } else {
+            line.split_whitespace().find_map(|word| word.parse().ok())
+        }
     }
 
     async fn realise(
@@ -187,7 +192,8 @@ impl Machine {
         tell: &mut (dyn FnMut(String) + Send),
     ) -> Result<(), FetchError> {
         let nix_store = &self.programs.nix_store;
-        let polite = [(&self.programs.nice, &["-n", "19"][..]), (&self.programs.ionice, &["-c", "3"][..])];
+        let polite =
+            [(&self.programs.nice, &["-n", "19"][..]), (&self.programs.ionice, &["-t", "-c", "3"][..])];
         let mut words: Vec<std::ffi::OsString> = Vec::new();
         for (program, args) in polite.into_iter().filter(|(program, _)| is_there(program)) {
             words.push(program.into());

@@ -14,7 +14,9 @@ const STORE: &str = "/nix/store";
 /// The most symlinks that are followed to find where a file of a system lies.
 const LINKS_MAX: u32 = 40;
 /// Variables that decide how Nix finds its store and its substituters; programs get these and no others.
-const NIX_VARIABLES: [&str; 7] = [
+const NIX_VARIABLES: [&str; 9] = [
+    "HOME",
+    "XDG_CACHE_HOME",
     "NIX_REMOTE",
     "NIX_CONFIG",
     "NIX_CONF_DIR",

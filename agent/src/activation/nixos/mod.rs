@@ -9,6 +9,8 @@ pub mod compare;
 pub mod contents;
 pub mod fetch;
 pub mod machine;
+#[cfg(test)]
+mod real_nix;
 pub mod root;
 mod switch;
 #[cfg(test)]
@@ -34,7 +36,7 @@ const HEALTH_CHECKS: &str = "etc/muster/health-checks.json";
 /// NixOS systems, put into place by `switch-to-configuration`.
 #[derive(Debug, Clone)]
 pub struct Nixos {
-    machine: Machine,
+    machine: Arc<Machine>,
     root: Arc<dyn Root>,
     defer: Vec<Component>,
     state_dir: PathBuf,
@@ -47,7 +49,7 @@ impl Nixos {
     /// The backend of a machine; `root` does what this process may not.
     pub fn new(machine: Machine, root: Arc<dyn Root>, defer: Vec<Component>, state_dir: &Path) -> Self {
         Self {
-            machine,
+            machine: Arc::new(machine),
             root,
             defer,
             state_dir: state_dir.to_owned(),

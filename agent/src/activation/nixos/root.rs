@@ -130,9 +130,6 @@ pub enum RootError {
     /// A program failed.
     #[error(transparent)]
     Program(#[from] ProgramFailed),
-    /// There is nothing to go back from: the helper has switched nothing for that dispatch.
-    #[error("{0}")]
-    NothingToUndo(String),
     /// Whoever was to carry the order out did not: it refused, or could not be reached.
     #[error("{0}")]
     NotDone(String),

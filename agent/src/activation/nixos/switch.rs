@@ -11,6 +11,7 @@ use super::unit::UnitTrace;
 use super::{Nixos, dispatch};
 use crate::activation::switch::bounded;
 use crate::activation::{Job, Outcome, Switched, Task, Trace};
+use crate::probe::health_checks::HealthChecks;
 use crate::text::head;
 
 /// How often a rollback is tried that could not be begun, and how long between two tries.
@@ -52,6 +53,8 @@ impl Nixos {
             let kept = self.machine.fetch(previous, None, &root, timeout, &mut |_| {}).await;
             kept.map_err(|error| format!("the way back is not there: {error}"))?;
         }
+        // A host whose health cannot be known is not healthy, and needs no switch to find that out.
+        HealthChecks::load(&self.health_checks(target)).map_err(|error| error.to_string())?;
         let waits_for = match self.current() {
             Some(running) => self.machine.compare(&running, target, &self.defer),
             None => Ok(None),
@@ -71,13 +74,17 @@ impl Nixos {
         self.accepts(&job.target)?;
         let dispatch = dispatch(job);
         let live = self.must_be_live(&dispatch, &job.target).await;
+        let next_boot = self.machine.profile();
+        let boots = self.machine.trace(&dispatch.unit(Road::Boot)).await;
+        if !live && next_boot.as_ref() == Some(&job.target) && matches!(boots, Ok(UnitTrace::Absent)) {
+            // Whatever failed did so before anything was touched.
+            let observed = self.current();
+            return Ok(Switched::Ended(Outcome { exit_code: 0, stderr_tail: String::new(), observed }));
+        }
         let (to, timeout_secs) = (job.target.clone(), seconds(timeout));
         let order = Order::RollBack { dispatch: dispatch.clone(), to, timeout_secs, live };
         let mut tries = 1;
         while let Err(error) = self.root.carry_out(&order).await {
-            if matches!(error, RootError::NothingToUndo(_)) && self.stands_on(&job.target) {
-                return Ok(self.untouched());
-            }
             // A helper allows it once: then it is the earlier one that counts.
             if matches!(error, RootError::NotDone(_)) && self.has_begun(&dispatch).await {
                 break;
@@ -90,17 +97,6 @@ impl Nixos {
             sleep(ROLLBACK_PAUSE).await;
         }
         Ok(self.end_of(&dispatch.unit(Road::RollBack), &job.target).await)
-    }
-
-    /// Whether a system runs and will be booted.
-    fn stands_on(&self, system: &Closure) -> bool {
-        [self.current(), self.machine.profile()].iter().all(|found| found.as_ref() == Some(system))
-    }
-
-    /// A machine on which nothing had to be done.
-    fn untouched(&self) -> Switched {
-        let stderr_tail = "nothing was switched, so nothing had to be undone".to_owned();
-        Switched::Ended(Outcome { exit_code: 0, stderr_tail, observed: self.current() })
     }
 
     /// Whether the rollback of a dispatch runs, or has ended.

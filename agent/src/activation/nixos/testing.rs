@@ -68,7 +68,7 @@ case $1 in
   --realise)
     [ -e "$here/cache$path" ] || [ -e "$here$path" ] || { echo "error: path '$path' does not exist" >&2; exit 1; }
     case " $* " in
-      *' --dry-run '*) printf 'these 1 paths will be fetched (0.01 MiB download, 0.02 MiB unpacked):\n  %s\n' "$path" >&2;;
+      *' --dry-run '*) printf 'this path will be fetched (0.01 MiB download, 0.02 MiB unpacked):\n  %s\n' "$path" >&2;;
       *) case " $* " in *'/roots/target '*) while [ -e "$here/hold-store" ]; do sleep 0.01; done;; esac
          [ -e "$here$path" ] || { echo "copying path '$path' from 'file:///cache'..." >&2
            cp -r "$here/cache$path" "$here$path"; }
@@ -156,7 +156,12 @@ impl Bench {
 
     fn system_below(&self, root: &Path, name: &str, files: &[(&str, &str)]) -> Closure {
         let path = format!("/nix/store/{}-nixos-system-{name}", "0".repeat(32));
-        let top = root.join(&path[1..]);
+        self.draft(&root.join(&path[1..]), files);
+        path.parse().unwrap()
+    }
+
+    /// Writes a system's files into a folder.
+    pub(crate) fn draft(&self, top: &Path, files: &[(&str, &str)]) {
         fs::create_dir_all(top.join("bin")).unwrap();
         executable(&top.join("bin/switch-to-configuration"), SWITCHER);
         for (file, text) in files {
@@ -164,7 +169,6 @@ impl Bench {
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(file, text).unwrap();
         }
-        path.parse().unwrap()
     }
 
     /// Has the machine run a system, as after a boot into it.
@@ -177,6 +181,12 @@ impl Bench {
         for unit in fs::read_dir(self.path("units")).unwrap() {
             fs::remove_dir_all(unit.unwrap().path()).unwrap();
         }
+    }
+
+    /// Has the profile name a system, as an installer leaves it.
+    pub(crate) fn install(&self, system: &Closure) {
+        symlink(system.as_str(), self.path("profiles/system-0-link")).unwrap();
+        symlink("system-0-link", &self.machine.profile).unwrap();
     }
 
     /// What the stand-ins were asked for, one line each.
