@@ -143,7 +143,8 @@ pub struct Activation {
     pub root: Option<PathBuf>,
     /// The components whose change waits for a reboot.
     pub defer: Vec<Component>,
-    /// The socket of the privileged helper; none: the agent switches by itself. [`Config::honoured`] refuses one.
+    /// The socket of the privileged helper; none: the agent switches by itself. [`Config::honoured`] refuses one for the
+    /// directory backend.
     pub helper: Option<PathBuf>,
 }
 

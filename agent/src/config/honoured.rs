@@ -18,7 +18,8 @@ pub enum Unhonoured {
     Relay,
     /// The agent would switch with its own rights instead.
     #[error(
-        "activation.helper cannot be honoured: this version has no privileged helper, and the agent switches by itself"
+        "activation.helper cannot be honoured with activation.backend = \"directory\": the privileged helper switches \
+         NixOS systems, and the agent runs the programs of a directory's releases by itself"
     )]
     Helper,
 }
@@ -32,7 +33,7 @@ impl Config {
         if self.relay == Auto::On {
             return Err(Unhonoured::Relay);
         }
-        if self.activation.helper.is_some() {
+        if self.activation.helper.is_some() && self.activation.backend == BackendKind::Directory {
             return Err(Unhonoured::Helper);
         }
         let mut idle = Vec::new();

@@ -1,14 +1,15 @@
 //! Carries out what the node asks for: one match arm per output.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use muster_core::document::Refusal;
 use muster_core::drive::Shell;
+use muster_core::id::HostId;
 use muster_core::ledger::{Batch, Table};
 use muster_core::node::{HostOrder, Note, Output, Receipt, RequestId, Topic};
 use muster_core::verify::Roster;
-use muster_core::wire::codec;
+use muster_core::wire::{HostState, codec};
 use muster_gossip::Network;
 use muster_store::{Change, CommitError, Store};
 use tokio::sync::{mpsc, oneshot};
@@ -36,6 +37,8 @@ pub(super) struct Hands {
     pub(super) figures: Figures,
     /// Orders for this host's workers, taken by the loop.
     pub(super) orders: Vec<HostOrder>,
+    /// Hosts that have converged since the loop last looked.
+    pub(super) converged: BTreeSet<HostId>,
     roster: Option<Arc<Roster>>,
     /// Whether the roster changed since the loop last looked.
     pub(super) enrolled: bool,
@@ -59,6 +62,7 @@ impl Hands {
             waiters: BTreeMap::new(),
             figures: Figures::default(),
             orders: Vec::new(),
+            converged: BTreeSet::new(),
             roster: None,
             enrolled: false,
             written,
@@ -140,7 +144,12 @@ impl Shell for Hands {
                 self.enrolled = true;
             }
             Output::Reply { request, result } => self.reply(request, result),
-            Output::Tell(note) => tell(&note, &mut self.figures),
+            Output::Tell(note) => {
+                if let Note::HostMoved { host, to: HostState::Converged, .. } = &note {
+                    self.converged.insert(host.clone());
+                }
+                tell(&note, &mut self.figures);
+            }
             Output::Persist { .. } => debug_assert!(false, "writes go to Shell::store"),
         }
     }

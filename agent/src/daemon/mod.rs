@@ -9,6 +9,7 @@ mod answers;
 mod figures;
 mod full;
 mod hands;
+mod helping;
 mod ingress;
 mod library;
 mod patience;
@@ -43,6 +44,7 @@ use crate::probe::Surroundings;
 use crate::{keys, storage};
 use full::Disk;
 use hands::Hands;
+use helping::Helping;
 use library::Shelf;
 use patience::Patience;
 use readers::Readers;
@@ -73,6 +75,7 @@ struct Daemon {
     drive: Drive,
     hands: Hands,
     workers: Workers,
+    helping: Helping,
     reports: mpsc::Receiver<Said>,
     written: mpsc::UnboundedReceiver<(u64, Result<(), CommitError>)>,
     inbox: control::Inbox,
@@ -118,7 +121,7 @@ impl Daemon {
             store.commit_wait(vec![storage::pins_row(&pins)]).context("the store takes no writes")?;
         }
         let shelf = Arc::new(Shelf::open(Arc::clone(&store))?);
-
+        let (helping, backend) = Helping::new(&config, &store, backend);
         let settings = settings(&config, boot_id.clone())?;
         let clock = Instant::now();
         let (node, outputs) = full::build(settings, &key, &pins, &store, &store_path, clock)?;
@@ -138,6 +141,7 @@ impl Daemon {
             drive: Drive::new(),
             hands,
             workers,
+            helping,
             reports,
             written,
             inbox,
@@ -228,8 +232,15 @@ impl Daemon {
 
     /// What the node's orders left for the loop itself.
     fn after_orders(&mut self) {
-        for order in std::mem::take(&mut self.hands.orders) {
+        let orders = std::mem::take(&mut self.hands.orders);
+        if !orders.is_empty() {
+            self.helping.follow(self.node.ledger().documents());
+        }
+        for order in orders {
             self.workers.obey(order);
+        }
+        if std::mem::take(&mut self.hands.converged).contains(&self.node.settings().host) {
+            self.helping.renew();
         }
         if std::mem::take(&mut self.hands.enrolled) {
             self.hands.network.set_roster(answers::roster(&self.node));

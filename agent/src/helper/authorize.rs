@@ -29,6 +29,8 @@ pub struct Site {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authorized {
     order: Order,
+    /// What the operators signed of the system's contents, if they did.
+    contents: Option<Digest>,
     /// The memory once the order is begun; none if nothing is to be remembered of it.
     after: Option<Memory>,
 }
@@ -41,6 +43,14 @@ pub struct Act {
 }
 
 impl Authorized {
+    /// The system that is to be switched to and the digest of its contents, where operators signed that too.
+    pub fn contents(&self) -> Option<(&Closure, Digest)> {
+        match &self.order {
+            Order::Switch { to, .. } | Order::Boot { to, .. } => Some((to, self.contents?)),
+            Order::RollBack { .. } | Order::Reset(_) => None,
+        }
+    }
+
     /// Hands the memory as it is from now on to `write`, which makes it durable; only then there is an act.
     pub fn remembered<E>(self, write: impl FnOnce(&Memory) -> Result<(), E>) -> Result<Act, E> {
         if let Some(memory) = &self.after {
@@ -81,6 +91,7 @@ pub fn authorize(
             let papers = request.papers.as_ref().ok_or(Refused::NoPapers)?;
             let case = Case::open(papers, site, memory, now)?;
             let timeout_secs = case.plan.policy.activation_timeout_secs;
+            let contents = case.contents();
             let after = case.judge(dispatch, to)?;
             let (dispatch, to) = (dispatch.clone(), to.clone());
             let order = if matches!(request.order, Order::Boot { .. }) {
@@ -88,17 +99,19 @@ pub fn authorize(
             } else {
                 Order::Switch { dispatch, to, timeout_secs }
             };
-            Ok(Authorized { order, after: Some(after) })
+            Ok(Authorized { order, contents, after: Some(after) })
         }
         Order::RollBack { dispatch, to, live, .. } => {
             a_system(to)?;
             let (timeout_secs, after) = way_back(dispatch, to, memory)?;
             let (dispatch, to, live) = (dispatch.clone(), to.clone(), *live);
             let order = Order::RollBack { dispatch, to, timeout_secs, live };
-            Ok(Authorized { order, after: Some(after) })
+            Ok(Authorized { order, contents: None, after: Some(after) })
         }
         // Only a unit that has ended is let go of, and its name is made of parsed words: nothing runs otherwise for it.
-        Order::Reset(unit) => Ok(Authorized { order: Order::Reset(unit.clone()), after: None }),
+        Order::Reset(unit) => {
+            Ok(Authorized { order: Order::Reset(unit.clone()), contents: None, after: None })
+        }
     }
 }
 
@@ -203,6 +216,10 @@ impl<'a> Case<'a> {
             self.not_older_than_what_ran()?;
         }
         self.remember(fleet, anew, self.use_of(decision), target)
+    }
+
+    fn contents(&self) -> Option<Digest> {
+        self.documents.ref_by_hash(&self.plan.ref_hash)?.contents.get(&self.site.host).copied()
     }
 
     /// The fleet document that everything is judged by, if it is today's as far as anybody here can know.

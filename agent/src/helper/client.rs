@@ -13,8 +13,8 @@ use super::papers::{Archive, PapersError};
 use super::protocol::{ANSWER_BYTES_MAX, Answer, CarryOut, REQUEST_BYTES_MAX, Request};
 use crate::activation::nixos::root::{Order, Root, RootError};
 
-/// How long the helper may take: it verifies, sets a profile, and may have to stop a switch that runs.
-const ANSWER_TIME_MAX: Duration = Duration::from_secs(300);
+/// How long the helper may take: it verifies, asks Nix for contents, sets a profile, and may have to stop a switch that runs.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(900);
 
 /// Why an order was not carried out.
 #[derive(Debug, thiserror::Error)]

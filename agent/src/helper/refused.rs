@@ -206,12 +206,9 @@ impl Refused {
             Self::RefContested { .. } => "contested-ref",
             Self::Used { .. } => "used",
             Self::MemoryFull => "memory-full",
-            Self::NothingToRollBack { .. } => NOTHING_TO_ROLL_BACK,
+            Self::NothingToRollBack { .. } => "nothing-to-roll-back",
             Self::RolledBack => "rolled-back",
             Self::OtherWayBack { .. } => "other-way-back",
         }
     }
 }
-
-/// The rule by which a way back is refused where nothing was switched.
-pub(super) const NOTHING_TO_ROLL_BACK: &str = "nothing-to-roll-back";

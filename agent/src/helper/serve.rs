@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use muster_core::document::{Trust, TrustError};
 use muster_core::id::Closure;
 use muster_core::wire::codec::DecodeError;
+use muster_signing::Digest;
 use nix::unistd::Uid;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -74,6 +75,9 @@ pub enum ServeError {
     /// The memory is not there, or cannot be written.
     #[error(transparent)]
     Vault(#[from] VaultError),
+    /// The store holds something else than operators signed.
+    #[error("{0}")]
+    Contents(String),
     /// A rule forbids it.
     #[error(transparent)]
     Refused(#[from] Refused),
@@ -92,6 +96,7 @@ impl ServeError {
             Self::Config(_) | Self::TwoFleets { .. } => "config",
             Self::Trust { .. } => "trust",
             Self::Vault(_) => "memory",
+            Self::Contents(_) => "contents",
             Self::Refused(refused) => refused.rule(),
         }
     }
@@ -101,6 +106,9 @@ impl ServeError {
 pub trait Hands {
     /// What runs now.
     fn running(&self) -> Option<Closure>;
+
+    /// Checks that the store holds what operators signed of a system's contents.
+    fn check_contents(&self, system: &Closure, signed: Digest) -> impl Future<Output = Result<(), String>>;
 
     /// Carries out an order; a switch goes on after this returns.
     fn carry_out(&self, act: &Act) -> impl Future<Output = Result<(), String>>;
@@ -112,6 +120,10 @@ pub trait Hands {
 impl Hands for Machine {
     fn running(&self) -> Option<Closure> {
         self.current()
+    }
+
+    async fn check_contents(&self, system: &Closure, signed: Digest) -> Result<(), String> {
+        Self::check_contents(self, system, signed).await.map_err(|error| error.to_string())
     }
 
     async fn carry_out(&self, act: &Act) -> Result<(), String> {
@@ -202,7 +214,12 @@ impl Door {
         let vault = Vault::open(&self.state, self.owner)?;
         let memory = vault.load()?;
         let site = self.site(hands.running())?;
-        let act = authorize(asked, &site, &memory, now)?.remembered(|memory| vault.store(memory))?;
+        let authorized = authorize(asked, &site, &memory, now)?;
+        // A store path names how something was built, and only this the bytes themselves.
+        if let Some((system, signed)) = authorized.contents() {
+            hands.check_contents(system, signed).await.map_err(ServeError::Contents)?;
+        }
+        let act = authorized.remembered(|memory| vault.store(memory))?;
         if let Err(reason) = hands.carry_out(&act).await {
             tracing::error!(order = ?act.order(), "an order was allowed and did not work: {reason}");
             return Ok(Answer::Failed(reason));

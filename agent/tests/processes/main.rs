@@ -1,5 +1,6 @@
 //! The real program as its users and the agent run it.
 
+mod activate;
 mod agent;
 mod documents;
 mod switch;

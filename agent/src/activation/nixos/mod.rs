@@ -68,6 +68,17 @@ impl Nixos {
         Self { patience, ..self }
     }
 
+    /// The machine that it switches.
+    pub fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// The same, with another who does what this process may not.
+    #[must_use]
+    pub fn with_root(self, root: Arc<dyn Root>) -> Self {
+        Self { root, ..self }
+    }
+
     /// The system that runs.
     pub fn current(&self) -> Option<Closure> {
         self.machine.current()

@@ -6,7 +6,7 @@ use muster_core::id::Closure;
 use muster_signing::Digest;
 use tokio::time::sleep;
 
-use super::root::{Dispatch, Order, Road, Unit};
+use super::root::{Dispatch, Order, Road, RootError, Unit};
 use super::unit::UnitTrace;
 use super::{Nixos, dispatch};
 use crate::activation::switch::bounded;
@@ -110,6 +110,10 @@ impl Nixos {
         let order = Order::RollBack { dispatch: dispatch.clone(), to, timeout_secs, live };
         let mut tries = 1;
         while let Err(error) = self.root.carry_out(&order).await {
+            // A helper allows it once: then it is the earlier one that counts.
+            if matches!(error, RootError::NotDone(_)) && self.has_begun(&dispatch).await {
+                break;
+            }
             tracing::warn!(%error, tries, "a rollback could not be begun");
             if tries == ROLLBACK_TRIES {
                 return Err(error.to_string());
@@ -118,6 +122,12 @@ impl Nixos {
             sleep(ROLLBACK_PAUSE).await;
         }
         Ok(self.end_of(&dispatch.unit(Road::RollBack), &job.target).await)
+    }
+
+    /// Whether the rollback of a dispatch runs, or has ended.
+    async fn has_begun(&self, dispatch: &Dispatch) -> bool {
+        let trace = self.machine.trace(&dispatch.unit(Road::RollBack)).await;
+        matches!(trace, Ok(UnitTrace::Running | UnitTrace::Ended { .. }))
     }
 
     /// Whether anything of the dispatch touched the running system; what cannot be told counts as touched.

@@ -287,6 +287,16 @@ async fn what_is_old_or_expired_is_not_acted_on() {
 }
 
 #[tokio::test]
+async fn a_system_of_other_contents_than_the_signed_ones_is_not_activated() {
+    let (bench, mut story) = (Bench::new(), Story::new());
+    let digest = |what: &str| json!({ "web": sha256(what.as_bytes()).to_string() });
+    story.channel_ref.json["contents"] = digest(BEFORE);
+    bench.refused(&story.request(), "contents", "the contents of /nix/store/1111").await;
+    story.channel_ref.json["contents"] = digest(TARGET);
+    bench.done(&story.request()).await;
+}
+
+#[tokio::test]
 async fn what_was_used_or_overtaken_is_not_acted_on_again() {
     let (bench, first) = (Bench::new(), Story::new());
     bench.done(&first.request()).await;

@@ -5,6 +5,7 @@
 mod attacks;
 mod files;
 mod honest;
+mod through;
 mod wire;
 
 use std::cell::RefCell;
@@ -18,7 +19,9 @@ use muster_core::coordination;
 use muster_core::document::Fleet;
 use muster_core::id::{Closure, RolloutId};
 use muster_core::wire::{DECISION_VERSION, Decision, DecisionBody, codec};
-use muster_signing::{DocumentParts, Namespace, SigningKey, assemble, sha256, sign_decision, sign_document};
+use muster_signing::{
+    Digest, DocumentParts, Namespace, SigningKey, assemble, sha256, sign_decision, sign_document,
+};
 use serde_bytes::ByteBuf;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -80,7 +83,7 @@ impl Signed {
         self.json.to_string().into_bytes()
     }
 
-    fn hash(&self) -> muster_signing::Digest {
+    fn hash(&self) -> Digest {
         sha256(&self.bytes())
     }
 
@@ -156,7 +159,7 @@ impl Story {
         story
     }
 
-    fn epoch(&self, recovery: u64) -> muster_signing::Digest {
+    fn epoch(&self, recovery: u64) -> Digest {
         let newest = Fleet::parse(&self.fleets.last().unwrap().bytes()).unwrap();
         coordination::epoch(&FLEET.parse().unwrap(), &newest, recovery)
     }
@@ -260,6 +263,11 @@ struct Pretend {
 impl Hands for Pretend {
     fn running(&self) -> Option<Closure> {
         self.running.borrow().clone()
+    }
+
+    async fn check_contents(&self, system: &Closure, signed: Digest) -> Result<(), String> {
+        let found = sha256(system.as_str().as_bytes());
+        if found == signed { Ok(()) } else { Err(format!("the contents of {system} are {found}")) }
     }
 
     async fn carry_out(&self, act: &Act) -> Result<(), String> {
