@@ -1,5 +1,6 @@
 //! The command line: what people type, and the only part that prints.
 
+pub mod activate;
 pub mod agent;
 mod asking;
 pub mod demo;
@@ -66,6 +67,8 @@ enum Command {
     Simulate(simulate::Simulate),
     Store(store::StoreCommand),
     Doctor(doctor::Doctor),
+    #[command(hide = true)]
+    Activate(activate::Activate),
     /// Does one switch of the directory backend; the agent starts it.
     #[command(hide = true)]
     InternalSwitch {
@@ -106,6 +109,7 @@ impl Command {
             Self::Sign(command) => command.run(),
             Self::Verify(command) => command.run(),
             Self::Simulate(command) => command.run(),
+            Self::Activate(command) => command.run(),
             Self::InternalSwitch { root } => {
                 crate::activation::switch::perform(&root).map_err(Failure::new)?;
                 Ok(Exit::Done)

@@ -96,7 +96,7 @@ impl Daemon {
         for idle in config.honoured()? {
             tracing::warn!("{idle}");
         }
-        let backend = Backend::new(&config.activation)?;
+        let backend = Backend::new(&config.activation, &config.state_dir)?;
         let key = keys::read_private(&config.identity).context("this host's key cannot be read")?;
         let pins = vec![read_trust(&config.trust)?];
         if pins.iter().any(|pin| pin.fleet != config.fleet) {

@@ -197,7 +197,7 @@ fn opened(path: &Path, store: &Store, config: &Config) -> Finding {
 
 /// Whether the backend can be had, and knows what runs.
 pub(super) fn backend(config: &Config, found: &mut Vec<Finding>) {
-    let backend = match Backend::new(&config.activation) {
+    let backend = match Backend::new(&config.activation, &config.state_dir) {
         Ok(backend) => backend,
         Err(error) => {
             let mend = "set activation.backend and activation.root to what this host has";
