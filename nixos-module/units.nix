@@ -56,7 +56,7 @@ let
     ]
     ++ lib.optional separated "muster-activate.socket";
     # The agent carries out the very switch that would restart it, and has to see it to its end: what was switched, whether
-    # the health checks pass, whether to go back. A new version takes over at the unit's next start.
+    # the health checks pass, whether to go back. Once the host has converged it asks for its own restart.
     restartIfChanged = false;
     # A host that gives up on its agent can no longer be repaired through the fleet.
     unitConfig.StartLimitIntervalSec = 0;
