@@ -141,6 +141,8 @@ let
       StateDirectoryMode = "0700";
       ReadWritePaths = profileFolders;
       RuntimeMaxSec = "15min";
+      # systemd would forbid openat2 with it, by which the helper opens its memory: the filter cannot see the mode in there.
+      RestrictSUIDSGID = false;
       # To restart an agent whose program was replaced, it looks at which one runs.
       CapabilityBoundingSet = "CAP_SYS_PTRACE";
       # The Nix daemon, systemd and the message bus are reached through sockets in the file system; there is no network.

@@ -495,6 +495,7 @@ in
           inherit (seen.helper.serviceConfig)
             CapabilityBoundingSet
             ExecStart
+            RestrictSUIDSGID
             PrivateNetwork
             RestrictAddressFamilies
             StateDirectory
@@ -520,6 +521,7 @@ in
           user = "root";
           CapabilityBoundingSet = "CAP_SYS_PTRACE";
           ExecStart = "/nix/store/00000000000000000000000000000000-muster/bin/muster activate --config /etc/muster/muster.toml --user muster --group muster-agent";
+          RestrictSUIDSGID = false;
           PrivateNetwork = true;
           RestrictAddressFamilies = [ "AF_UNIX" ];
           StateDirectory = "muster-activate";
