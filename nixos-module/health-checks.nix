@@ -20,6 +20,9 @@ let
     '';
   };
 
+  # The agent refuses a file in which a number is out of its bounds, and with it the release.
+  seconds = types.ints.between 1 86400;
+
   # A key that only some kinds have; null leaves it out of the file.
   forKind =
     kind: type: example: description:
@@ -50,12 +53,12 @@ let
         description = "What is probed. Each kind has keys of its own, named at their options.";
       };
       intervalSeconds = mkOption {
-        type = types.ints.positive;
+        type = seconds;
         default = 30;
         description = "Seconds from one probe to the next.";
       };
       timeoutSeconds = mkOption {
-        type = types.ints.positive;
+        type = seconds;
         default = 10;
         description = "Seconds after which a probe without an answer has failed.";
       };
@@ -71,7 +74,7 @@ let
       expectExitCode = forKind "exec" (types.ints.between 0 255) 3 "the exit code that passes; 0 when null.";
       units = forKind "systemd" (types.listOf types.str) [ "nginx.service" ] "units that must be active.";
       maxFailedUnits = forKind "systemd" types.ints.unsigned 0 "how many units of the system may be failed.";
-      min = forKind "peers" types.ints.positive 2 ''
+      min = forKind "peers" (types.ints.between 1 10000) 2 ''
         how many members of the fleet must be reachable. This is what notices a release that cut the host off.
       '';
       framework = forKind "evidence" types.str "iso27001" "the name of the framework that the evidence follows.";
@@ -97,6 +100,9 @@ let
       where = "services.muster.healthChecks.${name}";
       foreign = builtins.filter (key: !(builtins.elem key (required ++ optional))) (given value);
       missing = builtins.filter (key: value.${key} == null) required;
+      unitsWithoutType = builtins.filter (unit: builtins.match "[A-Za-z0-9:_.\\\\@][A-Za-z0-9:_.\\\\@-]*[.][a-z]+" unit == null) (
+        if value.units == null then [ ] else value.units
+      );
     in
     [
       {
@@ -114,6 +120,18 @@ let
       {
         assertion = value.kind != "systemd" || value.units != null || value.maxFailedUnits != null;
         message = "${where} is of kind systemd and checks nothing: it must set units or maxFailedUnits.";
+      }
+      {
+        assertion = value.url == null || lib.hasPrefix "http://" value.url;
+        message = "${where} has the url ${toString value.url}, which does not begin with http://: the agent speaks nothing else.";
+      }
+      {
+        assertion = unitsWithoutType == [ ];
+        message = "${where} names ${lib.concatStringsSep ", " unitsWithoutType}, but a unit is named in full, such as nginx.service.";
+      }
+      {
+        assertion = value.evidencePath == null || lib.hasPrefix "/" value.evidencePath;
+        message = "${where} has the evidencePath ${toString value.evidencePath}, which is not a path from the root.";
       }
       {
         assertion = value.command != [ ];

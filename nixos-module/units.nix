@@ -56,7 +56,7 @@ let
     ]
     ++ lib.optional separated "muster-activate.socket";
     # The agent carries out the very switch that would restart it, and has to see it to its end: what was switched, whether
-    # the health checks pass, whether to go back. A new version takes over at the unit's next start.
+    # the health checks pass, whether to go back. Once the host has converged it asks for its own restart.
     restartIfChanged = false;
     # A host that gives up on its agent can no longer be repaired through the fleet.
     unitConfig.StartLimitIntervalSec = 0;
@@ -141,6 +141,8 @@ let
       StateDirectoryMode = "0700";
       ReadWritePaths = profileFolders;
       RuntimeMaxSec = "15min";
+      # systemd would forbid openat2 with it, by which the helper opens its memory: the filter cannot see the mode in there.
+      RestrictSUIDSGID = false;
       # To restart an agent whose program was replaced, it looks at which one runs.
       CapabilityBoundingSet = "CAP_SYS_PTRACE";
       # The Nix daemon, systemd and the message bus are reached through sockets in the file system; there is no network.

@@ -368,6 +368,20 @@ in
     "services.muster.healthChecks.site is of kind systemd and checks nothing: it must set units or maxFailedUnits."
   ];
 
+  "the agent speaks plain HTTP only" = refuses (check { kind = "http"; url = "https://a/"; }) [
+    "services.muster.healthChecks.site has the url https://a/, which does not begin with http://: the agent speaks nothing else."
+  ];
+
+  "a unit is named in full" =
+    refuses (check { kind = "systemd"; units = [ "nginx" "a@b\\x2dc.mount" "-x.service" ]; })
+      [
+        "services.muster.healthChecks.site names nginx, -x.service, but a unit is named in full, such as nginx.service."
+      ];
+
+  "evidence lies at a path from the root" =
+    refuses (check { kind = "evidence"; framework = "x"; evidencePath = "evidence.json"; })
+      [ "services.muster.healthChecks.site has the evidencePath evidence.json, which is not a path from the root." ];
+
   "an empty command is refused" = refuses (check { kind = "exec"; command = [ ]; }) [
     "services.muster.healthChecks.site has an empty command: it must name the program to run."
   ];
@@ -481,6 +495,7 @@ in
           inherit (seen.helper.serviceConfig)
             CapabilityBoundingSet
             ExecStart
+            RestrictSUIDSGID
             PrivateNetwork
             RestrictAddressFamilies
             StateDirectory
@@ -506,6 +521,7 @@ in
           user = "root";
           CapabilityBoundingSet = "CAP_SYS_PTRACE";
           ExecStart = "/nix/store/00000000000000000000000000000000-muster/bin/muster activate --config /etc/muster/muster.toml --user muster --group muster-agent";
+          RestrictSUIDSGID = false;
           PrivateNetwork = true;
           RestrictAddressFamilies = [ "AF_UNIX" ];
           StateDirectory = "muster-activate";

@@ -60,7 +60,7 @@ in
   "healthChecks.<name>.kind" = peers "kind" "icmp" "peers";
   "healthChecks.<name>.mode" = peers "mode" "warn" "observe";
   "healthChecks.<name>.intervalSeconds" = peers "intervalSeconds" 0 1;
-  "healthChecks.<name>.timeoutSeconds" = peers "timeoutSeconds" "5" 5;
+  "healthChecks.<name>.timeoutSeconds" = peers "timeoutSeconds" 86401 86400;
   "healthChecks.<name>.url" = http "url" 1 "http://a/";
   "healthChecks.<name>.expectStatus" = http "expectStatus" 99 100;
   "healthChecks.<name>.bodyContains" = http "bodyContains" true "ok";
@@ -70,7 +70,7 @@ in
   "healthChecks.<name>.expectExitCode" = exec "expectExitCode" 256 255;
   "healthChecks.<name>.units" = systemd "units" "a.service" [ "a.service" ];
   "healthChecks.<name>.maxFailedUnits" = systemd "maxFailedUnits" (-1) 0;
-  "healthChecks.<name>.min" = peers "min" 0 1;
+  "healthChecks.<name>.min" = peers "min" 0 10000;
   "healthChecks.<name>.framework" = evidence "framework" 1 "x";
   "healthChecks.<name>.evidencePath" = evidence "evidencePath" 1 "/e";
   "healthChecks.<name>.controlOverrides" = evidence "controlOverrides" [ ] { };
