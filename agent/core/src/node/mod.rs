@@ -15,6 +15,7 @@ mod inspect;
 mod lies;
 mod own;
 mod quota;
+mod readmission;
 mod random;
 mod restore;
 mod rules;
@@ -79,6 +80,10 @@ pub struct Node {
     /// When the next host may come to count as offline, which changes what the gates say.
     reach_change: Option<Mono>,
     coordinator: Option<Coordinator>,
+    /// Whether this coordinator's store is known not to be what it was, so that it waits to be readmitted.
+    distrusted: bool,
+    /// Whether a peer says so, which proves nothing where coordinators may lie.
+    doubted: bool,
     stored_log: Option<restore::StoredLog>,
     notices_held: BTreeMap<HostId, Vec<u8>>,
     alarms: Vec<String>,
@@ -112,7 +117,8 @@ impl Node {
     /// When the next [`Input::Tick`] is wanted.
     pub fn wakes_at(&self) -> Option<Mono> {
         let coordinator = self.coordinator.as_ref().and_then(Coordinator::wakes_at);
-        [coordinator, self.own_wakes_at(), self.head_wakes_at(), self.beacon_wakes_at(), self.reach_change]
+        let proof = self.proof_wakes_at();
+        [coordinator, proof, self.own_wakes_at(), self.head_wakes_at(), self.beacon_wakes_at(), self.reach_change]
             .into_iter()
             .flatten()
             .min()
@@ -125,6 +131,7 @@ impl Node {
             turn.changed = true;
         }
         self.tick_head(turn);
+        self.prove_store(turn);
         if self.feed_is_open() {
             self.begin_incarnation(turn);
             self.consider_dispatches(turn);
@@ -264,17 +271,19 @@ impl Node {
         let Some(epoch) = self.ledger.epoch() else { return };
         let stored = self.stored_log.take().unwrap_or_default();
         let seed = self.random.next();
-        self.coordinator = Some(Coordinator::new(
+        let mut coordinator = Coordinator::new(
             self.signer.public(),
             epoch,
             &fleet,
             stored.durable,
             stored.said,
+            stored.life,
             seed,
             now.mono,
-        ));
-        self.stop_under_newer_rules();
-        self.resume_approvals(now);
+        );
+        coordinator.log.remember(stored.memory.into_iter().collect());
+        self.coordinator = Some(coordinator);
+        self.settle_in(now);
     }
 
     fn envelope(
