@@ -230,27 +230,6 @@ impl Striker {
                 let host = self.plain_host(world)?;
                 world.clone_host(host)
             }
-            Fault::CoordinatorDiskLost => {
-                let host = self.random.index(self.coordinators);
-                self.may_lose(world, host).then_some(())?;
-                world.replace_disk(host, Disk::default());
-                world.start_later(host, Duration::from_millis(self.random.between(50, 20_000)));
-                Some(())
-            }
-            Fault::CoordinatorDiskPutBack => {
-                let host = self.random.index(self.coordinators);
-                self.may_lose(world, host).then_some(())?;
-                let as_of_now = Box::new(world.disk(host).durable());
-                let after = Duration::from_secs(self.random.between(1, 120));
-                let later = Later::PutBackCoordinator(host, as_of_now, world.stores[host]);
-                self.after(world, after, later);
-                Some(())
-            }
-            Fault::CoordinatorCloned => {
-                let host = self.random.index(self.coordinators);
-                self.may_lose(world, host).then_some(())?;
-                world.clone_host(host)
-            }
             Fault::HandSwitched => {
                 let soaks =
                     |host: &usize| world.truth.own[*host].values().any(|own| own.state == HostState::Soaking);
@@ -259,6 +238,34 @@ impl Striker {
                 let (hand, now) = ("dir:hand".parse().ok()?, world.now);
                 world.hosts[host].machine.switch_by_hand(hand, now);
                 Some(())
+            }
+            _ => self.strike_coordinator(world, kind, host),
+        }
+    }
+
+    /// What befalls a coordinator's disk, where the others hold all that it holds.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds befall clocks and networks")]
+    fn strike_coordinator(&mut self, world: &mut World, kind: Fault, host: usize) -> Option<()> {
+        let coordinator = host % self.coordinators;
+        match kind {
+            Fault::CoordinatorDiskLost => {
+                self.may_lose(world, coordinator).then_some(())?;
+                world.replace_disk(coordinator, Disk::default());
+                let after = Duration::from_millis(self.random.between(50, 20_000));
+                world.start_later(coordinator, after);
+                Some(())
+            }
+            Fault::CoordinatorDiskPutBack => {
+                self.may_lose(world, coordinator).then_some(())?;
+                let as_of_now = Box::new(world.disk(coordinator).durable());
+                let after = Duration::from_secs(self.random.between(1, 120));
+                let store = world.stores[coordinator];
+                self.after(world, after, Later::PutBackCoordinator(coordinator, as_of_now, store));
+                Some(())
+            }
+            Fault::CoordinatorCloned => {
+                self.may_lose(world, coordinator).then_some(())?;
+                world.clone_host(coordinator)
             }
             _ => self.strike_clock(world, kind, host),
         }
@@ -299,8 +306,9 @@ impl Striker {
         let voters = first.and_then(|(_, voters)| voters);
         let well = |host: &Host| {
             let node = host.node.as_ref();
-            node.is_some_and(|node| node.is_settled() && !node.awaits_readmission() && Some(same(node)) == first)
-                && host.paused_until <= world.now
+            node.is_some_and(|node| {
+                node.is_settled() && !node.awaits_readmission() && Some(same(node)) == first
+            }) && host.paused_until <= world.now
                 && !host.lies
                 && !world.truth.is_twofold(&host.name)
         };

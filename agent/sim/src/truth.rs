@@ -136,6 +136,11 @@ impl Truth {
         let hash = document.digest();
         if document.namespace() == Namespace::Fleet {
             self.note_operators(document);
+            let recovery = self.documents.last_recovery();
+            if recovery.is_some_and(|fleet| fleet.hash == hash) {
+                // Another log begins, with terms of its own.
+                self.leaders.clear();
+            }
         }
         if let Some(plan) = self.documents.plan_by_ref(&hash) {
             self.signed_under.insert(plan.rollout_id.clone(), self.handovers.len());

@@ -61,7 +61,10 @@ fn votes_again(world: &World, host: &str) -> bool {
     let key = world.fleet.hosts()[&id].public();
     let group = node.ledger().group().unwrap();
     let newest = node.ledger().newest_readmission(&id, world.utc());
-    newest.is_some() && node.ledger().readmission(&id).map(|(command, _)| command) == newest && group.voters.contains(&node.ledger().member_of(&key, &id)) && group.voters.len() == 3
+    newest.is_some()
+        && node.ledger().readmission(&id).map(|(command, _)| command) == newest
+        && group.voters.contains(&node.ledger().member_of(&key, &id))
+        && group.voters.len() == 3
 }
 
 #[track_caller]
@@ -94,9 +97,10 @@ fn comes_back(world: &mut World, host: &str) {
     let targets = world.fleet.publish_ref(world.utc(), "v3", "dir:v3");
     world.publish("h5", targets);
     reaches(world, "v3 runs on those who are there", |world| {
-        (1..=5).map(|n| format!("h{n}")).filter(|host| host != other).all(|host| {
-            world.running(&host).is_some_and(|it| it.as_str() == "dir:v3")
-        })
+        (1..=5)
+            .map(|n| format!("h{n}"))
+            .filter(|host| host != other)
+            .all(|host| world.running(&host).is_some_and(|it| it.as_str() == "dir:v3"))
     });
     world.check().unwrap();
 }
@@ -184,4 +188,19 @@ fn cloned_coordinator_stops_and_the_others_go_on() {
         others.iter().all(|other| world.running(other).is_some_and(|it| it.as_str() == "dir:v2"))
     });
     world.check().unwrap();
+}
+
+#[test]
+fn leader_whose_disk_is_full_hands_over_at_once_and_does_not_lead_until_there_is_room() {
+    let mut world = fleet(8);
+    let leader = world.leader().unwrap();
+    world.fill_disk(&leader, Duration::from_secs(120));
+    let document = world.fleet.publish_ref(world.utc(), "v2", "dir:v2");
+    world.publish("h5", document);
+    let since = world.utc();
+    reaches(&mut world, "another leads", |world| world.leader().is_some_and(|other| other != leader));
+    let took = world.utc().signed_duration_since(since);
+    assert!(took < chrono::TimeDelta::milliseconds(200), "nobody waited for its silence, it took {took}");
+    world.run_until(Duration::from_secs(100), |_| false);
+    assert_ne!(world.leader(), Some(leader));
 }

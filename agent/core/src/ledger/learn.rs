@@ -39,6 +39,7 @@ impl Ledger {
                     }
                 }
                 self.epoch = epoch_of(&self.fleet, &self.documents);
+                self.follow_recovery();
                 self.resolve_budgets();
                 self.resolve_lives();
             }

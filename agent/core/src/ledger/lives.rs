@@ -60,7 +60,12 @@ impl Ledger {
     }
 
     fn readmissions<'a>(&'a self, host: &'a HostId) -> impl Iterator<Item = &'a Held<Command>> {
-        let of_host = move |command: &&Held<Command>| matches!(&command.verb, Verb::Readmit { host: of } if of == host);
+        // A recovery begins anew with whoever it names.
+        let since = self.documents.last_recovery().map(|fleet| fleet.signed_at);
+        let of_host = move |command: &&Held<Command>| {
+            let is_later = since.is_none_or(|since| command.signed_at > since);
+            is_later && matches!(&command.verb, Verb::Readmit { host: of } if of == host)
+        };
         self.documents.commands().map(|command| &**command).filter(of_host)
     }
 
@@ -70,9 +75,8 @@ impl Ledger {
         for command in self.documents.commands() {
             let Verb::Readmit { host } = &command.verb else { continue };
             let keys = self.documents.fleets().filter_map(|fleet| Some(fleet.hosts.get(host)?.key));
-            lives.extend(keys.map(|key| {
-                (MemberId(*key.as_bytes()).in_life(Some(Life(command.hash.0))), key)
-            }));
+            lives
+                .extend(keys.map(|key| (MemberId(*key.as_bytes()).in_life(Some(Life(command.hash.0))), key)));
         }
         self.lives = lives;
     }

@@ -11,6 +11,7 @@ mod forks;
 mod learn;
 mod lives;
 mod mirror;
+mod recovery;
 mod replay;
 mod rules;
 mod slots;
@@ -140,6 +141,8 @@ pub struct Ledger {
     rules: u32,
     known_rules: u32,
     applied: u64,
+    /// Behind which index the log begins.
+    base: u64,
     /// Who belongs to the log's group by what was applied.
     group: Option<Membership>,
     /// Whose key is behind the ids of readmitted members.
@@ -181,6 +184,7 @@ impl Ledger {
             rules: FIRST_RULES,
             known_rules: u32::MAX,
             applied: 0,
+            base: 0,
             group: None,
             lives: BTreeMap::new(),
             deciding: 0,

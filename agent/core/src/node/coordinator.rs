@@ -43,6 +43,8 @@ pub(super) struct Coordinator {
     /// For which newest and adopted fleet documents, and how many readmissions, the log was told whom to hear and where to walk.
     pub(super) aimed: (Option<Digest>, Option<Digest>, (usize, usize)),
     pub(super) epoch: Digest,
+    /// What the ledger adds to the log's indexes, which begin with 1.
+    pub(super) base: u64,
     pub(super) committed: VecDeque<(u64, Entry)>,
     pub(super) approvals: BTreeMap<DecisionId, Approval>,
     /// When evidence was last asked about all of them.
@@ -77,6 +79,7 @@ impl Coordinator {
     pub(super) fn new(
         me: PublicKey,
         epoch: Digest,
+        base: u64,
         fleet: &Fleet,
         durable: Durable,
         said: BTreeMap<DecisionId, Said>,
@@ -102,6 +105,7 @@ impl Coordinator {
             log: Log::new(config, durable, now),
             aimed: (None, None, (0, 0)),
             epoch,
+            base,
             committed: VecDeque::new(),
             approvals: BTreeMap::new(),
             review_wanted: false,
@@ -213,7 +217,9 @@ impl Node {
         };
         let target = adopted.and_then(|hash| documents.fleet_by_hash(&hash)).map(|fleet| voters(fleet));
         let mut known = newest.map(|fleet| voters(fleet)).unwrap_or_default();
-        known.extend(newest.iter().flat_map(|fleet| fleet.electorate().members.into_keys()).map(|it| member_of(&it)));
+        known.extend(
+            newest.iter().flat_map(|fleet| fleet.electorate().members.into_keys()).map(|it| member_of(&it)),
+        );
         known.extend(self.ledger.readmitted_members());
         known.extend(newest.iter().flat_map(|fleet| fleet.founders()).map(|key| member_of(&key)));
         known.extend(target.iter().flatten());
@@ -233,25 +239,6 @@ impl Node {
         if let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.takes_part()) {
             let from = member_of(&from).in_life(message.life);
             let ready = coordinator.log.handle(turn.now, from, message);
-            self.absorb(turn, ready);
-        }
-    }
-
-    pub(super) fn coordinator_lost(&mut self, turn: &mut Turn, peer: PublicKey) {
-        let Some(coordinator) = &self.coordinator else { return };
-        let members = coordinator.log.membership().members().copied();
-        let of_peer: Vec<MemberId> =
-            members.filter(|member| self.ledger.key_of_member(member) == Some(peer)).collect();
-        for member in of_peer {
-            let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.takes_part()) else { return };
-            let ready = coordinator.log.disconnected(turn.now, member);
-            self.absorb(turn, ready);
-        }
-    }
-
-    pub(super) fn hand_over(&mut self, turn: &mut Turn) {
-        if let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.takes_part()) {
-            let ready = coordinator.log.hand_over(turn.now);
             self.absorb(turn, ready);
         }
     }
@@ -292,6 +279,8 @@ impl Node {
         for (to, mut message) in ready.messages {
             sign_append(&self.signer, &self.settings.fleet, &mut message);
             if let Some(to) = self.ledger.key_of_member(&to) {
+                // Who is asked to take over is told nothing of what is stored here.
+                let at_once = at_once || matches!(message.body, log::Body::TimeoutNow(_));
                 let message = CoordinatorMessage::Log(message.encode());
                 turn.outputs.push(Output::Send { to, message, at_once });
             }
@@ -321,11 +310,12 @@ impl Node {
         let Some(coordinator) = &mut self.coordinator else { return };
         let mut applied_any = false;
         while let Some((index, entry)) = coordinator.committed.front() {
-            if *index <= self.ledger.applied() {
+            let index = coordinator.base + *index;
+            if index <= self.ledger.applied() {
                 coordinator.committed.pop_front();
                 continue;
             }
-            match self.ledger.entry(*index, entry) {
+            match self.ledger.entry(index, entry) {
                 Ok(applied) => {
                     for derived in applied.decisions {
                         let of = derived.decision.fleet_serial;
@@ -438,11 +428,11 @@ impl Coordinator {
             }
             Operation::Append { index, entry } => {
                 self.stored_last = index;
-                rows.put(Table::Log, key::number(index), codec::encode(&entry));
+                rows.put(Table::Log, key::number(self.base + index), codec::encode(&entry));
             }
             Operation::CutFrom(index) => {
                 for gone in index..=self.stored_last {
-                    rows.delete(Table::Log, key::number(gone));
+                    rows.delete(Table::Log, key::number(self.base + gone));
                 }
                 self.stored_last = index.saturating_sub(1);
             }

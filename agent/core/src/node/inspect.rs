@@ -104,8 +104,12 @@ impl Node {
         let stopped = self.coordinator.as_ref().and_then(|it| it.stopped.as_deref());
         let stopped = stopped.filter(|why| self.alarms.iter().all(|known| known != why));
         let told: BTreeSet<&str> = self.alarms.iter().map(String::as_str).chain(stopped).collect();
-        let out: Vec<String> =
-            self.readmission_alarms().filter(|message| !told.contains(message.as_str())).collect();
+        let out: Vec<String> = self
+            .recovery_alarm()
+            .into_iter()
+            .chain(self.readmission_alarms())
+            .filter(|message| !told.contains(message.as_str()))
+            .collect();
         self.alarms.iter().map(String::as_str).chain(stopped).map(str::to_owned).chain(out)
     }
 
@@ -142,8 +146,7 @@ impl Node {
     pub fn quorum(&self, now: Mono) -> Quorum {
         let Some(fleet) = self.ledger.documents().fleet() else { return Quorum::default() };
         let electorate = fleet.electorate();
-        let online =
-            |host: &&HostId| self.presences.reach(host, now) == Reach::Online && !self.is_out(host);
+        let online = |host: &&HostId| self.presences.reach(host, now) == Reach::Online && !self.is_out(host);
         let mut missing: Vec<HostId> =
             electorate.members.values().filter(|host| !online(host)).cloned().collect();
         missing.sort();

@@ -14,9 +14,10 @@ mod head;
 mod inspect;
 mod lies;
 mod own;
+mod parting;
 mod quota;
-mod readmission;
 mod random;
+mod readmission;
 mod restore;
 mod rules;
 mod turn;
@@ -109,6 +110,10 @@ impl Node {
             Input::PeerDown(peer) => self.coordinator_lost(&mut turn, peer),
             Input::Stored { batch } => self.coordinator_stored(&mut turn, batch),
             Input::Stopping => self.hand_over(&mut turn),
+            Input::DiskFull => {
+                self.give_way(&mut turn);
+                return self.finish(turn);
+            }
         }
         self.follow_up(&mut turn);
         self.finish(turn)
@@ -118,10 +123,17 @@ impl Node {
     pub fn wakes_at(&self) -> Option<Mono> {
         let coordinator = self.coordinator.as_ref().and_then(Coordinator::wakes_at);
         let proof = self.proof_wakes_at();
-        [coordinator, proof, self.own_wakes_at(), self.head_wakes_at(), self.beacon_wakes_at(), self.reach_change]
-            .into_iter()
-            .flatten()
-            .min()
+        [
+            coordinator,
+            proof,
+            self.own_wakes_at(),
+            self.head_wakes_at(),
+            self.beacon_wakes_at(),
+            self.reach_change,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// What follows from whatever came in: dispatches to answer, decisions to judge, plans to make.
@@ -195,7 +207,11 @@ impl Node {
         }
         let (kind, _, serial, _) = accepted.identity();
         turn.tell(Note::DocumentAccepted { kind, serial });
+        let log_begins = self.ledger.log_begins_behind();
         self.ledger.document(accepted);
+        if self.ledger.log_begins_behind() != log_begins {
+            self.begin_epoch(turn);
+        }
         self.mark_document(turn, hash);
         if kind == DocumentKind::Fleet {
             self.follow_fleet(turn);
@@ -274,6 +290,7 @@ impl Node {
         let mut coordinator = Coordinator::new(
             self.signer.public(),
             epoch,
+            self.ledger.log_begins_behind(),
             &fleet,
             stored.durable,
             stored.said,

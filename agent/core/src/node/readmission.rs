@@ -11,6 +11,7 @@ use chrono::{DateTime, Utc};
 use muster_signing::Digest;
 
 use super::coordinator::Coordinator;
+use super::restore::StoredLog;
 use super::turn::Turn;
 use super::{Node, Note};
 use crate::coordination::log::{self, Alarm, Durable, HardState};
@@ -40,7 +41,9 @@ impl Node {
 
     /// Whether this coordinator takes part, and all that it has stored is committed.
     pub fn is_settled(&self) -> bool {
-        self.coordinator.as_ref().is_some_and(|it| it.takes_part() && it.log.is_settled() && it.committed.is_empty())
+        self.coordinator
+            .as_ref()
+            .is_some_and(|it| it.takes_part() && it.log.is_settled() && it.committed.is_empty())
     }
 
     /// Whether a host says of itself that it coordinates no more until operators readmit it.
@@ -56,6 +59,17 @@ impl Node {
         let members = self.ledger.documents().fleet().map(|fleet| fleet.electorate().members);
         let hosts = members.into_iter().flat_map(BTreeMap::into_values);
         hosts.filter(|host| self.is_out(host)).map(|host| readmit(&host))
+    }
+
+    /// That the fleet was recovered is shown for as long as the store keeps the document.
+    pub(super) fn recovery_alarm(&self) -> Option<String> {
+        let recovery = self.ledger.documents().last_recovery()?;
+        let replaced = recovery.replaces.unwrap_or_default();
+        Some(format!(
+            "fleet document {} recovered the fleet: it took the place of {replaced} without a quorum of its coordinators, \
+             and what they had decided counts no more",
+            recovery.serial
+        ))
     }
 
     /// Begins to take part once it is known that the store is what it was, and takes up what operators say of it.
@@ -144,7 +158,8 @@ impl Node {
 
     /// What was told of a host that operators have readmitted is over.
     pub(super) fn forget_readmitted(&mut self) {
-        let hosts = self.ledger.roster().members().keys().filter(|host| self.ledger.readmission(host).is_some());
+        let hosts =
+            self.ledger.roster().members().keys().filter(|host| self.ledger.readmission(host).is_some());
         let over: BTreeSet<String> = hosts.map(readmit).collect();
         self.alarms.retain(|told| !over.contains(told));
     }
@@ -160,22 +175,32 @@ impl Node {
     /// Takes up a command that readmits this host, if it is newer than the one by which it takes part.
     fn follow_readmission(&mut self, turn: &mut Turn) {
         let Some(coordinator) = &self.coordinator else { return };
+        if !self.others_suffice() {
+            return;
+        }
         let Some(newest) = self.ledger.newest_readmission(&self.settings.host, turn.now.utc) else { return };
         if coordinator.life.is_none_or(|life| self.ledger.is_later_command(&life, &newest)) {
             self.begin_life(turn, newest);
         }
     }
 
+    /// Whether the other coordinators are a quorum, and so can readmit this one.
+    fn others_suffice(&self) -> bool {
+        let electorate = self.ledger.documents().fleet().map(|fleet| fleet.electorate());
+        electorate.is_some_and(|electorate| electorate.members.len() > electorate.quorum)
+    }
+
     /// Begins another life among the coordinators: of the log it keeps what is committed, and of its votes nothing.
     fn begin_life(&mut self, turn: &mut Turn, command: Digest) {
         let Some(fleet) = self.ledger.documents().fleet().map(|fleet| fleet.document.clone()) else { return };
         let Some(before) = self.coordinator.take() else { return };
-        let applied = self.ledger.applied();
+        let base = before.base;
+        let applied = self.ledger.applied().saturating_sub(base);
         let kept = before.log.first_index()..=applied;
         let entries: Vec<_> =
             kept.filter_map(|index| Some((index, before.log.entry(index)?.clone()))).collect();
         for gone in applied + 1..=before.stored_last {
-            turn.rows.delete(Table::Log, key::number(gone));
+            turn.rows.delete(Table::Log, key::number(base + gone));
         }
         let term = entries.last().map_or(0, |(_, entry)| entry.term);
         let hard_state = HardState { term, ..HardState::default() };
@@ -190,6 +215,7 @@ impl Node {
         let mut coordinator = Coordinator::new(
             self.signer.public(),
             before.epoch,
+            base,
             &fleet,
             durable,
             before.said,
@@ -202,6 +228,19 @@ impl Node {
         self.coordinator = Some(coordinator);
         self.settle_in(turn.now);
         turn.changed = true;
+    }
+
+    /// A recovery document has ended the log: what this host promised in it binds nobody, and nobody to it.
+    pub(super) fn begin_epoch(&mut self, turn: &mut Turn) {
+        turn.log_writes.clear();
+        turn.own_signatures.clear();
+        turn.rows.put(Table::HardState, key::meta("hard_state"), codec::encode(&HardState::default()));
+        for name in ["life", "distrusted", "coordinators"] {
+            turn.rows.delete(Table::Meta, key::meta(name));
+        }
+        self.coordinator = None;
+        self.stored_log = Some(StoredLog::default());
+        (self.distrusted, self.doubted, self.presence_wanted) = (false, false, true);
     }
 
     /// What every coordinator does when it begins.

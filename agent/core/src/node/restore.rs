@@ -94,7 +94,7 @@ impl Node {
             coordinator: None,
             distrusted: meta(rows, "distrusted")?.unwrap_or_default(),
             doubted: false,
-            stored_log: Some(stored_log(rows)?),
+            stored_log: Some(stored_log(rows, ledger.log_begins_behind())?),
             alarms: Vec::new(),
             batch: 0,
             settings,
@@ -127,7 +127,7 @@ fn outbox(rows: &impl Rows) -> Result<BTreeSet<u64>, StartError> {
     Ok(seqs)
 }
 
-fn stored_log(rows: &impl Rows) -> Result<StoredLog, StartError> {
+fn stored_log(rows: &impl Rows, base: u64) -> Result<StoredLog, StartError> {
     let mut stored = StoredLog {
         life: meta(rows, "life")?,
         memory: meta(rows, "coordinators")?.unwrap_or_default(),
@@ -138,8 +138,10 @@ fn stored_log(rows: &impl Rows) -> Result<StoredLog, StartError> {
     }
     for row in rows.table(Table::Log) {
         let (key, value) = row.map_err(StartError::Store)?;
-        let entry = read::<Entry>(Table::Log, &value)?;
-        stored.durable.entries.push((read_number(Table::Log, &key)?, entry));
+        // Entries of a log that a recovery has ended have lower numbers.
+        if let Some(index) = read_number(Table::Log, &key)?.checked_sub(base).filter(|index| *index > 0) {
+            stored.durable.entries.push((index, read::<Entry>(Table::Log, &value)?));
+        }
     }
     for row in rows.table(Table::Endorsed) {
         let (key, value) = row.map_err(StartError::Store)?;

@@ -1,5 +1,7 @@
 //! Disks that are lost, put back in time or cloned.
 
+use std::time::Duration;
+
 use muster_core::coordination::log::{Body, Message, Outcome};
 use muster_core::id::HostId;
 use muster_core::ledger::{Table, key};
@@ -97,6 +99,13 @@ impl World {
     /// The first safety property that did not hold.
     pub fn check(&self) -> Result<(), String> {
         self.truth.violation.as_ref().map_or(Ok(()), |violation| Err(format!("{violation:?}")))
+    }
+
+    /// From now on every write of a host fails, for so long.
+    pub fn fill_disk(&mut self, host: &HostId, time: Duration) {
+        if let Some(host) = self.number(host.as_str()) {
+            self.hosts[host].full_disk_until = self.now + super::micros(time);
+        }
     }
 
     /// What a host's own clock says that never jumps.

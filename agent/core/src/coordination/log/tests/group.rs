@@ -125,7 +125,16 @@ impl Group {
     /// A message as member `from` would send it, with nothing remembered of the receiver.
     pub(super) fn message(&self, from: usize, term: u64, body: Body) -> Message {
         let hard = self.disks[from].hard_state;
-        Message { body, boot: hard.boot, echo: None, term, epoch: EPOCH, store: hard.store, to: id(0), life: None }
+        Message {
+            body,
+            boot: hard.boot,
+            echo: None,
+            term,
+            epoch: EPOCH,
+            store: hard.store,
+            to: id(0),
+            life: None,
+        }
     }
 
     /// The body of an Append that follows the receiver's entry at `prev_index`.
