@@ -228,7 +228,8 @@ fn to_delta(duration: Duration) -> chrono::TimeDelta {
 
 /// Whether two heartbeats of a host say the same to whoever plans.
 fn says_the_same(before: &Presence, after: &Presence) -> bool {
-    let asked = |it: &Presence| (it.head_seq, it.fleet_serial, it.prefetches);
+    let asked =
+        |it: &Presence| (it.head_seq, it.fleet_serial, it.prefetches, it.epoch, it.awaits_readmission);
     asked(before) == asked(after)
         && before.current_closure == after.current_closure
         && before.fetched == after.fetched

@@ -146,6 +146,26 @@ impl View<'_> {
             || self.ledger.slots().of(host).any(|slot| !self.is_free(host, slot, now))
     }
 
+    /// Whether it is not known, since a recovery, what the host does: no message of it has shown that it holds the
+    /// recovery document, and so acts on nothing of the old log any more; or it is in a rollout of which only it tells.
+    pub fn is_unsettled(&self, host: &HostId, now: DateTime<Utc>) -> bool {
+        if !self.ledger.is_recovered() || self.is_removed(host) {
+            return false;
+        }
+        let shows = self.presences.of(host).is_some_and(|seen| {
+            let held = !self.ledger.lacks_up_to(host, seen.incarnation, seen.presence.head_seq);
+            seen.presence.epoch == self.ledger.epoch() && held
+        });
+        let strays = self.ledger.feed(host).is_some_and(crate::ledger::Feed::has_strays);
+        let skipped = || {
+            self.is_ordered(
+                now,
+                |verb| matches!(verb, Verb::Skip { host: skipped, rollout: None } if skipped == host),
+            )
+        };
+        (!shows || strays) && !skipped()
+    }
+
     /// The rollouts in which the host is under way now.
     pub fn busy_in(&self, host: &HostId, now: DateTime<Utc>) -> impl Iterator<Item = &RolloutId> {
         let dispatched = self.ledger.slots().of(host).filter(move |slot| !self.is_free(host, slot, now));

@@ -50,6 +50,11 @@ impl Disk {
         }
     }
 
+    /// Whether nothing was ever written to it.
+    pub(crate) fn is_new(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// What the synced tables hold, in short.
     pub(crate) fn sums(&self) -> &[u64; SYNCED.len()] {
         &self.sums

@@ -8,6 +8,31 @@ use serde_json::{Value, json};
 use crate::fleet::{CHANNEL, Fleet};
 
 impl Fleet {
+    /// Signs a recovery document, in the place of the newest fleet document: these coordinate, and those are gone.
+    pub fn publish_recovery(
+        &mut self,
+        at: DateTime<Utc>,
+        coordinators: &[&str],
+        lost: &[&str],
+        policy: Value,
+        budgets: Value,
+    ) -> Verified<SignedDocument> {
+        let left = self.names().iter().filter(|host| !lost.contains(&host.as_str()));
+        let hosts: serde_json::Map<String, Value> = left
+            .map(|host| (host.to_string(), self.host_entry(host, CHANNEL, &[host.as_str().to_owned()])))
+            .collect();
+        let document = json!({
+            "recovery": true, "replaces": self.fleet_serial(),
+            "coordinators": { "selector": { "hosts": coordinators } },
+            "hosts": hosts,
+            "channels": { CHANNEL: { "rolloutPolicy": "policy", "freshnessWindowMinutes": 1440 } },
+            "rolloutPolicies": { "policy": policy },
+            "disruptionBudgets": budgets,
+        });
+        self.leave_out(lost);
+        self.sign_fleet(at, document)
+    }
+
     /// Signs a fleet document whose coordinators are these, in a fleet whose log began with those founders.
     pub fn publish_electorate(
         &mut self,

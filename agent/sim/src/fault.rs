@@ -111,6 +111,10 @@ faults! {
     Flood "flood" "a host fills its feed with events of rollouts that nobody knows",
     FalsePresence "false-presence" "a host's heartbeats say what is not so",
     NeverRebooted "never-rebooted" "nobody reboots those that wait for it, and their time runs out",
+    CoordinatorDiskLost "coordinator-disk-lost" "a coordinator comes back with an empty disk",
+    CoordinatorDiskPutBack "coordinator-disk-put-back" "a coordinator comes back with the disk that it had a while ago",
+    CoordinatorCloned "coordinator-cloned" "a second machine starts with the key and the disk of a coordinator",
+    ReadmitCommand "readmit-command" "an operator readmits a coordinator whose disk was lost or put back",
 }
 
 impl Fault {

@@ -32,6 +32,8 @@ pub struct Fleet {
     document: Vec<u8>,
     fleet_serial: u64,
     serial: u64,
+    /// Hosts that no document of a story names any more.
+    gone: Vec<String>,
 }
 
 impl Fleet {
@@ -66,6 +68,7 @@ impl Fleet {
             document: Vec::new(),
             fleet_serial: 0,
             serial: 0,
+            gone: Vec::new(),
         }
     }
 
@@ -94,6 +97,15 @@ impl Fleet {
         let root = named(self.revoked.first().unwrap_or(&self.operator));
         let pin = json!({ "fleet": self.name, "operators": root, "threshold": 1 });
         Trust::parse(pin.to_string().as_bytes()).unwrap_or_else(|error| panic!("the pin is valid: {error}"))
+    }
+
+    /// The serial of the newest fleet document.
+    pub(crate) fn fleet_serial(&self) -> u64 {
+        self.fleet_serial
+    }
+
+    pub(crate) fn leave_out(&mut self, hosts: &[&str]) {
+        self.gone.extend(hosts.iter().map(|host| (*host).to_owned()));
     }
 
     /// The serial of the last document.
@@ -175,7 +187,8 @@ impl Fleet {
 
     /// Signs a channel ref that gives every host the same closure.
     pub fn publish_ref(&mut self, at: DateTime<Utc>, name: &str, closure: &str) -> Verified<SignedDocument> {
-        let targets = self.names.iter().map(|host| (host.to_string(), json!(closure))).collect();
+        let there = self.names.iter().filter(|host| !self.gone.iter().any(|gone| gone == host.as_str()));
+        let targets = there.map(|host| (host.to_string(), json!(closure))).collect();
         self.sign_ref(at, CHANNEL, name, targets, false)
     }
 

@@ -15,7 +15,7 @@ use crate::random::Random;
 use crate::world::World;
 
 /// What an operator may do beside releasing, as kinds of faults.
-const ACTS: [Fault; 17] = [
+const ACTS: [Fault; 18] = [
     Fault::Refresh,
     Fault::Rollback,
     Fault::FleetChange,
@@ -33,7 +33,11 @@ const ACTS: [Fault; 17] = [
     Fault::ForgedDocument,
     Fault::OperatorChanged,
     Fault::RevokedSigner,
+    Fault::ReadmitCommand,
 ];
+
+/// How long operators wait for a readmission to have its effect, in microseconds.
+const READMITS_EVERY: u64 = 30_000_000;
 
 /// What was released under a name.
 #[derive(Debug, Clone)]
@@ -53,6 +57,8 @@ pub(crate) struct Operator {
     /// Signed, and not handed to any host yet: from when on it may be.
     waiting: Vec<(u64, Verified<SignedDocument>)>,
     paused: Vec<Value>,
+    /// Before this nobody is readmitted again.
+    readmits_at: u64,
 }
 
 impl Operator {
@@ -64,6 +70,7 @@ impl Operator {
             documents: Vec::new(),
             waiting: Vec::new(),
             paused: Vec::new(),
+            readmits_at: 0,
         }
     }
 
@@ -140,6 +147,7 @@ impl Operator {
                 world.inject(host, &document);
                 Some(())
             }
+            Fault::ReadmitCommand => self.readmit(world),
             Fault::ForgedDocument => {
                 let document = self.random.pick(&self.documents)?;
                 let forged = world.fleet.forge(document, false);
@@ -265,6 +273,15 @@ impl Operator {
         self.command(world, "clear", what)
     }
 
+    /// Readmits the coordinators that say that they wait for it; none is there most of the time.
+    fn readmit(&mut self, world: &mut World) -> Option<()> {
+        let waits = world.awaiting_readmission();
+        for host in &waits {
+            self.command(world, "readmit", json!({ "host": host.as_str() }))?;
+        }
+        (!waits.is_empty()).then_some(())
+    }
+
     fn command(&mut self, world: &mut World, verb: &str, mut what: Value) -> Option<()> {
         what["verb"] = json!(verb);
         let signed = world.fleet.sign_command(world.utc(), what);
@@ -368,6 +385,11 @@ impl Operator {
         }
         for what in wanted {
             let _ = self.command(world, "promote", what);
+        }
+        // One command at a time: the host has to hear of it first.
+        if self.waiting.is_empty() && world.now >= self.readmits_at {
+            self.readmits_at = world.now + READMITS_EVERY;
+            let _ = self.readmit(world);
         }
         self.repeat_lost(world);
         self.hand_over(world);

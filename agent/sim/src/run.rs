@@ -206,15 +206,17 @@ impl Run {
             if !self.pass(LOOK) {
                 return;
             }
+            let out = self.world.awaiting_readmission();
             let open = self.open();
             let stuck: Vec<&(RolloutId, Option<String>)> =
                 open.iter().filter(|(_, why)| why.is_none()).collect();
-            held = if stuck.is_empty() && self.operator.is_done() { held + 1 } else { 0 };
-            if held >= HELD_LOOKS || (open.is_empty() && held > 1) {
+            held = if stuck.is_empty() && out.is_empty() && self.operator.is_done() { held + 1 } else { 0 };
+            if held >= HELD_LOOKS || (open.is_empty() && held > 1 && self.all_vote()) {
                 return;
             }
             if self.world.now > end {
                 let what = match (self.world.leader_number(), stuck.first()) {
+                    (Some(_), None) if !out.is_empty() => format!("{out:?} still wait to be readmitted"),
                     (None, _) => "nobody leads the coordinators".to_owned(),
                     (Some(_), Some((id, _))) => self.why_open(id),
                     (Some(_), None) => "a document reaches no host".to_owned(),
@@ -231,6 +233,19 @@ impl Run {
         };
         let open = node.ledger().rollouts().iter().filter(|(_, record)| record.state.is_open());
         open.map(|(id, _)| (id.clone(), self.held_by(node, id))).collect()
+    }
+
+    /// Whether every coordinator votes that can: a readmitted one has to learn first.
+    fn all_vote(&self) -> bool {
+        let coordinators = self.operator.draft.coordinators;
+        let voters = self.leader().and_then(|node| node.ledger().group()).map(|group| &group.voters);
+        let keys = self.world.fleet.names().iter().take(coordinators);
+        let members = keys.filter_map(|host| {
+            let key = self.world.fleet.hosts().get(host)?.public();
+            Some(self.leader()?.ledger().member_of(&key, host))
+        });
+        let members: std::collections::BTreeSet<_> = members.collect();
+        voters == Some(&members)
     }
 
     fn leader(&self) -> Option<&Node> {

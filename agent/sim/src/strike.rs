@@ -9,11 +9,12 @@ use muster_core::wire::HostState;
 
 use crate::disk::Disk;
 use crate::fault::Fault;
+use crate::host::Host;
 use crate::random::Random;
 use crate::world::World;
 
 /// The kinds that strike at a moment; the others come with messages, writes, switches and operators.
-const KINDS: [Fault; 35] = [
+const KINDS: [Fault; 38] = [
     Fault::Deaf,
     Fault::PartitionClean,
     Fault::PartitionOneWay,
@@ -49,6 +50,9 @@ const KINDS: [Fault; 35] = [
     Fault::DiskPutBack,
     Fault::Cloned,
     Fault::Upgrade,
+    Fault::CoordinatorDiskLost,
+    Fault::CoordinatorDiskPutBack,
+    Fault::CoordinatorCloned,
 ];
 
 /// What a fault still has to do.
@@ -59,6 +63,7 @@ enum Later {
     Kill(usize),
     ClockBack(usize, TimeDelta),
     PutBack(usize, Box<Disk>),
+    PutBackCoordinator(usize, Box<Disk>, u64),
 }
 
 /// Deals out the faults that strike at a moment.
@@ -98,6 +103,13 @@ impl Striker {
                 Later::PutBack(host, disk) => {
                     world.replace_disk(host, *disk);
                     world.start_later(host, Duration::from_millis(self.random.between(50, 20_000)));
+                }
+                Later::PutBackCoordinator(host, disk, store) => {
+                    // Of another store than the one that is lost now, no copy can be put back.
+                    if self.may_lose(world, host) && world.stores[host] == store {
+                        world.replace_disk(host, *disk);
+                        world.start_later(host, Duration::from_millis(self.random.between(50, 20_000)));
+                    }
                 }
                 Later::Kill(host) => world.kill_host(host, true),
                 Later::ClockBack(host, by) => {
@@ -227,6 +239,34 @@ impl Striker {
                 world.hosts[host].machine.switch_by_hand(hand, now);
                 Some(())
             }
+            _ => self.strike_coordinator(world, kind, host),
+        }
+    }
+
+    /// What befalls a coordinator's disk, where the others hold all that it holds.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds befall clocks and networks")]
+    fn strike_coordinator(&mut self, world: &mut World, kind: Fault, host: usize) -> Option<()> {
+        let coordinator = host % self.coordinators;
+        match kind {
+            Fault::CoordinatorDiskLost => {
+                self.may_lose(world, coordinator).then_some(())?;
+                world.replace_disk(coordinator, Disk::default());
+                let after = Duration::from_millis(self.random.between(50, 20_000));
+                world.start_later(coordinator, after);
+                Some(())
+            }
+            Fault::CoordinatorDiskPutBack => {
+                self.may_lose(world, coordinator).then_some(())?;
+                let as_of_now = Box::new(world.disk(coordinator).durable());
+                let after = Duration::from_secs(self.random.between(1, 120));
+                let store = world.stores[coordinator];
+                self.after(world, after, Later::PutBackCoordinator(coordinator, as_of_now, store));
+                Some(())
+            }
+            Fault::CoordinatorCloned => {
+                self.may_lose(world, coordinator).then_some(())?;
+                world.clone_host(coordinator)
+            }
             _ => self.strike_clock(world, kind, host),
         }
     }
@@ -254,7 +294,33 @@ impl Striker {
         }
     }
 
-    /// A host that does not coordinate: those whose disks are lost take no part in the log until they are readmitted.
+    /// Whether a coordinator may lose its disk: no group survives that whose others do not hold all that it held, or
+    /// of which so few would be left that they cannot readmit it.
+    fn may_lose(&self, world: &World, host: usize) -> bool {
+        let group = &world.hosts[..self.coordinators];
+        let same = |node: &Node| {
+            let ledger = node.ledger();
+            (ledger.applied(), ledger.group().map(|group| group.voters.len()))
+        };
+        let first = group.first().and_then(|host| host.node.as_ref()).map(same);
+        let voters = first.and_then(|(_, voters)| voters);
+        let well = |host: &Host| {
+            let node = host.node.as_ref();
+            node.is_some_and(|node| {
+                node.is_settled() && !node.awaits_readmission() && Some(same(node)) == first
+            }) && host.paused_until <= world.now
+                && !host.lies
+                && !world.truth.is_twofold(&host.name)
+        };
+        self.coordinators > 2
+            && voters == Some(self.coordinators)
+            && world.network.is_whole()
+            && world.leader_number().is_some()
+            && host < self.coordinators
+            && group.iter().all(well)
+    }
+
+    /// A host that does not coordinate.
     fn plain_host(&mut self, world: &World) -> Option<usize> {
         let plain: Vec<usize> = (self.coordinators..world.fleet.names().len()).collect();
         self.random.pick(&plain).copied()

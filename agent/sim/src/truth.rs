@@ -15,7 +15,7 @@ use muster_core::id::{ChannelId, Closure, HostId, RolloutId};
 use muster_core::ledger::{Batch, Table, key};
 use muster_core::node::{Note, Topic};
 use muster_core::wire::{Decision, DecisionId, DocumentKind, Envelope, HealthPolicy, HostState, codec};
-use muster_signing::{Namespace, OperatorKey, Sealed, SignedDocument, Verified};
+use muster_signing::{Digest, Namespace, OperatorKey, Sealed, SignedDocument, Verified};
 
 use crate::disk::fnv;
 use crate::fleet::Fleet;
@@ -68,11 +68,13 @@ pub(crate) struct Truth {
     pub(crate) own: Vec<BTreeMap<RolloutId, Own>>,
     begun: BTreeSet<(usize, RolloutId, u64)>,
     quarantines: Vec<BTreeSet<(ChannelId, Closure, DecisionId)>>,
-    endorsed: BTreeSet<(usize, DecisionId)>,
+    endorsed: BTreeMap<(usize, DecisionId), u64>,
     /// Hosts that some fleet document left out or moved.
     pub(crate) left_out: BTreeSet<HostId>,
     /// Hosts whose disk was put back in time.
     put_back: BTreeSet<HostId>,
+    /// By which readmissions, or none, each host took part before it lost its disk.
+    buried: BTreeMap<usize, BTreeSet<Option<Digest>>>,
     /// Hosts that went on since nobody answered when they asked where their feed ends.
     unheard: BTreeSet<HostId>,
     /// Hosts whose key a second machine has: what they say of themselves is nobody's word any more.
@@ -104,9 +106,10 @@ impl Truth {
             own: vec![BTreeMap::new(); hosts],
             begun: BTreeSet::new(),
             quarantines: vec![BTreeSet::new(); hosts],
-            endorsed: BTreeSet::new(),
+            endorsed: BTreeMap::new(),
             left_out: BTreeSet::new(),
             put_back: BTreeSet::new(),
+            buried: BTreeMap::new(),
             unheard: BTreeSet::new(),
             twofold: BTreeSet::new(),
             forked: BTreeSet::new(),
@@ -133,6 +136,11 @@ impl Truth {
         let hash = document.digest();
         if document.namespace() == Namespace::Fleet {
             self.note_operators(document);
+            let recovery = self.documents.last_recovery();
+            if recovery.is_some_and(|fleet| fleet.hash == hash) {
+                // Another log begins, with terms of its own.
+                self.leaders.clear();
+            }
         }
         if let Some(plan) = self.documents.plan_by_ref(&hash) {
             self.signed_under.insert(plan.rollout_id.clone(), self.handovers.len());
@@ -205,6 +213,20 @@ impl Truth {
     pub(crate) fn disk_replaced(&mut self, host: usize, hosts: &[Host]) {
         self.put_back.insert(hosts[host].name.clone());
         self.quarantines[host].clear();
+    }
+
+    /// A host has lost the disk of a life among the coordinators.
+    pub(crate) fn bury(&mut self, host: usize, life: Option<Digest>) {
+        self.buried.entry(host).or_default().insert(life);
+    }
+
+    pub(crate) fn has_buried(&self, host: usize) -> bool {
+        self.buried.contains_key(&host)
+    }
+
+    /// Whether a host took part in that life when it lost its disk.
+    pub(crate) fn is_buried(&self, host: usize, life: Option<Digest>) -> bool {
+        self.buried.get(&host).is_some_and(|lives| lives.contains(&life))
     }
 
     /// A second machine has the key of a host.

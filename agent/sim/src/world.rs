@@ -95,6 +95,8 @@ pub struct World {
     pub(crate) truth: Truth,
     pub(crate) trace: Trace,
     pub(crate) replies: Vec<(usize, Result<bool, String>)>,
+    /// Counts the disks that each host has had.
+    pub(crate) stores: Vec<u64>,
     never_rebooted: bool,
     kept: Option<(usize, Disk)>,
     habits: Habits,
@@ -136,6 +138,7 @@ impl World {
         let hosts = all.len();
         Self {
             truth: Truth::new(&fleet, hosts),
+            stores: vec![0; hosts],
             hosts: all,
             fleet,
             health: Health::default(),

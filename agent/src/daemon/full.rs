@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use muster_core::document::Trust;
 use muster_core::drive::Drive;
-use muster_core::node::{Node, Output, Settings};
+use muster_core::node::{Input, Node, Output, Settings};
 use muster_signing::SigningKey;
 use muster_store::{CommitError, Store};
 use tokio::time::Instant;
@@ -60,6 +60,10 @@ impl Daemon {
                 self.store_path.display()
             );
         }
+        // A leader hands over: what it says to that leaves at once, and nothing else is owed any more.
+        let outputs = self.node.step(now(self.clock), Input::DiskFull);
+        let parting = outputs.into_iter().filter(|output| matches!(output, Output::Send { at_once: true, .. }));
+        Drive::new().carry_out(parting.collect(), &mut self.hands);
         self.disk.next_try = Some(Instant::now() + TRY_EVERY);
         self.drive = Drive::new();
         self.hands.forget();

@@ -1,9 +1,12 @@
 //! Disruption budgets.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 
 use super::{Blocked, Gate, Reason};
 use crate::document::Plan;
+use crate::document::plan::Budget;
 use crate::id::HostId;
 use crate::planted::{self, Bug};
 use crate::view::View;
@@ -17,16 +20,30 @@ pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, now: DateTime<U
     let newest = view.ledger.budgets().iter().filter(|budget| budget.hosts.contains(host));
     for budget in plan.budgets_of(host).chain(newest) {
         let others = view.slot_takers().filter(|other| *other != host && budget.hosts.contains(*other));
-        let in_flight: Vec<HostId> = others
+        let in_flight: BTreeSet<HostId> = others
             .filter(|other| view.holds_slot(other, now) && !overlooked(view, plan, other))
             .cloned()
+            .chain(unsettled(view, budget, host, now))
             .collect();
         if in_flight.len() >= budget.limit + usize::from(planted::on(Bug::BudgetOffByOne)) {
-            let reason = Reason::BudgetFull { budget: budget.index + 1, limit: budget.limit, in_flight };
+            let reason = Reason::BudgetFull {
+                budget: budget.index + 1,
+                limit: budget.limit,
+                in_flight: in_flight.into_iter().collect(),
+            };
             return Err(Blocked::by(Gate::Budget, reason));
         }
     }
     Ok(())
+}
+
+/// The hosts of a budget of which nobody knows, since a recovery, what they do.
+fn unsettled(view: &View<'_>, budget: &Budget, host: &HostId, now: DateTime<Utc>) -> Vec<HostId> {
+    if !view.ledger.is_recovered() {
+        return Vec::new();
+    }
+    let others = budget.hosts.iter().filter(|other| *other != host);
+    others.filter(|other| view.is_unsettled(other, now)).cloned().collect()
 }
 
 /// A planted bug's way to miss a host; nobody is overlooked otherwise.

@@ -10,14 +10,12 @@ use crate::view::View;
 
 /// Holds a host back while it has not been heard of for three heartbeats: it blocks nobody, and is dispatched
 /// to the newest ref when it returns.
-pub(super) fn admit(
-    view: &View<'_>,
-    _plan: &Plan,
-    host: &HostId,
-    _now: DateTime<Utc>,
-) -> Result<(), Blocked> {
+pub(super) fn admit(view: &View<'_>, _plan: &Plan, host: &HostId, now: DateTime<Utc>) -> Result<(), Blocked> {
     if view.ledger.is_forked(host) {
         return Err(Blocked::by(Gate::Online, Reason::Forked));
+    }
+    if view.is_unsettled(host, now) {
+        return Err(Blocked::by(Gate::Online, Reason::NotHeardYet));
     }
     match view.presences.reach(host, view.mono) {
         Reach::Online => Ok(()),

@@ -87,7 +87,7 @@ impl Ledger {
                 }
             }
             Some(LogStatement::RulesRaised { rules, .. }) => self.rules = rules,
-            Some(LogStatement::DocumentAdopted { kind, hash, .. }) => self.adopt(kind, hash),
+            Some(LogStatement::DocumentAdopted { kind, hash, .. }) => self.adopt(index, kind, hash),
             Some(LogStatement::Withdrawn { log_index, ordinal }) => {
                 let decision = DecisionId { log_index, ordinal };
                 self.withdraw(decision, position);
@@ -155,7 +155,9 @@ impl Ledger {
         let adopted = self.adopted.fleet.and_then(|hash| self.documents.fleet_by_hash(&hash));
         let Some(adopted) = adopted.filter(|fleet| fleet.serial != self.deciding) else { return };
         let voters = self.group.as_ref().map(|group| &group.voters);
-        let votes = |key: &PublicKey| voters.is_some_and(|it| it.contains(&MemberId(*key.as_bytes())));
+        let votes = |key: &PublicKey| {
+            voters.is_some_and(|it| it.iter().any(|member| self.key_of_member(member) == Some(*key)))
+        };
         if adopted.electorate().members.keys().all(votes) {
             self.deciding = adopted.serial;
         }
@@ -192,7 +194,7 @@ impl Ledger {
         self.lifted.clear();
     }
 
-    fn adopt(&mut self, kind: DocumentKind, hash: Digest) {
+    fn adopt(&mut self, index: u64, kind: DocumentKind, hash: Digest) {
         match kind {
             DocumentKind::Fleet => {
                 let Some(fleet) = self.documents.fleet_by_hash(&hash) else { return };
@@ -220,6 +222,10 @@ impl Ledger {
             DocumentKind::Command => {
                 if self.adopted.commands.insert(hash) {
                     self.lift_by(hash);
+                    let command = self.documents.command(&hash);
+                    if command.is_some_and(|it| matches!(it.verb, Verb::Readmit { .. })) {
+                        self.adopted.readmissions.insert(hash, index);
+                    }
                 }
             }
         }

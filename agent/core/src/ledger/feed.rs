@@ -1,7 +1,7 @@
 //! One host's feed: a hash chain of signed envelopes, taken in strictly in order.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use chrono::{DateTime, Utc};
 use muster_signing::Digest;
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::NO_HASH;
 use crate::id::RolloutId;
-use crate::wire::{Envelope, EnvelopeRef, FeedBody, HostEventKind, Received, RejectReason};
+use crate::wire::{Envelope, EnvelopeRef, FeedBody, HostEvent, HostEventKind, Received, RejectReason};
 
 /// Why an envelope was not appended to its host's feed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -94,6 +94,8 @@ pub struct Feed {
     /// The newest envelope as it was signed: half of a proof, should its host say something else of that place.
     newest: Vec<u8>,
     pub(super) waiting: VecDeque<Waiting>,
+    /// Rollouts of before a recovery that the host is in, by its own word, and of which this node knows nothing else.
+    strays: BTreeSet<RolloutId>,
     /// The newest incarnation of which an event was mirrored.
     pub(super) applied_incarnation: u64,
 }
@@ -141,6 +143,40 @@ impl Feed {
     /// How many bytes of it are held.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    /// Whether the host is in a rollout of before a recovery of which nothing is known here but what it says itself.
+    pub fn has_strays(&self) -> bool {
+        !self.strays.is_empty()
+    }
+
+    /// Whether a rollout was dispatched to the host by an entry behind an index, by the host's own answers.
+    pub(super) fn answered_behind(&self, rollout: &RolloutId, index: u64) -> bool {
+        self.answers.keys().any(|(at, of)| *at > index && of == rollout)
+    }
+
+    /// Takes note of an event of a rollout that a recovery has ended and that is not known here.
+    pub(super) fn stray(&mut self, event: &HostEvent) {
+        match &event.kind {
+            HostEventKind::DispatchAck { .. } => {
+                self.strays.insert(event.rollout_id.clone());
+            }
+            HostEventKind::RollbackComplete { exit_code: 0, .. }
+            | HostEventKind::Converged { .. }
+            | HostEventKind::DispatchRejected { .. } => {
+                self.strays.remove(&event.rollout_id);
+            }
+            HostEventKind::RollbackComplete { .. }
+            | HostEventKind::ActivationStarted { .. }
+            | HostEventKind::ActivationCompleted { .. }
+            | HostEventKind::ActivationFailed { .. }
+            | HostEventKind::ActivationDeferred { .. }
+            | HostEventKind::ProbeTopologyDeclared { .. }
+            | HostEventKind::ProbeObservedFirst { .. }
+            | HostEventKind::ProbeResult { .. }
+            | HostEventKind::ProbeFailureFirst { .. }
+            | HostEventKind::Failed { .. } => {}
+        }
     }
 
     /// Events that wait for their record to be opened.

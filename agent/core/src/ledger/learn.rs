@@ -39,9 +39,12 @@ impl Ledger {
                     }
                 }
                 self.epoch = epoch_of(&self.fleet, &self.documents);
+                self.follow_recovery();
                 self.resolve_budgets();
+                self.resolve_lives();
             }
             DocumentKind::Command => {
+                self.resolve_lives();
                 if !self.follows_log {
                     self.lift_by(hash);
                 }

@@ -55,6 +55,13 @@ impl Ledger {
                         self.record(host, &event.rollout_id).cloned(),
                         self.plans.get(&event.rollout_id).cloned(),
                     ) else {
+                        if self.is_of_ended_log(host, event) {
+                            if let Some(feed) = self.feeds.get_mut(host) {
+                                feed.stray(event);
+                                feed.waiting.pop_front();
+                            }
+                            continue;
+                        }
                         return;
                     };
                     if self.answers_unknown(&mirrored.record, event) {
@@ -73,6 +80,13 @@ impl Ledger {
                 feed.waiting.pop_front();
             }
         }
+    }
+
+    /// Whether an event can only be of a rollout that a recovery has ended: nothing of the new log was answered for it.
+    fn is_of_ended_log(&self, host: &HostId, event: &HostEvent) -> bool {
+        let of_new =
+            self.feeds.get(host).is_some_and(|feed| feed.answered_behind(&event.rollout_id, self.base));
+        self.is_recovered() && !of_new
     }
 
     /// Mirrors what a host said before its new incarnation began, where that came first: what it had come to counts, and

@@ -9,7 +9,9 @@ mod entries;
 mod feed;
 mod forks;
 mod learn;
+mod lives;
 mod mirror;
+mod recovery;
 mod replay;
 mod rules;
 mod slots;
@@ -19,7 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use muster_signing::Digest;
+use muster_signing::{Digest, PublicKey};
 use serde::{Deserialize, Serialize};
 
 pub use batch::{Batch, Change, ROW_VERSION, Reference, Table, ViewRow, key};
@@ -29,7 +31,7 @@ pub use learn::epoch_of;
 pub use replay::{Fault, RebuildError, ReplayError, Rows, Views, rebuild};
 pub use slots::{Slot, Slots};
 
-use crate::coordination::log::Membership;
+use crate::coordination::log::{MemberId, Membership};
 use crate::document::plan::Budget;
 use crate::document::{Command, Documents, Fleet, Held, Plan};
 use crate::host::{self};
@@ -79,6 +81,8 @@ pub struct Adopted {
     pub commands: BTreeSet<Digest>,
     /// Commands whose event is in the log.
     pub handled: BTreeSet<Digest>,
+    /// Commands that readmit a coordinator, and the entries that adopted them.
+    pub readmissions: BTreeMap<Digest, u64>,
 }
 
 /// Something that people should hear of.
@@ -138,8 +142,12 @@ pub struct Ledger {
     rules: u32,
     known_rules: u32,
     applied: u64,
+    /// Behind which index the log begins.
+    base: u64,
     /// Who belongs to the log's group by what was applied.
     group: Option<Membership>,
+    /// Whose key is behind the ids of readmitted members.
+    lives: BTreeMap<MemberId, PublicKey>,
     /// The serial of the fleet document whose coordinators decide.
     deciding: u64,
     last_entry_at: Option<DateTime<Utc>>,
@@ -177,7 +185,9 @@ impl Ledger {
             rules: FIRST_RULES,
             known_rules: u32::MAX,
             applied: 0,
+            base: 0,
             group: None,
+            lives: BTreeMap::new(),
             deciding: 0,
             last_entry_at: None,
             position: 0,

@@ -83,7 +83,7 @@ impl Node {
     /// Asks this coordinator's own evidence about every decision to which it has said nothing yet.
     pub(super) fn review(&mut self, turn: &mut Turn) {
         let now = turn.now;
-        let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.stopped.is_none()) else { return };
+        let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.takes_part()) else { return };
         coordinator.review_wanted |= turn.changed && !coordinator.approvals.is_empty();
         if coordinator.review_due().is_none_or(|due| now.mono < due) {
             return;
@@ -94,8 +94,11 @@ impl Node {
         let nobody = BTreeSet::new();
         let view = View::new(&self.ledger, &self.presences, &void, &nobody, now.mono);
         let me = self.signer.public();
+        let since = self.ledger.approves_since(coordinator.life);
         for (id, approval) in &mut coordinator.approvals {
-            if !approval.electorate.members.contains_key(&me) {
+            // To what an earlier life may have answered otherwise, a readmitted coordinator says nothing at all.
+            let answered = since.is_none_or(|since| id.log_index <= since);
+            if answered || !approval.electorate.members.contains_key(&me) {
                 approval.looked = now.mono;
                 approval.pause = REPEAT_MAX;
                 continue;

@@ -134,6 +134,8 @@ impl Node {
             failing_enforce_probes: self.own.failing().cloned().collect(),
             rules: self.settings.rules,
             asks_for_head: self.asks_for_head(),
+            epoch: self.ledger.epoch(),
+            awaits_readmission: self.awaits_readmission(),
             heartbeat_millis: u64::try_from(self.settings.heartbeat.as_millis()).unwrap_or(u64::MAX),
         };
         let presence = self.or_a_lie(turn, presence);

@@ -40,9 +40,11 @@ const OTHER_EPOCH: &str = "this coordinator stops: its log is of an epoch that a
 #[derive(Debug)]
 pub(super) struct Coordinator {
     pub(super) log: Log,
-    /// For which newest and adopted fleet documents the log was told whom to hear and where to walk.
-    pub(super) aimed: (Option<Digest>, Option<Digest>),
+    /// For which newest and adopted fleet documents, and how many readmissions, the log was told whom to hear and where to walk.
+    pub(super) aimed: (Option<Digest>, Option<Digest>, (usize, usize)),
     pub(super) epoch: Digest,
+    /// What the ledger adds to the log's indexes, which begin with 1.
+    pub(super) base: u64,
     pub(super) committed: VecDeque<(u64, Entry)>,
     pub(super) approvals: BTreeMap<DecisionId, Approval>,
     /// When evidence was last asked about all of them.
@@ -62,6 +64,14 @@ pub(super) struct Coordinator {
     pub(super) planned: Option<Mono>,
     pub(super) retries: BTreeMap<HostId, (Mono, Duration)>,
     pub(super) stopped: Option<String>,
+    /// Whether it says nothing yet: it is not known whether its store is what it was.
+    pub(super) unproven: bool,
+    /// By which command it takes part, if its store was lost once.
+    pub(super) life: Option<Digest>,
+    /// Whether it took that up since this process started.
+    pub(super) life_is_new: bool,
+    /// What it remembers of the others' stores, as it was last written.
+    pub(super) remembered: BTreeMap<MemberId, log::Echo>,
     pub(super) awaits: Option<Digest>,
 }
 
@@ -69,14 +79,18 @@ impl Coordinator {
     pub(super) fn new(
         me: PublicKey,
         epoch: Digest,
+        base: u64,
         fleet: &Fleet,
         durable: Durable,
         said: BTreeMap<DecisionId, Said>,
+        life: Option<Digest>,
         seed: u64,
         now: Mono,
     ) -> Self {
-        let mut config =
-            Config::new(member_of(&me), fleet.founders().iter().map(member_of).collect(), epoch.0, seed);
+        let of_log = life.map(|command| log::Life(command.0));
+        let founders = fleet.founders().iter().map(member_of).collect();
+        let mut config = Config::new(member_of(&me).in_life(of_log), founders, epoch.0, seed);
+        config.life = of_log;
         if fleet.coordinators.tolerate == Tolerate::Lies {
             config.tolerance = Tolerance::Lies;
         }
@@ -89,8 +103,9 @@ impl Coordinator {
         Self {
             stored_last: durable.entries.last().map_or(0, |(index, _)| *index),
             log: Log::new(config, durable, now),
-            aimed: (None, None),
+            aimed: (None, None, (0, 0)),
             epoch,
+            base,
             committed: VecDeque::new(),
             approvals: BTreeMap::new(),
             review_wanted: false,
@@ -107,12 +122,16 @@ impl Coordinator {
             planned: None,
             retries: BTreeMap::new(),
             stopped: of_other.then(|| OTHER_EPOCH.to_owned()),
+            unproven: true,
+            life,
+            life_is_new: false,
+            remembered: BTreeMap::new(),
             awaits: None,
         }
     }
 
     pub(super) fn leads(&self) -> bool {
-        self.stopped.is_none() && self.log.standing() == Standing::Leader
+        self.takes_part() && self.log.standing() == Standing::Leader
     }
 
     /// The document without which the next entry cannot be applied.
@@ -120,9 +139,14 @@ impl Coordinator {
         self.awaits
     }
 
-    /// The leader's key, as far as this coordinator knows.
-    pub(super) fn leader(&self) -> Option<PublicKey> {
-        self.log.leader().and_then(|member| PublicKey::from_bytes(&member.0).ok())
+    /// Who leads, as far as this coordinator knows.
+    pub(super) fn leader(&self) -> Option<MemberId> {
+        self.log.leader()
+    }
+
+    /// Whether it takes part: neither stopped, nor still to find out whether its store is what it was.
+    pub(super) fn takes_part(&self) -> bool {
+        self.stopped.is_none() && !self.unproven
     }
 
     /// Decisions that wait for signatures, and for what this coordinator waits before it signs.
@@ -138,7 +162,7 @@ impl Coordinator {
 
     /// When anything is due next; a leader that waits for its own entries plans again when they are applied.
     pub(super) fn wakes_at(&self) -> Option<Mono> {
-        if self.stopped.is_some() {
+        if !self.takes_part() {
             return None;
         }
         let plan = (self.leads() && !self.plan_waits).then(|| match self.planned {
@@ -161,7 +185,7 @@ impl Node {
     /// Gives the log's clock a chance, and looks at everything that waits for time to pass.
     pub(super) fn tick_coordinator(&mut self, turn: &mut Turn) {
         let epoch = self.ledger.epoch();
-        if let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.stopped.is_none()) {
+        if let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.takes_part()) {
             if epoch == Some(coordinator.epoch) {
                 let ready = coordinator.log.tick(turn.now);
                 self.absorb(turn, ready);
@@ -178,19 +202,25 @@ impl Node {
 
     /// Tells the log whom to hear, and to which voters to walk: those of the newest fleet document that was adopted.
     fn aim(&mut self, turn: &mut Turn) {
-        let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.stopped.is_none()) else { return };
+        let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.takes_part()) else { return };
         let documents = self.ledger.documents();
         let (newest, adopted) = (documents.fleet(), self.ledger.adopted().fleet);
-        let aimed = (newest.map(|fleet| fleet.hash), adopted);
+        let lives = (self.ledger.readmitted_members().count(), self.ledger.adopted().readmissions.len());
+        let aimed = (newest.map(|fleet| fleet.hash), adopted, lives);
         if aimed == coordinator.aimed {
             return;
         }
         coordinator.aimed = aimed;
         let voters = |fleet: &Fleet| -> BTreeSet<MemberId> {
-            fleet.electorate().members.keys().map(member_of).collect()
+            let members = fleet.electorate().members;
+            members.iter().map(|(key, host)| self.ledger.member_of(key, host)).collect()
         };
         let target = adopted.and_then(|hash| documents.fleet_by_hash(&hash)).map(|fleet| voters(fleet));
         let mut known = newest.map(|fleet| voters(fleet)).unwrap_or_default();
+        known.extend(
+            newest.iter().flat_map(|fleet| fleet.electorate().members.into_keys()).map(|it| member_of(&it)),
+        );
+        known.extend(self.ledger.readmitted_members());
         known.extend(newest.iter().flat_map(|fleet| fleet.founders()).map(|key| member_of(&key)));
         known.extend(target.iter().flatten());
         coordinator.log.acquaint(known);
@@ -198,6 +228,7 @@ impl Node {
             let ready = coordinator.log.aim_for(turn.now, target);
             self.absorb(turn, ready);
         }
+        self.forget_readmitted();
     }
 
     pub(super) fn consensus(&mut self, turn: &mut Turn, from: PublicKey, message: log::Message) {
@@ -205,22 +236,9 @@ impl Node {
         if matches!(message.body, log::Body::Forward(_) | log::Body::Snapshot(_)) {
             return;
         }
-        if let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.stopped.is_none()) {
-            let ready = coordinator.log.handle(turn.now, MemberId(*from.as_bytes()), message);
-            self.absorb(turn, ready);
-        }
-    }
-
-    pub(super) fn coordinator_lost(&mut self, turn: &mut Turn, peer: PublicKey) {
-        if let Some(coordinator) = &mut self.coordinator {
-            let ready = coordinator.log.disconnected(turn.now, MemberId(*peer.as_bytes()));
-            self.absorb(turn, ready);
-        }
-    }
-
-    pub(super) fn hand_over(&mut self, turn: &mut Turn) {
-        if let Some(coordinator) = &mut self.coordinator {
-            let ready = coordinator.log.hand_over(turn.now);
+        if let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.takes_part()) {
+            let from = member_of(&from).in_life(message.life);
+            let ready = coordinator.log.handle(turn.now, from, message);
             self.absorb(turn, ready);
         }
     }
@@ -256,17 +274,19 @@ impl Node {
                 coordinator.store(&mut turn.rows, operation);
             }
             turn.log_writes.push(write.id);
+            coordinator.keep_memory(&mut turn.rows);
         }
         for (to, mut message) in ready.messages {
             sign_append(&self.signer, &self.settings.fleet, &mut message);
-            if let Ok(to) = PublicKey::from_bytes(&to.0) {
+            if let Some(to) = self.ledger.key_of_member(&to) {
+                // Who is asked to take over is told nothing of what is stored here.
+                let at_once = at_once || matches!(message.body, log::Body::TimeoutNow(_));
                 let message = CoordinatorMessage::Log(message.encode());
                 turn.outputs.push(Output::Send { to, message, at_once });
             }
         }
-        for alarm in ready.alarms {
-            turn.outputs.push(Output::Tell(Note::Alarm { message: format!("the log: {alarm:?}") }));
-        }
+        self.log_alarms(turn, ready.alarms);
+        let Some(coordinator) = &mut self.coordinator else { return };
         debug_assert!(
             ready.forwarded.iter().all(|(_, what): &(ProposalId, Forwarded)| matches!(
                 what,
@@ -290,11 +310,12 @@ impl Node {
         let Some(coordinator) = &mut self.coordinator else { return };
         let mut applied_any = false;
         while let Some((index, entry)) = coordinator.committed.front() {
-            if *index <= self.ledger.applied() {
+            let index = coordinator.base + *index;
+            if index <= self.ledger.applied() {
                 coordinator.committed.pop_front();
                 continue;
             }
-            match self.ledger.entry(*index, entry) {
+            match self.ledger.entry(index, entry) {
                 Ok(applied) => {
                     for derived in applied.decisions {
                         let of = derived.decision.fleet_serial;
@@ -307,7 +328,8 @@ impl Node {
                 }
                 Err(EntryError::Waits { hash }) => {
                     coordinator.awaits = Some(hash);
-                    turn.outputs.push(Output::Fetch { from: coordinator.leader() });
+                    let leader = coordinator.leader().and_then(|leader| self.ledger.key_of_member(&leader));
+                    turn.outputs.push(Output::Fetch { from: leader });
                     break;
                 }
                 Err(error @ EntryError::UnknownRules { .. }) => {
@@ -406,11 +428,11 @@ impl Coordinator {
             }
             Operation::Append { index, entry } => {
                 self.stored_last = index;
-                rows.put(Table::Log, key::number(index), codec::encode(&entry));
+                rows.put(Table::Log, key::number(self.base + index), codec::encode(&entry));
             }
             Operation::CutFrom(index) => {
                 for gone in index..=self.stored_last {
-                    rows.delete(Table::Log, key::number(gone));
+                    rows.delete(Table::Log, key::number(self.base + gone));
                 }
                 self.stored_last = index.saturating_sub(1);
             }
@@ -418,6 +440,16 @@ impl Coordinator {
             Operation::Compact(_) | Operation::Install(_) => {
                 debug_assert!(false, "nobody compacts the log of a node");
             }
+        }
+    }
+
+    /// Writes down what it remembers of the others' stores: should this process start again, nobody else may know.
+    fn keep_memory(&mut self, rows: &mut Batch) {
+        let memory = self.log.memory();
+        if *memory != self.remembered {
+            let known: Vec<(&MemberId, &log::Echo)> = memory.iter().collect();
+            rows.put(Table::Meta, key::meta("coordinators"), codec::encode(&known));
+            self.remembered.clone_from(memory);
         }
     }
 

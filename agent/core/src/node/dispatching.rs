@@ -118,7 +118,10 @@ impl Node {
 
     fn ran_newer(&self, plan: &Plan) -> bool {
         self.ledger.records_of(&self.settings.host).any(|it| {
-            let ran = it.record.dispatch_acked_at.is_some() && it.record.channel == plan.channel;
+            // A recovery begins the order of refs anew.
+            let of_this_log = it.record.log_index > self.ledger.log_begins_behind();
+            let ran =
+                it.record.dispatch_acked_at.is_some() && it.record.channel == plan.channel && of_this_log;
             ran && self.ledger.plan(&it.record.rollout_id).is_some_and(|other| other.order > plan.order)
         })
     }

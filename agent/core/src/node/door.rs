@@ -144,6 +144,9 @@ pub enum Input {
     },
     /// The agent is about to stop: a leader hands over.
     Stopping,
+    /// The disk takes no more writes: a leader hands over. Only what may leave at once is to be carried out, and the node
+    /// is then started again from what is durable.
+    DiskFull,
 }
 
 /// What this host's own workers saw.

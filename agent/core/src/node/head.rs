@@ -35,6 +35,8 @@ pub(super) struct FeedEnd {
     asked: Option<Mono>,
     /// When the first own envelope came that this host does not hold.
     longer: Option<Mono>,
+    /// When a coordinator first said that it holds an earlier incarnation of which this store knows nothing.
+    earlier: Option<Mono>,
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -155,6 +157,7 @@ impl Node {
             match self.end.phase {
                 Phase::Asking => {
                     self.end.longer.get_or_insert(turn.now.mono);
+                    self.history_is_lost(turn, envelope.content.at);
                 }
                 Phase::Open => {
                     self.end.phase = Phase::Silent;
@@ -164,13 +167,38 @@ impl Node {
                 Phase::Silent => {}
             }
         }
-        self.ledger.envelope(envelope)
+        let taken = self.ledger.envelope(envelope);
+        if taken.is_ok() && envelope.content.incarnation < self.incarnation {
+            self.history_is_lost(turn, envelope.content.at);
+        }
+        taken
+    }
+
+    /// Whether a coordinator holds what this host said before the incarnation of this store, which holds none of it.
+    fn is_of_earlier_store(&self, mark: &FeedMark) -> bool {
+        let heads = self.ledger.feed(&self.settings.host).into_iter().flat_map(|feed| feed.heads());
+        let held = heads.filter(|(of, _)| *of == mark.incarnation).map(|(_, head)| head.seq).max();
+        mark.incarnation < self.incarnation && mark.seq > held.unwrap_or(0)
+    }
+
+    /// Whether it is known where the feed ends, and that no earlier store has said more, as far as anybody can tell.
+    pub(super) fn history_is_known(&self, now: Mono) -> bool {
+        !self.asks_for_head() && self.end.earlier.is_none_or(|at| now >= at.after(HISTORY_PATIENCE))
+    }
+
+    /// When [`Node::history_is_known`] may change by itself.
+    pub(super) fn history_wakes_at(&self) -> Option<Mono> {
+        self.end.earlier.map(|at| at.after(HISTORY_PATIENCE))
     }
 
     /// A coordinator says how far it holds this host's feed; what it holds beyond has to be shown.
     pub(super) fn head_answered(&mut self, turn: &mut Turn, by: &HostId, mark: &FeedMark) {
         if *by == self.settings.host || !self.asks_for_head() {
             return;
+        }
+        if self.is_of_earlier_store(mark) {
+            self.end.earlier.get_or_insert(turn.now.mono);
+            turn.outputs.push(Output::Fetch { from: self.ledger.roster().key_of(by).copied() });
         }
         if (mark.incarnation, mark.seq) <= self.own_head() {
             self.end.agree.insert(by.clone());

@@ -99,11 +99,18 @@ impl Node {
     }
 
     /// What people should act on, the newest last.
-    pub fn alarms(&self) -> impl Iterator<Item = &str> {
+    pub fn alarms(&self) -> impl Iterator<Item = String> {
         // Why this coordinator stopped is shown for as long as it stands still, whatever else was told since.
         let stopped = self.coordinator.as_ref().and_then(|it| it.stopped.as_deref());
         let stopped = stopped.filter(|why| self.alarms.iter().all(|known| known != why));
-        self.alarms.iter().map(String::as_str).chain(stopped)
+        let told: BTreeSet<&str> = self.alarms.iter().map(String::as_str).chain(stopped).collect();
+        let out: Vec<String> = self
+            .recovery_alarm()
+            .into_iter()
+            .chain(self.readmission_alarms())
+            .filter(|message| !told.contains(message.as_str()))
+            .collect();
+        self.alarms.iter().map(String::as_str).chain(stopped).map(str::to_owned).chain(out)
     }
 
     /// Whether this node leads the coordinators' log.
@@ -113,7 +120,7 @@ impl Node {
 
     /// The coordinator that leads, if this host is a coordinator and knows.
     pub fn leader(&self) -> Option<&HostId> {
-        let key = self.coordinator.as_ref()?.leader()?;
+        let key = self.ledger.key_of_member(&self.coordinator.as_ref()?.leader()?)?;
         self.ledger.roster().host_of(&key)
     }
 
@@ -139,7 +146,7 @@ impl Node {
     pub fn quorum(&self, now: Mono) -> Quorum {
         let Some(fleet) = self.ledger.documents().fleet() else { return Quorum::default() };
         let electorate = fleet.electorate();
-        let online = |host: &&HostId| self.presences.reach(host, now) == Reach::Online;
+        let online = |host: &&HostId| self.presences.reach(host, now) == Reach::Online && !self.is_out(host);
         let mut missing: Vec<HostId> =
             electorate.members.values().filter(|host| !online(host)).cloned().collect();
         missing.sort();
@@ -159,7 +166,7 @@ impl Node {
         if self.coordinator.is_some() {
             match self.ledger.group() {
                 Some(group) => {
-                    peers.extend(group.members().filter_map(|member| PublicKey::from_bytes(&member.0).ok()));
+                    peers.extend(group.members().filter_map(|member| self.ledger.key_of_member(member)));
                 }
                 None => peers.extend(fleet.founders()),
             }

@@ -15,8 +15,10 @@ mod head;
 mod inspect;
 mod lies;
 mod own;
+mod parting;
 mod quota;
 mod random;
+mod readmission;
 mod restore;
 mod rules;
 mod turn;
@@ -80,6 +82,10 @@ pub struct Node {
     /// When the next host may come to count as offline, which changes what the gates say.
     reach_change: Option<Mono>,
     coordinator: Option<Coordinator>,
+    /// Whether this coordinator's store is known not to be what it was, so that it waits to be readmitted.
+    distrusted: bool,
+    /// Whether a peer says so, which proves nothing where coordinators may lie.
+    doubted: bool,
     stored_log: Option<restore::StoredLog>,
     notices_held: BTreeMap<HostId, Vec<u8>>,
     alarms: Vec<String>,
@@ -105,6 +111,10 @@ impl Node {
             Input::PeerDown(peer) => self.coordinator_lost(&mut turn, peer),
             Input::Stored { batch } => self.coordinator_stored(&mut turn, batch),
             Input::Stopping => self.hand_over(&mut turn),
+            Input::DiskFull => {
+                self.give_way(&mut turn);
+                return self.finish(turn);
+            }
         }
         self.follow_up(&mut turn);
         self.finish(turn)
@@ -113,10 +123,18 @@ impl Node {
     /// When the next [`Input::Tick`] is wanted.
     pub fn wakes_at(&self) -> Option<Mono> {
         let coordinator = self.coordinator.as_ref().and_then(Coordinator::wakes_at);
-        [coordinator, self.own_wakes_at(), self.head_wakes_at(), self.beacon_wakes_at(), self.reach_change]
-            .into_iter()
-            .flatten()
-            .min()
+        let proof = self.proof_wakes_at();
+        [
+            coordinator,
+            proof,
+            self.own_wakes_at(),
+            self.head_wakes_at(),
+            self.beacon_wakes_at(),
+            self.reach_change,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// What follows from whatever came in: dispatches to answer, decisions to judge, plans to make.
@@ -127,6 +145,7 @@ impl Node {
         }
         self.tick_head(turn);
         self.fetch_targets(turn);
+        self.prove_store(turn);
         if self.feed_is_open() {
             self.begin_incarnation(turn);
             self.consider_dispatches(turn);
@@ -190,7 +209,11 @@ impl Node {
         }
         let (kind, _, serial, _) = accepted.identity();
         turn.tell(Note::DocumentAccepted { kind, serial });
+        let log_begins = self.ledger.log_begins_behind();
         self.ledger.document(accepted);
+        if self.ledger.log_begins_behind() != log_begins {
+            self.begin_epoch(turn);
+        }
         self.mark_document(turn, hash);
         if kind == DocumentKind::Fleet {
             self.follow_fleet(turn);
@@ -266,17 +289,20 @@ impl Node {
         let Some(epoch) = self.ledger.epoch() else { return };
         let stored = self.stored_log.take().unwrap_or_default();
         let seed = self.random.next();
-        self.coordinator = Some(Coordinator::new(
+        let mut coordinator = Coordinator::new(
             self.signer.public(),
             epoch,
+            self.ledger.log_begins_behind(),
             &fleet,
             stored.durable,
             stored.said,
+            stored.life,
             seed,
             now.mono,
-        ));
-        self.stop_under_newer_rules();
-        self.resume_approvals(now);
+        );
+        coordinator.log.remember(stored.memory.into_iter().collect());
+        self.coordinator = Some(coordinator);
+        self.settle_in(now);
     }
 
     fn envelope(

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_signing::SigningKey;
+use muster_signing::{Digest, SigningKey};
 
 use super::approvals::Said;
 use super::beacon::Marks;
@@ -12,7 +12,7 @@ use super::quota::Quotas;
 use super::random::Random;
 use super::turn::Turn;
 use super::{Node, Output, Settings};
-use crate::coordination::log::{Durable, Entry, HardState};
+use crate::coordination::log::{Durable, Echo, Entry, HardState, MemberId};
 use crate::document::{Documents, Trust, TrustError};
 use crate::ledger::{Ledger, RebuildError, Rows, Table, key, rebuild};
 use crate::presence::Presences;
@@ -47,6 +47,8 @@ pub enum StartError {
 pub(super) struct StoredLog {
     pub(super) durable: Durable,
     pub(super) said: BTreeMap<DecisionId, Said>,
+    pub(super) life: Option<Digest>,
+    pub(super) memory: Vec<(MemberId, Echo)>,
 }
 
 impl Node {
@@ -90,7 +92,9 @@ impl Node {
             jitter: 1.0,
             reach_change: None,
             coordinator: None,
-            stored_log: Some(stored_log(rows)?),
+            distrusted: meta(rows, "distrusted")?.unwrap_or_default(),
+            doubted: false,
+            stored_log: Some(stored_log(rows, ledger.log_begins_behind())?),
             alarms: Vec::new(),
             batch: 0,
             settings,
@@ -123,15 +127,21 @@ fn outbox(rows: &impl Rows) -> Result<BTreeSet<u64>, StartError> {
     Ok(seqs)
 }
 
-fn stored_log(rows: &impl Rows) -> Result<StoredLog, StartError> {
-    let mut stored = StoredLog::default();
+fn stored_log(rows: &impl Rows, base: u64) -> Result<StoredLog, StartError> {
+    let mut stored = StoredLog {
+        life: meta(rows, "life")?,
+        memory: meta(rows, "coordinators")?.unwrap_or_default(),
+        ..StoredLog::default()
+    };
     if let Some(value) = rows.get(Table::HardState, &key::meta("hard_state")).map_err(StartError::Store)? {
         stored.durable.hard_state = read::<HardState>(Table::HardState, &value)?;
     }
     for row in rows.table(Table::Log) {
         let (key, value) = row.map_err(StartError::Store)?;
-        let entry = read::<Entry>(Table::Log, &value)?;
-        stored.durable.entries.push((read_number(Table::Log, &key)?, entry));
+        // Entries of a log that a recovery has ended have lower numbers.
+        if let Some(index) = read_number(Table::Log, &key)?.checked_sub(base).filter(|index| *index > 0) {
+            stored.durable.entries.push((index, read::<Entry>(Table::Log, &value)?));
+        }
     }
     for row in rows.table(Table::Endorsed) {
         let (key, value) = row.map_err(StartError::Store)?;

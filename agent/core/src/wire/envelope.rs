@@ -127,6 +127,12 @@ pub struct Presence {
     /// Whether the host asks how far the others hold its feed, since it has just started.
     #[serde(default)]
     pub asks_for_head: bool,
+    /// The epoch of the coordinators' log, as the documents that the host holds tell it.
+    #[serde(default)]
+    pub epoch: Option<Digest>,
+    /// Whether the host takes no part among the coordinators until operators readmit it: its store is not what it was.
+    #[serde(default)]
+    pub awaits_readmission: bool,
     /// How often the host speaks, in milliseconds.
     pub heartbeat_millis: u64,
 }

@@ -119,8 +119,13 @@ impl Truth {
         if hosts[host].lies {
             return;
         }
+        let hash = fnv(decision);
         let Ok(decision) = codec::decode::<Decision>("decision", decision) else { return };
-        if !self.endorsed.insert((host, decision.id())) {
+        if let Some(known) = self.endorsed.insert((host, decision.id()), hash) {
+            if known != hash {
+                let what = format!("{} signs two decisions {:?}", hosts[host].name, decision.id());
+                self.broken(7, what);
+            }
             return;
         }
         let DecisionBody::Dispatch { rollout_id, target_closure, .. } = &decision.body else { return };

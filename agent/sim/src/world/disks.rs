@@ -1,6 +1,14 @@
 //! Disks that are lost, put back in time or cloned.
 
+use std::time::Duration;
+
+use muster_core::coordination::log::{Body, Message, Outcome};
 use muster_core::id::HostId;
+use muster_core::ledger::{Table, key};
+use muster_core::node::CoordinatorMessage;
+use muster_core::time::Mono;
+use muster_core::wire::codec;
+use muster_signing::Digest;
 
 use super::World;
 use crate::disk::Disk;
@@ -9,9 +17,63 @@ impl World {
     /// A host dies and finds another disk; its agent has yet to be started.
     pub(crate) fn replace_disk(&mut self, host: usize, disk: Disk) {
         self.kill_host(host, true);
+        if disk.is_new() {
+            let life = self.disk(host).row(Table::Meta, &key::meta("life"));
+            let life = life.and_then(|life| codec::decode::<Digest>("life", life).ok());
+            self.truth.bury(host, life);
+        }
+        self.stores[host] += 1;
         self.hosts[host].disk = disk;
         self.hosts[host].heard.fill(None);
         self.truth.disk_replaced(host, &self.hosts);
+    }
+
+    /// The coordinators that say that operators have to readmit them.
+    pub(crate) fn awaiting_readmission(&self) -> Vec<HostId> {
+        let names = self.fleet.names().len();
+        let waits = self.hosts.iter().take(names).filter(|host| {
+            !self.truth.is_twofold(&host.name)
+                && host.node.as_ref().is_some_and(muster_core::node::Node::awaits_readmission)
+        });
+        waits.map(|host| host.name.clone()).collect()
+    }
+
+    /// A coordinator speaks: what it says binds it, so it must not be what it lost the memory of.
+    pub(super) fn check_words(&mut self, host: usize, message: &CoordinatorMessage) {
+        if !self.truth.has_buried(host) {
+            return;
+        }
+        let said = match message {
+            CoordinatorMessage::Endorsement(_) | CoordinatorMessage::Objection(_) => {
+                let life = self.hosts[host].node.as_ref().and_then(muster_core::node::Node::life);
+                self.truth.is_buried(host, life).then_some("judges a decision")
+            }
+            CoordinatorMessage::Log(bytes) => Message::decode(bytes).ok().and_then(|message| {
+                let life = message.life.map(|life| Digest(life.0));
+                let binds = match &message.body {
+                    Body::VoteAnswer(ballot) if ballot.granted => "votes",
+                    Body::Vote(_) => "stands for election",
+                    Body::Append(_) => "leads",
+                    Body::AppendAnswer(answer) if matches!(answer.outcome, Outcome::Stored { .. }) => {
+                        "acknowledges entries"
+                    }
+                    Body::VoteAnswer(_)
+                    | Body::AppendAnswer(_)
+                    | Body::PreVote(_)
+                    | Body::PreVoteAnswer(_)
+                    | Body::Forward(_)
+                    | Body::ForwardAnswer(_)
+                    | Body::Snapshot(_)
+                    | Body::SnapshotAnswer(_)
+                    | Body::TimeoutNow(_) => return None,
+                };
+                self.truth.is_buried(host, life).then_some(binds)
+            }),
+        };
+        if let Some(said) = said {
+            let what = format!("{} lost its disk, was not readmitted, and {said}", self.hosts[host].name);
+            self.truth.broken(7, what);
+        }
     }
 
     /// The second machine of this run starts with the key and the disk of a host; none if there is none any more.
@@ -34,6 +96,23 @@ impl World {
 
 /// For stories.
 impl World {
+    /// The first safety property that did not hold.
+    pub fn check(&self) -> Result<(), String> {
+        self.truth.violation.as_ref().map_or(Ok(()), |violation| Err(format!("{violation:?}")))
+    }
+
+    /// From now on every write of a host fails, for so long.
+    pub fn fill_disk(&mut self, host: &HostId, time: Duration) {
+        if let Some(host) = self.number(host.as_str()) {
+            self.hosts[host].full_disk_until = self.now + super::micros(time);
+        }
+    }
+
+    /// What a host's own clock says that never jumps.
+    pub fn mono(&self, host: &str) -> Mono {
+        self.number(host).map_or(Mono::default(), |host| self.hosts[host].now(self.now).mono)
+    }
+
     /// Keeps a copy of a host's disk, to put it back later.
     pub fn keep_disk(&mut self, host: &HostId) {
         if let Some(host) = self.number(host.as_str()) {

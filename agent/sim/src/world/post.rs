@@ -52,6 +52,7 @@ impl World {
 
     pub(super) fn send(&mut self, host: usize, to: usize, message: CoordinatorMessage) {
         let Some(message) = self.lie(host, to, message) else { return };
+        self.check_words(host, &message);
         if let CoordinatorMessage::Endorsement(endorsement) = &message {
             self.truth.endorsed(self.now, host, &endorsement.decision, &self.hosts);
         }

@@ -54,9 +54,7 @@ impl World {
                 }
             }
             Event::WriteFailed { life } if self.is_life(host, life) => {
-                self.trace.line(self.now, self.hosts[host].name.as_str(), || "a write fails".to_owned());
-                self.kill_host(host, true);
-                self.start_later(host, REOPEN);
+                self.write_failed(host);
             }
             Event::Report { life, report } if self.is_life(host, life) => {
                 self.trace
@@ -94,6 +92,26 @@ impl World {
             }
             Event::Start => self.start_host(host),
         }
+    }
+
+    /// A write fails: the agent starts again from its disk, or, if that is full, once there is room.
+    fn write_failed(&mut self, host: usize) {
+        self.trace.line(self.now, self.hosts[host].name.as_str(), || "a write fails".to_owned());
+        let full = self.hosts[host].full_disk_until.saturating_sub(self.now);
+        if full > 0 {
+            self.part(host);
+        }
+        self.kill_host(host, full == 0);
+        self.start_later(host, REOPEN.max(Duration::from_micros(full)));
+    }
+
+    /// The last words of a host whose disk is full, as the agent has them: nothing that needs a write.
+    fn part(&mut self, host: usize) {
+        let (now, bug) = (self.hosts[host].now(self.now), self.hosts[host].bug);
+        let Some(node) = &mut self.hosts[host].node else { return };
+        let mut outputs = planted(bug, || node.step(now, Input::DiskFull));
+        outputs.retain(|output| matches!(output, Output::Send { at_once: true, .. }));
+        self.obey(host, Orders { writes: Vec::new(), outputs });
     }
 
     /// A node that wants to be woken at once, again and again, would keep a machine busy for nothing.
@@ -240,7 +258,7 @@ fn kind_of(input: &Input) -> &'static str {
         Input::Host(_) => "reports",
         Input::PeerUp(_) | Input::PeerDown(_) => "peers",
         Input::Stored { .. } => "stored",
-        Input::Stopping => "stops",
+        Input::Stopping | Input::DiskFull => "stops",
     }
 }
 

@@ -33,7 +33,7 @@ pub(super) fn status(asked: &Asked<'_>) -> wire::Status {
             missing: quorum.missing.iter().map(ToString::to_string).collect(),
         },
         coordinator: node.leader().map(ToString::to_string),
-        alarms: node.alarms().map(str::to_owned).collect(),
+        alarms: node.alarms().collect(),
         channels: fleet
             .into_iter()
             .flat_map(|fleet| fleet.channels.keys())

@@ -3,6 +3,7 @@
 use super::message::{Append, Body, Echo, Head, MemberId, Message};
 use super::state::Log;
 use super::{Alarm, SignedHead};
+use std::collections::BTreeMap;
 
 /// Terms that one message may skip: more than honest elections use up in months, too few to run out of terms.
 const TERM_JUMP_MAX: u64 = 1 << 24;
@@ -27,6 +28,17 @@ impl Log {
             Some(head) => self.remember_head(from, head, message),
             None => true,
         }
+    }
+
+    /// What this member remembers of the others' stores; to be kept, since after a restart nobody else may know.
+    #[must_use]
+    pub fn memory(&self) -> &BTreeMap<MemberId, Echo> {
+        &self.known
+    }
+
+    /// Remembers again what an earlier start of this member did.
+    pub fn remember(&mut self, known: BTreeMap<MemberId, Echo>) {
+        self.known = known;
     }
 
     /// A store that is behind what it once told another was put back: what it voted and acknowledged since is

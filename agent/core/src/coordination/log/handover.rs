@@ -25,6 +25,22 @@ impl Log {
         self.finish()
     }
 
+    /// Stops leading without waiting for anything, since nothing that this member appends can be stored any more: the
+    /// voter with the newest log takes over. It does not stand until [`Log::can_write`] says that it can.
+    pub fn give_way(&mut self, now: Now) -> Ready {
+        self.writable = false;
+        if let Role::Leader(leadership) = &self.role {
+            let voters = &self.membership().voters;
+            let heirs = leadership.peers.iter().filter(|(member, _)| voters.contains(member));
+            let heir = heirs.max_by_key(|(_, peer)| (peer.matched, peer.heard)).map(|(member, _)| *member);
+            if let Some(heir) = heir {
+                self.send_timeout_now(heir);
+            }
+            self.follow(now, self.hard.term, None);
+        }
+        self.finish()
+    }
+
     pub(super) fn begin_handing_over(&mut self, now: Now) {
         let alone = self.other_voters().is_empty();
         if let Role::Leader(leadership) = &mut self.role

@@ -27,6 +27,20 @@ pub type Digest32 = [u8; 32];
 #[serde(transparent)]
 pub struct MemberId(#[serde(with = "serde_bytes")] pub [u8; 32]);
 
+impl MemberId {
+    /// The id of a member in a later life; an id names one life of one store, or what an earlier one promised would
+    /// count as this one's.
+    #[must_use]
+    pub fn in_life(self, life: Option<Life>) -> Self {
+        let Some(Life(life)) = life else { return self };
+        let mut hash = Sha256::new();
+        hash.update(b"muster/member/1");
+        hash.update(self.0);
+        hash.update(life);
+        Self(hash.finalize().into())
+    }
+}
+
 impl fmt::Debug for MemberId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0[..4].iter().try_for_each(|byte| write!(f, "{byte:02x}"))
@@ -131,7 +145,17 @@ pub struct Message {
     pub epoch: Digest32,
     /// The random name of the sender's store.
     pub store: u64,
+    /// Whom it is for: a later life of the receiver is somebody else.
+    pub to: MemberId,
+    /// By which readmission the sender takes part, if its store was lost once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub life: Option<Life>,
 }
+
+/// What readmitted a member whose store was lost or put back in time: it takes part under a new id since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Life(#[serde(with = "serde_bytes")] pub Digest32);
 
 /// What one member remembers another to have stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -29,7 +29,8 @@
 //! a leader asks to cut what is committed, the member stops and says so ([`Alarm`]). A leader signs (epoch, term, index,
 //! chain hash) of its entries; two different ones for one place prove that it lies. Members tell each other what they
 //! remember of each other's disks, so that a disk put back in time is noticed by whoever meets a peer that remembers;
-//! the memory is not stored, so a group that restarts as a whole cannot notice it.
+//! the caller keeps that memory ([`Log::memory`]), or a group that restarts as a whole could not notice it. Such a member
+//! comes back under a new id ([`MemberId::in_life`]), as a learner first: what it promised before binds nobody any more.
 //!
 //! **Proposals** carry ids. Any member may hand its own to the leader ([`Log::forward`]); one that arrives twice is
 //! appended once. Which one was lost is for the proposer to see by what gets committed.
@@ -63,7 +64,7 @@ pub use membership::{ElectorateStep, MEMBERS_MAX, Membership, Tolerance};
 
 pub use message::{
     Append, AppendAnswer, Ballot, Body, Candidacy, DecodeError, Digest32, Echo, Entry, Forward,
-    ForwardAnswer, Head, MESSAGE_BYTES_MAX, MESSAGE_ENTRIES_MAX, MemberId, Message, Outcome,
+    ForwardAnswer, Head, Life, MESSAGE_BYTES_MAX, MESSAGE_ENTRIES_MAX, MemberId, Message, Outcome,
     PAYLOAD_BYTES_MAX, Proposal, ProposalId, SIGNATURE_BYTES_MAX, SNAPSHOT_CHUNK_BYTES, SnapshotAnswer,
     SnapshotChunk, TimeoutNow,
 };
@@ -90,6 +91,8 @@ pub struct Config {
     pub timing: Timing,
     /// Where the spread of election timeouts and a new store's name come from.
     pub seed: u64,
+    /// By which readmission this member takes part; `me` is of that life.
+    pub life: Option<Life>,
     /// Entries in one Append, at most `MESSAGE_ENTRIES_MAX`.
     pub batch_entries_max: usize,
     /// A bug for the simulator to find.
@@ -108,6 +111,7 @@ impl Config {
             epoch,
             timing: Timing::default(),
             seed,
+            life: None,
             batch_entries_max: MESSAGE_ENTRIES_MAX,
             #[cfg(feature = "planted")]
             planted: None,

@@ -27,6 +27,8 @@ impl Log {
             term: self.hard.term,
             epoch: self.config.epoch,
             store: self.hard.store,
+            to,
+            life: self.config.life,
         };
         self.messages.push((to, message));
     }

@@ -180,7 +180,7 @@ impl Log {
 
     /// Takes in one message.
     pub fn handle(&mut self, now: Now, from: MemberId, message: Message) -> Ready {
-        if !self.admits(&from) {
+        if !self.admits(&from) || message.to != self.config.me {
             return Ready::default();
         }
         if !self.stopped && self.credible(from, &message) {
@@ -269,6 +269,12 @@ impl Log {
             }
         }
         self.finish()
+    }
+
+    /// Under which id this member takes part.
+    #[must_use]
+    pub fn me(&self) -> MemberId {
+        self.config.me
     }
 
     /// What this member is at the moment.

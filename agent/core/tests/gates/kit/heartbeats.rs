@@ -27,6 +27,8 @@ impl Story {
             outbox: 0,
             failing_enforce_probes: Vec::new(),
             rules: muster_core::wire::RULES,
+            awaits_readmission: false,
+            epoch: None,
             asks_for_head: false,
             heartbeat_millis: 30_000,
         }

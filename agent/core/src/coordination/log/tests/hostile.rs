@@ -298,7 +298,7 @@ fn message() -> impl Strategy<Value = Message> {
     let echo = proptest::option::weighted(0.1, (number(), number(), number()));
     (body(), number(), echo).prop_map(|(body, term, echo)| {
         let echo = echo.map(|(boot, term, index)| Echo { boot, term, index, store: 1 });
-        Message { body, boot: 1, echo, term, epoch: EPOCH, store: 1 }
+        Message { body, boot: 1, echo, term, epoch: EPOCH, store: 1, to: id(0), life: None }
     })
 }
 
