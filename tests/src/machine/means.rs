@@ -1,14 +1,20 @@
 //! What this machine must have for machines to run in it.
 
+use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use super::hub::PREFIX;
 use super::root;
 use crate::{has_program, note};
 
 /// The programs that run machines, beside what makes their root file system.
 const PROGRAMS: [&str; 5] = ["ip", "mount", "nsenter", "setpriv", "unshare"];
+
+/// What a machine mounts; containers often forbid some of it.
+const TRIAL: &str = "mount -t tmpfs tmpfs /tmp; mkdir /tmp/at; mount -t proc proc /tmp/at; \
+                     mount -t sysfs -o ro sysfs /tmp/at; mount -t cgroup2 cgroup2 /tmp/at";
 
 /// Whether machines can run here; if not, that is said, and with `MUSTER_TEST_REQUIRE=all` it is a failure.
 pub fn can_run_machines() -> bool {
@@ -32,12 +38,13 @@ fn lack() -> Option<String> {
     if !nix::unistd::geteuid().is_root() {
         return Some("not root".to_owned());
     }
-    if control_groups().is_none() {
-        return Some("no cgroup2 file system is mounted".to_owned());
+    let Some(groups) = control_groups() else { return Some("no cgroup2 file system is mounted".to_owned()) };
+    let group = groups.join(format!("{PREFIX}{}-tried", std::process::id()));
+    if let Err(error) = fs::create_dir(&group).and_then(|()| fs::remove_dir(&group)) {
+        return Some(format!("no control groups of one's own: {}: {error}", group.display()));
     }
     let tried = Command::new("unshare")
-        .args(["--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "mount", "-t", "tmpfs"])
-        .args(["tmpfs", "/tmp"])
+        .args(["--mount", "--net", "--pid", "--uts", "--ipc", "--cgroup", "--fork", "sh", "-ec", TRIAL])
         .output();
     match tried {
         Ok(output) if output.status.success() => None,
