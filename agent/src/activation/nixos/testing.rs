@@ -29,11 +29,13 @@ for unit; do :; done
 dir="$here/units/$unit"
 case $1 in
   show)
+    [ -e "$here/$unit" ] && { cat "$here/$unit"; exit 0; }
     [ -d "$dir" ] || { printf 'LoadState=not-found\nActiveState=inactive\n'; exit 0; }
     if [ ! -e "$dir/code" ]; then printf 'LoadState=loaded\nActiveState=activating\n'; exit 0; fi
     code=$(cat "$dir/code")
     if [ "$code" = 0 ]; then printf 'LoadState=loaded\nActiveState=active\nResult=success\nExecMainCode=1\nExecMainStatus=0\n'
     else printf 'LoadState=loaded\nActiveState=failed\nResult=exit-code\nExecMainCode=1\nExecMainStatus=%s\n' "$code"; fi;;
+  restart) echo "systemctl restart $unit" >> "$here/log";;
   stop)
     echo "systemctl stop $unit" >> "$here/log"
     [ -d "$dir" ] || exit 5
