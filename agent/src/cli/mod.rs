@@ -9,10 +9,12 @@ mod events;
 mod explain;
 pub mod failure;
 pub mod fleet;
+mod fleet_diff;
 pub mod id;
 pub mod keygen;
 pub mod output;
 mod peers;
+mod plan;
 mod publish;
 mod quarantine;
 mod render;
@@ -21,6 +23,7 @@ pub mod sign;
 mod simulate;
 mod status;
 mod store;
+mod verbs;
 pub mod verify;
 mod when;
 
@@ -62,6 +65,9 @@ enum Command {
     Sign(sign::Sign),
     Verify(verify::Verify),
     Simulate(simulate::Simulate),
+    Plan(plan::Plan),
+    #[command(flatten)]
+    Verbs(verbs::Verbs),
     Store(store::StoreCommand),
     /// Does one switch of the directory backend; the agent starts it.
     #[command(hide = true)]
@@ -102,6 +108,8 @@ impl Command {
             Self::Sign(command) => command.run(),
             Self::Verify(command) => command.run(),
             Self::Simulate(command) => command.run(),
+            Self::Plan(command) => command.run(),
+            Self::Verbs(verbs) => verbs.run(),
             Self::InternalSwitch { root } => {
                 crate::activation::switch::perform(&root).map_err(Failure::new)?;
                 Ok(Exit::Done)

@@ -9,3 +9,4 @@ mod rollouts;
 mod signatures;
 mod stores;
 mod strangers;
+mod verbs;

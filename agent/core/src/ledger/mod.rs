@@ -13,6 +13,7 @@ mod mirror;
 mod replay;
 mod rules;
 mod slots;
+mod suppose;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -30,15 +30,21 @@ pub(super) fn show(asked: &Asked<'_>, id: &str) -> Result<wire::RolloutShow, Pro
         )));
     };
     let plan = ledger.plan(&parsed);
-    let waves = plan.into_iter().flat_map(|plan| (0..).zip(&plan.waves)).map(|(wave, of)| wire::Wave {
-        wave,
-        soak_secs: of.soak_secs,
-        hosts: of.hosts.iter().map(ToString::to_string).collect(),
+    let waves = asked.node.with_view(asked.now, |view| {
+        let waves = plan.into_iter().flat_map(|plan| (0..).zip(&plan.waves));
+        let waves = waves.map(|(wave, of)| wire::Wave {
+            wave,
+            soak_secs: of.soak_secs,
+            manual_promotion: of.manual_promotion,
+            promoted: view.is_promoted(&parsed, wave, asked.now.utc),
+            hosts: of.hosts.iter().map(ToString::to_string).collect(),
+        });
+        waves.collect()
     });
     Ok(wire::RolloutShow {
         schema: wire::SCHEMA,
         rollout: summary(asked, record),
-        waves: waves.collect(),
+        waves,
         hosts: plan.map(|plan| hosts(asked, plan, record)).unwrap_or_default(),
         timeline: Vec::new(),
     })
