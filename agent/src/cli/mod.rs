@@ -1,8 +1,10 @@
 //! The command line: what people type, and the only part that prints.
 
+pub mod activate;
 pub mod agent;
 mod asking;
 pub mod demo;
+mod doctor;
 pub mod document_files;
 pub mod documents;
 mod events;
@@ -18,6 +20,7 @@ mod plan;
 mod publish;
 mod quarantine;
 mod render;
+mod report;
 mod rollout;
 pub mod sign;
 mod simulate;
@@ -69,6 +72,9 @@ enum Command {
     #[command(flatten)]
     Verbs(verbs::Verbs),
     Store(store::StoreCommand),
+    Doctor(doctor::Doctor),
+    #[command(hide = true)]
+    Activate(activate::Activate),
     /// Does one switch of the directory backend; the agent starts it.
     #[command(hide = true)]
     InternalSwitch {
@@ -102,6 +108,7 @@ impl Command {
             Self::Quarantine(command) => command.run(),
             Self::Publish(command) => command.run(),
             Self::Store(command) => command.run(),
+            Self::Doctor(command) => command.run(),
             Self::Keygen(command) => command.run(),
             Self::Id(command) => command.run(),
             Self::Fleet(command) => command.run(),
@@ -110,6 +117,7 @@ impl Command {
             Self::Simulate(command) => command.run(),
             Self::Plan(command) => command.run(),
             Self::Verbs(verbs) => verbs.run(),
+            Self::Activate(command) => command.run(),
             Self::InternalSwitch { root } => {
                 crate::activation::switch::perform(&root).map_err(Failure::new)?;
                 Ok(Exit::Done)

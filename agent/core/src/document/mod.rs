@@ -11,6 +11,7 @@ pub mod check;
 pub mod command;
 mod count;
 pub mod diff;
+mod dispatchable;
 pub mod documents;
 pub mod fleet;
 mod fleet_form;

@@ -10,6 +10,7 @@ mod coordinator;
 mod dispatching;
 mod door;
 mod early;
+mod fetching;
 mod head;
 mod inspect;
 mod lies;
@@ -26,8 +27,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use muster_signing::{SignedDocument, SigningKey, Verified};
 
 pub use door::{
-    BackendKind, CoordinatorMessage, HostOrder, HostReport, Input, Job, MessageRef, Note, Origin, Output,
-    Receipt, RequestId, Settings, Topic, Verdict,
+    BackendKind, CoordinatorMessage, Fetch, Goods, HostOrder, HostReport, Input, Job, MessageRef, Note,
+    Origin, Output, Receipt, RequestId, Settings, Topic, Verdict,
 };
 pub use inspect::{Census, Quorum, WaitingDecision};
 pub use restore::StartError;
@@ -125,6 +126,7 @@ impl Node {
             turn.changed = true;
         }
         self.tick_head(turn);
+        self.fetch_targets(turn);
         if self.feed_is_open() {
             self.begin_incarnation(turn);
             self.consider_dispatches(turn);

@@ -6,6 +6,7 @@ mod explain;
 mod fleet;
 mod history;
 mod orders;
+pub mod past;
 mod plan;
 mod rollouts;
 mod words;
@@ -50,7 +51,7 @@ pub(super) fn prepare(asked: &Asked<'_>, query: Query) -> Result<Prepared, Probl
         Query::Fleet => Answer::Fleet(documents::fleet(asked)?),
         Query::Peers => Answer::Peers(fleet::peers(asked)),
         Query::Id => Answer::Id(fleet::id(asked)),
-        Query::Rollouts => Answer::Rollouts(rollouts::list(asked)),
+        Query::Rollouts => Answer::Rollouts(rollouts::list(asked.node.ledger())),
         Query::Quarantines => Answer::Quarantines(rollouts::quarantines(asked)),
         Query::Channel(channel) => Answer::Channel(plan::channel(asked, &channel)?),
         Query::Document(hash) => Answer::Document(documents::info(asked, &hash)?),
@@ -63,9 +64,9 @@ pub(super) fn prepare(asked: &Asked<'_>, query: Query) -> Result<Prepared, Probl
             return job(move || Ok(Answer::Store(fleet::store(&store, &path, outbox)?)));
         }
         Query::Rollout(id) => {
-            let (source, mut show) = (source(), rollouts::show(asked, &id)?);
+            let (source, mut show) = (source(), rollouts::show(asked.node.ledger(), &id)?);
             return job(move || {
-                show.timeline = rollouts::timeline(source, &id)?;
+                show.timeline = rollouts::timeline(source, &id, show.timeline)?;
                 Ok(Answer::Rollout(show))
             });
         }
