@@ -77,7 +77,7 @@ impl Blocked {
                 None => "bring one of them back".to_owned(),
             },
             Reason::NoConvergence { .. } => {
-                format!("release a mended ref, or let it go on without its failures: muster clear {of}")
+                "release a mended ref, or go on without the hosts of that wave: muster skip HOST".to_owned()
             }
             Reason::TooManyFailures { .. } => {
                 format!("release a mended ref, or let it go on without them: muster clear {of}")

@@ -127,7 +127,7 @@ mod tests {
                 "db-01 is no longer paused; 1 host may be dispatched now",
             ),
             (
-                Verb::Cancel { rollout: rollout },
+                Verb::Cancel { rollout },
                 &effect,
                 "stable@v2 is cancelled; 3 hosts are not dispatched any more, 1 host in flight finishes by itself",
             ),
