@@ -112,7 +112,7 @@ impl From<ClientError> for Failure {
             }
             ClientError::Refused(problem) => {
                 let failure = Self::new(format_args!("{}: {}", problem.title, problem.detail));
-                match hint(problem.code) {
+                match problem.hint.or_else(|| hint(problem.code).map(str::to_owned)) {
                     Some(hint) => failure.hint(hint),
                     None => failure,
                 }
@@ -144,6 +144,7 @@ fn hint(code: Code) -> Option<&'static str> {
         | Code::NotJson
         | Code::UnknownField
         | Code::Invalid
+        | Code::Misfit
         | Code::BadRequest
         | Code::MethodNotAllowed
         | Code::RequestTimeout

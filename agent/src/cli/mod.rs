@@ -11,10 +11,12 @@ mod events;
 mod explain;
 pub mod failure;
 pub mod fleet;
+mod fleet_diff;
 pub mod id;
 pub mod keygen;
 pub mod output;
 mod peers;
+mod plan;
 mod publish;
 mod quarantine;
 mod render;
@@ -24,6 +26,7 @@ pub mod sign;
 mod simulate;
 mod status;
 mod store;
+mod verbs;
 pub mod verify;
 mod when;
 
@@ -65,6 +68,9 @@ enum Command {
     Sign(sign::Sign),
     Verify(verify::Verify),
     Simulate(simulate::Simulate),
+    Plan(plan::Plan),
+    #[command(flatten)]
+    Verbs(verbs::Verbs),
     Store(store::StoreCommand),
     Doctor(doctor::Doctor),
     #[command(hide = true)]
@@ -109,6 +115,8 @@ impl Command {
             Self::Sign(command) => command.run(),
             Self::Verify(command) => command.run(),
             Self::Simulate(command) => command.run(),
+            Self::Plan(command) => command.run(),
+            Self::Verbs(verbs) => verbs.run(),
             Self::Activate(command) => command.run(),
             Self::InternalSwitch { root } => {
                 crate::activation::switch::perform(&root).map_err(Failure::new)?;

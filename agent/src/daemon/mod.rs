@@ -303,27 +303,38 @@ impl Daemon {
         let Request { ask, peer, reply } = request;
         match ask {
             Ask::Query(query) => {
-                let asked = answers::Asked {
-                    node: &self.node,
-                    hands: &self.hands,
-                    store_path: &self.store_path,
-                    disk_full: self.disk.is_full(),
-                    now: now(self.clock),
-                };
+                let asked = self.asked();
                 self.readers.answer(answers::prepare(&asked, query), reply);
             }
             Ask::VerifyStore => self.verifier.begin(&self.hands.store, &self.store_path, reply),
+            Ask::Plan(parts) => {
+                let asked = self.asked();
+                self.readers.answer(answers::foresee(&asked, parts), reply);
+            }
             // Who asked may have hung up.
             Ask::Publish(_) if self.disk.is_full() => drop(reply.send(Err(full::refusal()))),
             Ask::Publish(parts) => {
                 tracing::info!(?peer, bytes = parts.bytes.len(), "a document is published");
+                let document = muster_core::verify::document_parts(parts);
+                if let Some(misfit) = self.node.misfit(now(self.clock), &document) {
+                    return drop(reply.send(Err(answers::misfit(&misfit))));
+                }
                 self.requests += 1;
                 let request = self.requests;
                 self.hands.waiters.insert(request, reply);
-                let document = muster_core::verify::document_parts(parts);
                 let origin = Origin::Operator(RequestId(request));
                 self.step(Input::Document { document, origin });
             }
+        }
+    }
+
+    fn asked(&self) -> answers::Asked<'_> {
+        answers::Asked {
+            node: &self.node,
+            hands: &self.hands,
+            store_path: &self.store_path,
+            disk_full: self.disk.is_full(),
+            now: now(self.clock),
         }
     }
 }

@@ -11,3 +11,4 @@ mod rollouts;
 mod signatures;
 mod stores;
 mod strangers;
+mod verbs;

@@ -15,6 +15,7 @@ mod recovery;
 mod replay;
 mod rules;
 mod slots;
+mod suppose;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -88,7 +88,7 @@ const SWITCHER: &str = r#"#!/bin/sh
 top=$(dirname "$(dirname "$0")"); here=${top%/nix/store/*}; path=/nix/store/$(basename "$top")
 echo "$1 $path" >> "$here/log"
 echo "activating $(basename "$top")" >&2
-mv "$here/hold" "$here/held" 2> /dev/null && while [ ! -e "$here/released" ]; do sleep 0.01; done
+mv "$here/hold" "$here/held" 2> /dev/null && while [ -d "$here" ] && [ ! -e "$here/released" ]; do sleep 0.01; done
 case $1 in
   switch)
     [ -e "$top/breaks" ] && { echo 'it breaks at once' >&2; exit 1; }

@@ -17,8 +17,6 @@ use crate::control::{Problem, wire};
 pub(super) fn status(asked: &Asked<'_>) -> wire::Status {
     let node = asked.node;
     let documents = node.ledger().documents();
-    let quorum = node.quorum(asked.now.mono);
-    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let fleet = documents.fleet();
     wire::Status {
         schema: wire::SCHEMA,
@@ -26,14 +24,10 @@ pub(super) fn status(asked: &Asked<'_>) -> wire::Status {
         host: node.settings().host.to_string(),
         fleet_serial: fleet.map(|fleet| fleet.serial),
         held: held(asked),
-        quorum: wire::Quorum {
-            reachable: number(quorum.reachable),
-            needed: number(quorum.needed),
-            of: number(quorum.of),
-            missing: quorum.missing.iter().map(ToString::to_string).collect(),
-        },
+        quorum: quorum(asked),
         coordinator: node.leader().map(ToString::to_string),
         alarms: node.alarms().collect(),
+        command_serial: documents.commands().map(|command| command.serial).max(),
         channels: fleet
             .into_iter()
             .flat_map(|fleet| fleet.channels.keys())
@@ -42,6 +36,18 @@ pub(super) fn status(asked: &Asked<'_>) -> wire::Status {
         hosts: node.with_view(asked.now, |view| {
             fleet.into_iter().flat_map(|fleet| fleet.hosts.keys()).map(|id| host(asked, view, id)).collect()
         }),
+    }
+}
+
+/// Whether decisions can be made.
+pub(super) fn quorum(asked: &Asked<'_>) -> wire::Quorum {
+    let quorum = asked.node.quorum(asked.now.mono);
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    wire::Quorum {
+        reachable: number(quorum.reachable),
+        needed: number(quorum.needed),
+        of: number(quorum.of),
+        missing: quorum.missing.iter().map(ToString::to_string).collect(),
     }
 }
 
