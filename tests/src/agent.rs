@@ -7,14 +7,13 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Mutex;
 use std::time::Duration;
 
-use data_encoding::BASE64;
 use muster_signing::SigningKey;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::cli::Muster;
-use crate::control::{Answer, request};
+use crate::control::{Answer, Control};
 use crate::release::{Release, Run, runs};
 use crate::wait::poll;
 use crate::{muster_binary, write_key};
@@ -184,38 +183,28 @@ impl Agent {
         child.as_mut().is_some_and(|child| child.try_wait().is_ok_and(|ended| ended.is_none()))
     }
 
+    fn control(&self) -> Control {
+        Control { socket: self.socket() }
+    }
+
     /// Asks the control socket something.
     pub fn ask(&self, path: &str) -> io::Result<Answer> {
-        request(&self.socket(), "GET", path, None)
+        self.control().ask(path)
     }
 
     /// The JSON that the control socket gives; null while it cannot be reached or answers with a problem.
     pub fn look(&self, path: &str) -> Value {
-        self.ask(path)
-            .ok()
-            .filter(|answer| answer.status == 200)
-            .map(|answer| answer.json())
-            .unwrap_or_default()
+        self.control().look(path)
     }
 
     /// Hands the control socket a document with armored signatures.
     pub fn post(&self, document: &[u8], signatures: &[String]) -> Answer {
-        let body = json!({ "document": BASE64.encode(document), "signatures": signatures });
-        request(&self.socket(), "POST", "/v1/documents", Some(&body)).expect("the control socket answers")
+        self.control().post(document, signatures)
     }
 
     /// Everything that this agent knows has happened, oldest first.
     pub fn events(&self) -> Vec<Value> {
-        let mut all = Vec::new();
-        let mut after = String::new();
-        while let Some(Value::Array(page)) =
-            self.look(&format!("/v1/events{after}")).get_mut("events").map(Value::take)
-        {
-            let Some(last) = page.last().and_then(|event| event["position"].as_u64()) else { break };
-            after = format!("?after={last}");
-            all.extend(page);
-        }
-        all
+        self.control().events()
     }
 
     /// A rollout as this agent knows it; null if it does not.

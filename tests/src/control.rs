@@ -2,10 +2,11 @@
 
 use std::io::{self, Read as _, Write as _};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use serde_json::Value;
+use data_encoding::BASE64;
+use serde_json::{Value, json};
 
 /// The longest that an agent may take to answer.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -25,6 +26,49 @@ impl Answer {
     /// The body as JSON; null if it is none.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
+    }
+}
+
+/// An agent's control socket, and what tests ask it.
+#[derive(Debug, Clone)]
+pub struct Control {
+    /// The socket.
+    pub socket: PathBuf,
+}
+
+impl Control {
+    /// Asks something.
+    pub fn ask(&self, path: &str) -> io::Result<Answer> {
+        request(&self.socket, "GET", path, None)
+    }
+
+    /// The JSON that is given; null while the agent cannot be reached or answers with a problem.
+    pub fn look(&self, path: &str) -> Value {
+        self.ask(path)
+            .ok()
+            .filter(|answer| answer.status == 200)
+            .map(|answer| answer.json())
+            .unwrap_or_default()
+    }
+
+    /// Hands over a document with armored signatures.
+    pub fn post(&self, document: &[u8], signatures: &[String]) -> Answer {
+        let body = json!({ "document": BASE64.encode(document), "signatures": signatures });
+        request(&self.socket, "POST", "/v1/documents", Some(&body)).expect("the control socket answers")
+    }
+
+    /// Everything that the agent knows has happened, oldest first.
+    pub fn events(&self) -> Vec<Value> {
+        let mut all = Vec::new();
+        let mut after = String::new();
+        while let Some(Value::Array(page)) =
+            self.look(&format!("/v1/events{after}")).get_mut("events").map(Value::take)
+        {
+            let Some(last) = page.last().and_then(|event| event["position"].as_u64()) else { break };
+            after = format!("?after={last}");
+            all.extend(page);
+        }
+        all
     }
 }
 

@@ -10,8 +10,8 @@ use super::{Node, Output};
 use crate::document::Document;
 use crate::id::{Closure, HostId};
 
-/// The most bytes that a host says of how its fetching goes.
-const TOLD_BYTES_MAX: usize = 256;
+/// The most bytes that a host says of how its fetching goes: a refusal of Nix names a store path and a cache before its reason.
+const TOLD_BYTES_MAX: usize = 512;
 
 /// What is fetched ahead, and how that goes; gone with the process, since what is held is found out again at once.
 #[derive(Debug, Default)]

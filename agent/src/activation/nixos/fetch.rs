@@ -236,6 +236,13 @@ impl Machine {
     }
 }
 
+/// Whether a line only says what Nix is about to do, which would push the reason of a failure out of what is told of it.
+fn is_plan(line: &[u8]) -> bool {
+    let line = String::from_utf8_lossy(line);
+    line.starts_with("  /nix/store/")
+        || ["will be fetched", "will be built"].iter().any(|plan| line.contains(plan))
+}
+
 /// Reads what Nix says while it fetches; each path that it copies is one step.
 async fn follow(
     stderr: tokio::process::ChildStderr,
@@ -253,7 +260,9 @@ async fn follow(
             Ok(_) => {}
         }
         if !line.starts_with(b"copying path ") {
-            said.push(&line);
+            if !is_plan(&line) {
+                said.push(&line);
+            }
             continue;
         }
         copied += 1;

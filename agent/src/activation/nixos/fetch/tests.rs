@@ -97,3 +97,17 @@ fn pauses_grow_up_to_the_longest_and_end_with_the_last_try() {
     assert_eq!(pauses, [Some(secs(5)), Some(secs(10)), Some(secs(15)), Some(secs(15)), None]);
     assert!(Patience::default().pause(u32::MAX - 1).is_none());
 }
+
+#[test]
+fn what_nix_is_about_to_do_is_no_reason_why_it_failed() {
+    let path = "/nix/store/0123456789abcdfghijklmnpqrsvwxyz-nixos-system";
+    for (line, plan) in [
+        ("this path will be fetched (0.01 MiB download, 0.02 MiB unpacked):".to_owned(), true),
+        ("these 2 derivations will be built:".to_owned(), true),
+        (format!("  {path}"), true),
+        (format!("warning: ignoring substitute for '{path}', as it's not signed"), false),
+        (format!("error: build of '{path}' failed"), false),
+    ] {
+        assert_eq!(super::is_plan(line.as_bytes()), plan, "{line}");
+    }
+}
