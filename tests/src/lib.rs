@@ -20,7 +20,7 @@ mod wait;
 pub use agent::Agent;
 pub use binary::muster_binary;
 pub use cli::{Following, Muster, Ran};
-pub use control::{Answer, request};
+pub use control::{Answer, request, request_tcp};
 pub use fleet::{Builder, Fleet};
 pub use keys::{Operator, fresh_key, write_key};
 pub use permit::Permit;

@@ -223,6 +223,7 @@ impl Daemon {
     /// What the node's orders left for the loop itself.
     fn after_orders(&mut self) {
         for order in std::mem::take(&mut self.hands.orders) {
+            self.hands.figures.ordered(&order);
             self.workers.obey(order);
         }
         if std::mem::take(&mut self.hands.enrolled) {
@@ -260,15 +261,19 @@ impl Daemon {
 
     fn said(&mut self, said: Said) {
         match said {
-            Said::Report(report) => self.step(Input::Host(report)),
+            Said::Report(report) => {
+                self.hands.figures.reported(&report);
+                self.step(Input::Host(report));
+            }
             Said::Probes(generation, specs) => self.workers.run_probes(generation, &specs),
         }
     }
 
     fn event(&mut self, event: muster_gossip::Event) {
         let roster = self.node.ledger().roster().clone();
-        let Hands { shelf, pending, network, .. } = &mut self.hands;
-        if let Some(input) = ingress::input(event, &roster, shelf, pending, network, &mut self.backlog) {
+        let Hands { shelf, pending, network, figures, .. } = &mut self.hands;
+        let backlog = &mut self.backlog;
+        if let Some(input) = ingress::input(event, &roster, shelf, pending, network, backlog, figures) {
             self.step(input);
         }
     }

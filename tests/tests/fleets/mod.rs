@@ -5,6 +5,7 @@ mod demo;
 mod doctor;
 mod documents;
 mod failover;
+mod metrics;
 mod reading;
 mod reports;
 mod rollouts;
