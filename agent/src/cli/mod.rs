@@ -20,6 +20,7 @@ mod quarantine;
 mod render;
 mod report;
 mod rollout;
+mod screen;
 pub mod sign;
 mod simulate;
 mod status;
