@@ -18,6 +18,7 @@ mod peers;
 mod publish;
 mod quarantine;
 mod render;
+mod replay;
 mod report;
 mod rollout;
 mod screen;
@@ -68,6 +69,7 @@ enum Command {
     Simulate(simulate::Simulate),
     Store(store::StoreCommand),
     Doctor(doctor::Doctor),
+    Replay(replay::Replay),
     #[command(hide = true)]
     Activate(activate::Activate),
     /// Does one switch of the directory backend; the agent starts it.
@@ -104,6 +106,7 @@ impl Command {
             Self::Publish(command) => command.run(),
             Self::Store(command) => command.run(),
             Self::Doctor(command) => command.run(),
+            Self::Replay(command) => command.run(),
             Self::Keygen(command) => command.run(),
             Self::Id(command) => command.run(),
             Self::Fleet(command) => command.run(),
