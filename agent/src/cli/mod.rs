@@ -22,6 +22,7 @@ mod replay;
 mod report;
 mod rollout;
 mod screen;
+mod shell;
 pub mod sign;
 mod simulate;
 mod status;
@@ -70,6 +71,8 @@ enum Command {
     Store(store::StoreCommand),
     Doctor(doctor::Doctor),
     Replay(replay::Replay),
+    Completions(shell::Completions),
+    Man(shell::Man),
     #[command(hide = true)]
     Activate(activate::Activate),
     /// Does one switch of the directory backend; the agent starts it.
@@ -107,6 +110,8 @@ impl Command {
             Self::Store(command) => command.run(),
             Self::Doctor(command) => command.run(),
             Self::Replay(command) => command.run(),
+            Self::Completions(command) => command.run(),
+            Self::Man(command) => command.run(),
             Self::Keygen(command) => command.run(),
             Self::Id(command) => command.run(),
             Self::Fleet(command) => command.run(),
