@@ -9,6 +9,7 @@ use std::io::Write as _;
 
 mod agent;
 mod binary;
+mod browser;
 mod cli;
 mod control;
 mod fleet;
@@ -19,6 +20,7 @@ mod wait;
 
 pub use agent::Agent;
 pub use binary::muster_binary;
+pub use browser::Browser;
 pub use cli::{Following, Muster, Ran};
 pub use control::{Answer, request, request_tcp};
 pub use fleet::{Builder, Fleet};

@@ -28,6 +28,7 @@ mod simulate;
 mod status;
 mod store;
 pub mod verify;
+mod web;
 mod when;
 
 use std::path::PathBuf;
@@ -70,6 +71,7 @@ enum Command {
     Simulate(simulate::Simulate),
     Store(store::StoreCommand),
     Doctor(doctor::Doctor),
+    Web(web::Web),
     Replay(replay::Replay),
     Completions(shell::Completions),
     Man(shell::Man),
@@ -109,6 +111,7 @@ impl Command {
             Self::Publish(command) => command.run(),
             Self::Store(command) => command.run(),
             Self::Doctor(command) => command.run(),
+            Self::Web(command) => command.run(),
             Self::Replay(command) => command.run(),
             Self::Completions(command) => command.run(),
             Self::Man(command) => command.run(),

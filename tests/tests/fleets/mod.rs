@@ -12,3 +12,4 @@ mod rollouts;
 mod signatures;
 mod stores;
 mod strangers;
+mod web;
