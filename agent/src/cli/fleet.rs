@@ -30,8 +30,9 @@ enum What {
 
 /// Checks a fleet document, and shows its waves, budgets and edges with the hosts that they come to.
 #[derive(Debug, Args)]
-#[command(after_help = "Example:
-  muster fleet check fleet.json --replaces fleet-before.json")]
+#[command(after_help = "Examples:
+  muster fleet check fleet.json
+  muster fleet check fleet.json --replaces fleet.old.json    whether a running fleet can follow")]
 struct Check {
     /// The fleet document, - for what comes on stdin; its signatures are not looked at.
     file: PathBuf,

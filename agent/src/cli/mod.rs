@@ -20,14 +20,18 @@ mod plan;
 mod publish;
 mod quarantine;
 mod render;
+mod replay;
 mod report;
 mod rollout;
+mod screen;
+mod shell;
 pub mod sign;
 mod simulate;
 mod status;
 mod store;
 mod verbs;
 pub mod verify;
+mod web;
 mod when;
 
 use std::path::PathBuf;
@@ -73,6 +77,10 @@ enum Command {
     Verbs(verbs::Verbs),
     Store(store::StoreCommand),
     Doctor(doctor::Doctor),
+    Web(web::Web),
+    Replay(replay::Replay),
+    Completions(shell::Completions),
+    Man(shell::Man),
     #[command(hide = true)]
     Activate(activate::Activate),
     /// Does one switch of the directory backend; the agent starts it.
@@ -109,6 +117,10 @@ impl Command {
             Self::Publish(command) => command.run(),
             Self::Store(command) => command.run(),
             Self::Doctor(command) => command.run(),
+            Self::Web(command) => command.run(),
+            Self::Replay(command) => command.run(),
+            Self::Completions(command) => command.run(),
+            Self::Man(command) => command.run(),
             Self::Keygen(command) => command.run(),
             Self::Id(command) => command.run(),
             Self::Fleet(command) => command.run(),

@@ -33,8 +33,8 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 
 /// Who made a request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Client {
-    pub(super) credentials: Option<PeerCredentials>,
+pub(crate) struct Client {
+    pub(crate) credentials: Option<PeerCredentials>,
 }
 
 /// What the handlers share.

@@ -237,6 +237,7 @@ impl Daemon {
             self.helping.follow(self.node.ledger().documents());
         }
         for order in orders {
+            self.hands.figures.ordered(&order);
             self.workers.obey(order);
         }
         if std::mem::take(&mut self.hands.converged).contains(&self.node.settings().host) {
@@ -277,15 +278,19 @@ impl Daemon {
 
     fn said(&mut self, said: Said) {
         match said {
-            Said::Report(report) => self.step(Input::Host(report)),
+            Said::Report(report) => {
+                self.hands.figures.reported(&report);
+                self.step(Input::Host(report));
+            }
             Said::Probes(generation, specs) => self.workers.run_probes(generation, &specs),
         }
     }
 
     fn event(&mut self, event: muster_gossip::Event) {
         let roster = self.node.ledger().roster().clone();
-        let Hands { shelf, pending, network, .. } = &mut self.hands;
-        if let Some(input) = ingress::input(event, &roster, shelf, pending, network, &mut self.backlog) {
+        let Hands { shelf, pending, network, figures, .. } = &mut self.hands;
+        let backlog = &mut self.backlog;
+        if let Some(input) = ingress::input(event, &roster, shelf, pending, network, backlog, figures) {
             self.step(input);
         }
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 use chrono::TimeDelta;
 use muster_core::gate;
 use muster_core::id::{ChannelId, HostId};
+use muster_core::ledger::Ledger;
 use muster_core::presence::Reach;
 use muster_core::view::{Standing, View};
 use muster_store::Store;
@@ -31,7 +32,7 @@ pub(super) fn status(asked: &Asked<'_>) -> wire::Status {
         channels: fleet
             .into_iter()
             .flat_map(|fleet| fleet.channels.keys())
-            .map(|id| channel(asked, id))
+            .map(|id| channel(node.ledger(), id))
             .collect(),
         hosts: node.with_view(asked.now, |view| {
             fleet.into_iter().flat_map(|fleet| fleet.hosts.keys()).map(|id| host(asked, view, id)).collect()
@@ -76,8 +77,8 @@ fn held(asked: &Asked<'_>) -> Option<String> {
     None
 }
 
-fn channel(asked: &Asked<'_>, id: &ChannelId) -> wire::ChannelStatus {
-    let ledger = asked.node.ledger();
+/// A channel and its newest rollout.
+pub(super) fn channel(ledger: &Ledger, id: &ChannelId) -> wire::ChannelStatus {
     let newest = ledger.newest_rollout(id);
     let record = newest.and_then(|rollout| ledger.rollouts().get(rollout));
     let plan = newest.and_then(|rollout| ledger.plan(rollout));

@@ -22,6 +22,7 @@ use muster_gossip::Roster;
 use muster_signing::DocumentParts;
 
 use self::history::Source;
+use super::figures::Scene;
 use super::hands::Hands;
 use crate::control::{Answer, Code, Problem, Query, wire};
 
@@ -56,7 +57,10 @@ pub(super) fn prepare(asked: &Asked<'_>, query: Query) -> Result<Prepared, Probl
         Query::Channel(channel) => Answer::Channel(plan::channel(asked, &channel)?),
         Query::Document(hash) => Answer::Document(documents::info(asked, &hash)?),
         Query::Metrics => {
-            Answer::Metrics(asked.hands.figures.render(asked.node, &asked.hands.network, asked.now))
+            let store_bytes = std::fs::metadata(asked.store_path).ok().map(|file| file.len());
+            let Asked { node, hands, now, .. } = *asked;
+            let scene = Scene { node, network: &hands.network, store_bytes, now };
+            Answer::Metrics(hands.figures.render(&scene))
         }
         Query::Store => {
             let (store, path) = (Arc::clone(&asked.hands.store), asked.store_path.to_owned());
