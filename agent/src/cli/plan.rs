@@ -9,7 +9,7 @@ use data_encoding::BASE64;
 use muster_signing::armor;
 
 use super::asking::{Agent, raw};
-use super::document_files::DocumentFiles;
+use super::document_files::{DocumentFiles, read_stdin};
 use super::documents::{Kind, Parsed};
 use super::output::{Tone, count, line};
 use super::render::{Look, flat, moment, relative, span, wrapped};
@@ -33,11 +33,12 @@ const WAVE: &str = "wave";
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   muster plan stable.json
+  muster rollback stable --dry-run | muster plan -
   muster plan stable.json --json | jq '.waves[].hosts[] | select(.first) | .host'
 
 muster simulate plays the same ref to its end, on a copy of the fleet in which all is well.")]
 pub(super) struct Plan {
-    /// The channel ref.
+    /// The channel ref, - for what comes on stdin.
     file: PathBuf,
     #[command(flatten)]
     agent: Agent,
@@ -45,7 +46,10 @@ pub(super) struct Plan {
 
 impl Plan {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let files = DocumentFiles::read(&self.file)?;
+        let files = match self.file.to_str() {
+            Some("-") => DocumentFiles { bytes: read_stdin()?, signatures: Vec::new() },
+            Some(_) | None => DocumentFiles::read(&self.file)?,
+        };
         let parsed = Parsed::read(&files.bytes).map_err(|refusal| Failure::file(&self.file, refusal))?;
         if parsed.kind() != Kind::ChannelRef {
             let (found, wanted) = (parsed.kind().words(), Kind::ChannelRef.words());

@@ -218,3 +218,39 @@ impl ClearTarget {
         Ok(json!({ "channel": channel, "closure": closure, "quarantines": decisions }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use clap::CommandFactory;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn every_verb_has_an_example_in_its_help() {
+        let cli = Cli::command();
+        let fleet = cli.find_subcommand("fleet").unwrap();
+        let verbs = ["pause", "resume", "cancel", "promote", "clear", "skip", "readmit", "rollback", "plan"];
+        let commands = verbs.iter().map(|name| cli.find_subcommand(name).unwrap());
+        for command in commands.chain(fleet.get_subcommands()) {
+            let after = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let (name, begins) = (command.get_name(), after.lines().next().unwrap_or_default());
+            assert!(begins.starts_with("Example") && after.contains(&format!(" {name} ")), "{name}: {after}");
+        }
+    }
+
+    #[test]
+    fn what_a_pause_covers_is_told_by_its_form() {
+        let scope = |subject: Option<&str>, host: Option<&str>| {
+            let host = host.map(|host| host.parse().unwrap());
+            ScopeArgs { subject: subject.map(str::to_owned), host }.fields()
+        };
+        assert_eq!(scope(Some("stable"), None), Ok(json!({ "channel": "stable" })));
+        assert_eq!(scope(Some("stable@v2"), None), Ok(json!({ "rollout": "stable@v2" })));
+        assert_eq!(scope(None, Some("db-01")), Ok(json!({ "host": "db-01" })));
+        for senseless in ["", "@", "stable@", "Stable Channel"] {
+            assert_eq!(scope(Some(senseless), None).unwrap_err().exit, Exit::Usage, "{senseless}");
+        }
+    }
+}

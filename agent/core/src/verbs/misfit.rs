@@ -391,6 +391,9 @@ fn instead(verb: RolloutVerb, stage: Stage, id: &RolloutId, newest: Option<&Roll
         (V::Clear, S::Superseded, Some(newest)) => {
             format!("muster explain {newest} says what holds that one")
         }
+        (V::Skip, S::Superseded, Some(newest)) => {
+            format!("muster skip HOST --rollout {newest} if that one is meant")
+        }
         (verb, S::Superseded, Some(newest)) => {
             format!("muster {} {newest} if that one is meant", verb.name())
         }

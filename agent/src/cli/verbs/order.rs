@@ -193,3 +193,23 @@ impl Signed {
         self.waiting.publish(client, &document, self.agent.json).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn a_command_is_made_of_its_head_and_of_what_it_is_about() {
+        let head = json!({
+            "kind": "muster/command/1", "fleet": "home", "serial": 7, "signedAt": "2026-11-24T10:20:00Z",
+            "expiresAt": null, "verb": "skip", "reason": "it is in repair",
+        });
+        let mut fields = json!({ "host": "web-03", "rollout": null });
+        let bytes = document(&head, fields.as_object_mut()).unwrap();
+        let command = Command::parse(&bytes).unwrap();
+        assert_eq!((command.serial, command.verb.name(), command.expires_at), (7, "skip", None));
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(!text.contains("null") && text.ends_with("}\n"), "{text}");
+    }
+}
