@@ -1,5 +1,8 @@
 //! The store as the core sees it: the same tables and rows, and what `muster store` does with it.
 
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::BufRead as _;
 use std::path::{Path, PathBuf};
 
 use muster_core::document::{Documents, Trust};
@@ -14,6 +17,8 @@ use crate::control::wire::{SCHEMA, StoreVerified};
 pub const STORE_FILE: &str = "muster.redb";
 /// The row of `meta` that keeps what the agent pinned, so that its store can be verified without its configuration.
 const PINS: &[u8] = b"pins";
+/// The largest export that is read, in bytes.
+const EXPORT_BYTES_MAX: u64 = 4 << 30;
 
 /// Why a store cannot be looked at, or is not what it should be.
 #[derive(Debug, thiserror::Error)]
@@ -30,6 +35,14 @@ pub enum StorageError {
         /// The store.
         path: PathBuf,
         /// What is missing.
+        detail: String,
+    },
+    /// The file is neither a store nor an export of one.
+    #[error("{path}: not an export of a store: {detail}")]
+    NotAnExport {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
         detail: String,
     },
     /// A view is not what the log derives.
@@ -128,7 +141,10 @@ fn find_damage(path: &Path) -> Option<StorageError> {
     let store = Store::open_damaged(path).ok()?;
     match verify_snapshot(path, &store.read().ok()?) {
         Err(found @ (StorageError::Rebuild(_) | StorageError::View { .. })) => Some(found),
-        Ok(_) | Err(StorageError::Store(_) | StorageError::NoOwner { .. }) => None,
+        Ok(_)
+        | Err(StorageError::Store(_) | StorageError::NoOwner { .. } | StorageError::NotAnExport { .. }) => {
+            None
+        }
     }
 }
 
@@ -149,12 +165,16 @@ pub fn rebuild(path: &Path) -> Result<usize, StorageError> {
     Ok(count)
 }
 
-/// Writes the canonical records of a stopped agent's store: one CBOR item `[table, key, value]` each.
+/// What an export holds: all that was signed, and in which order it was learnt by whom.
+const EXPORTED: [Table; 6] =
+    [Table::Meta, Table::Documents, Table::Decisions, Table::Feeds, Table::Log, Table::Arrivals];
+
+/// Writes what was learnt from a stopped agent's store: one CBOR item `[table, key, value]` each.
 pub fn export(path: &Path, out: &mut impl std::io::Write) -> Result<u64, StorageError> {
     let store = Store::open_offline(path)?;
     let snapshot = store.read()?;
     let mut count = 0;
-    for of in [Table::Documents, Table::Decisions, Table::Feeds] {
+    for of in EXPORTED {
         for row in snapshot.range(table(of), ..)? {
             let (key, value) = row?;
             let record = (of, ByteString(key), ByteString(value));
@@ -181,6 +201,42 @@ fn as_bytes<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, 
     serializer.serialize_bytes(bytes)
 }
 
+/// An export, read back whole.
+#[derive(Debug)]
+pub struct Export(BTreeMap<(Table, Vec<u8>), Vec<u8>>);
+
+impl Export {
+    /// Reads what [`export`] wrote. Nothing of it is believed before it was learnt again.
+    pub fn read(path: &Path) -> Result<Self, StorageError> {
+        let bad = |detail: String| StorageError::NotAnExport { path: path.into(), detail };
+        let file = File::open(path).map_err(|error| bad(error.to_string()))?;
+        if file.metadata().is_ok_and(|file| file.len() > EXPORT_BYTES_MAX) {
+            return Err(bad(format!("more than {EXPORT_BYTES_MAX} bytes")));
+        }
+        let mut reader = std::io::BufReader::new(file);
+        let mut rows = BTreeMap::new();
+        while !reader.fill_buf().map_err(|error| bad(error.to_string()))?.is_empty() {
+            let item: Result<(Table, serde_bytes::ByteBuf, serde_bytes::ByteBuf), _> =
+                ciborium::from_reader(&mut reader);
+            let (of, key, value) =
+                item.map_err(|error| bad(format!("record {}: {error}", rows.len() + 1)))?;
+            rows.insert((of, key.into_vec()), value.into_vec());
+        }
+        Ok(Self(rows))
+    }
+}
+
+impl Rows for Export {
+    fn get(&self, of: Table, key: &[u8]) -> Result<Option<Vec<u8>>, String> {
+        Ok(self.0.get(&(of, key.to_vec())).cloned())
+    }
+
+    fn table(&self, of: Table) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), String>> {
+        let rows = self.0.range((of, Vec::new())..).take_while(move |((table, _), _)| *table == of);
+        rows.map(|((_, key), value)| Ok((key.clone(), value.clone())))
+    }
+}
+
 impl StoreVerified {
     /// What a verification has found.
     pub fn new(found: Result<Verified, StorageError>) -> Self {
@@ -204,21 +260,26 @@ pub fn ledger(path: &Path, snapshot: &Snapshot) -> Result<Ledger, StorageError> 
 }
 
 fn replay(path: &Path, snapshot: &Snapshot) -> Result<(Ledger, Views), StorageError> {
-    let text = |name: &str| -> Result<String, StorageError> {
-        let value = snapshot.get(muster_store::Table::Meta, name.as_bytes())?;
-        value
-            .and_then(|value| String::from_utf8(value).ok())
-            .ok_or_else(|| StorageError::NoOwner { path: path.into(), detail: format!("meta has no {name}") })
-    };
+    let rows = SnapshotRows(snapshot);
+    Ok(ledger::rebuild(beginning(path, &rows)?, &rows)?)
+}
+
+/// The ledger of a store's owner before anything was learnt; `path` names the store in errors.
+pub fn beginning(path: &Path, rows: &impl Rows) -> Result<Ledger, StorageError> {
     let no_owner = |detail: String| StorageError::NoOwner { path: path.into(), detail };
+    let text = |name: &str| -> Result<String, StorageError> {
+        let value = rows.get(Table::Meta, name.as_bytes()).map_err(no_owner)?;
+        let value = value.and_then(|value| String::from_utf8(value).ok());
+        value.ok_or_else(|| no_owner(format!("meta has no {name}")))
+    };
     let fleet: FleetName = text("fleet")?.parse().map_err(|error| no_owner(format!("{error}")))?;
     let host: HostId = text("host")?.parse().map_err(|error| no_owner(format!("{error}")))?;
-    let pins = snapshot.get(muster_store::Table::Meta, PINS)?;
+    let pins = rows.get(Table::Meta, PINS).map_err(no_owner)?;
     let pins = pins.ok_or_else(|| no_owner("meta has no pins".to_owned()))?;
     let texts: Vec<String> = codec::decode("pins", &pins).map_err(|error| no_owner(error.to_string()))?;
     let pins = texts.iter().map(|text| Trust::parse(text.as_bytes())).collect::<Result<Vec<_>, _>>();
     let documents = pins.and_then(Documents::new).map_err(|error| no_owner(error.to_string()))?;
-    Ok(ledger::rebuild(Ledger::new(fleet, host, documents), &SnapshotRows(snapshot))?)
+    Ok(Ledger::new(fleet, host, documents))
 }
 
 fn compare(snapshot: &Snapshot, views: &Views) -> Result<(), StorageError> {

@@ -35,6 +35,13 @@ pub(crate) struct Counts {
     pub(crate) pulls: AtomicU64,
     pub(crate) pulls_failed: AtomicU64,
     pub(crate) answered_busy: AtomicU64,
+    pub(crate) sync_bytes_in: AtomicU64,
+    pub(crate) sync_bytes_out: AtomicU64,
+}
+
+/// Adds a number of bytes to a count.
+pub(crate) fn count_bytes(counter: &AtomicU64, bytes: usize) {
+    counter.fetch_add(u64::try_from(bytes).unwrap_or(u64::MAX), Ordering::Relaxed);
 }
 
 /// Adds one to a count.
@@ -63,6 +70,10 @@ pub struct Counters {
     pub pulls_failed: u64,
     /// Sync requests put off because the peer took too much.
     pub answered_busy: u64,
+    /// What sync received: requests of others, and answers to this host's.
+    pub sync_bytes_in: u64,
+    /// What sync sent.
+    pub sync_bytes_out: u64,
 }
 
 /// Orders the network about; clones speak to the same network. Nothing here waits.
@@ -152,6 +163,8 @@ impl Network {
             pulls: read(&self.counts.pulls),
             pulls_failed: read(&self.counts.pulls_failed),
             answered_busy: read(&self.counts.answered_busy),
+            sync_bytes_in: read(&self.counts.sync_bytes_in),
+            sync_bytes_out: read(&self.counts.sync_bytes_out),
         }
     }
 

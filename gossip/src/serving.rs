@@ -12,7 +12,7 @@ use crate::event::{Event, MessageRef, Topic, Verdict};
 use crate::gossip::acceptance;
 use crate::identity::{HostKey, host_key, peer_id};
 use crate::limits::{BUSY_WAIT, ENROLL_REQUESTS_MAX, LOGS_IN_FLIGHT_MAX};
-use crate::network::{Command, count};
+use crate::network::{Command, count, count_bytes};
 use crate::sync::answer;
 use crate::sync::frame::{Answer, encode};
 use crate::sync::pull::{Ask, Asker, Protocol, Pull, PullError};
@@ -171,6 +171,7 @@ impl Task {
             }
             Exchange::Message { peer, message: Message::Response { request_id, response }, .. } => {
                 self.dialer.proven(peer, Instant::now());
+                count_bytes(&self.counts.sync_bytes_in, response.len());
                 if let Some(reply) = self.sync_replies.remove(&request_id) {
                     // A pull that broke off reads no answer.
                     let _unread = reply.send(response);
@@ -188,6 +189,7 @@ impl Task {
 
     fn answer_sync(&mut self, asked: Asked) {
         let Asked { peer, connection, id, request, channel } = asked;
+        count_bytes(&self.counts.sync_bytes_in, request.len());
         let wait = match self.allowances.request(peer, Instant::now()) {
             Err(wait) => Some(wait),
             Ok(()) if self.unanswered.begin(Protocol::Sync, id, peer) => None,
@@ -219,6 +221,7 @@ impl Task {
                 self.answer_enroll(asked);
             }
             Exchange::Message { message: Message::Response { request_id, response }, .. } => {
+                count_bytes(&self.counts.sync_bytes_in, response.len());
                 if let Some(reply) = self.enroll_replies.remove(&request_id) {
                     let _unread = reply.send(response);
                 }
@@ -235,6 +238,7 @@ impl Task {
 
     fn answer_enroll(&mut self, asked: Asked) {
         let Asked { peer, connection, id, request, channel } = asked;
+        count_bytes(&self.counts.sync_bytes_in, request.len());
         let requests = self.guest_requests.entry(connection).or_default();
         *requests += 1;
         // Dropping the channel refuses: the stream is closed without an answer.
@@ -251,6 +255,7 @@ impl Task {
     pub(crate) fn on_ready(&mut self, ready: Option<Ready>) {
         let Some(Ready { peer, connection, channel, answer, last }) = ready else { return };
         self.allowances.answered(&peer, answer.len());
+        count_bytes(&self.counts.sync_bytes_out, answer.len());
         let protocols = self.swarm.behaviour_mut();
         if last {
             protocols.members.hurry(connection, Instant::now());
@@ -264,6 +269,7 @@ impl Task {
     pub(crate) fn on_ask(&mut self, ask: Ask) {
         let protocols = self.swarm.behaviour_mut();
         let Ask { peer, protocol, request, reply } = ask;
+        count_bytes(&self.counts.sync_bytes_out, request.len());
         match protocol {
             Protocol::Sync => {
                 let sync = &mut protocols.members.inner_mut().sync;

@@ -80,6 +80,16 @@ impl Agent {
         self.folder.join("muster.toml")
     }
 
+    /// Has it serve its metrics over TCP too once it is started; where.
+    pub fn serve_metrics(&self) -> String {
+        // The UDP port of the same number is this agent's own, and no other agent of these tests takes it.
+        let address = format!("127.0.0.1:{}", self.port);
+        let config = fs::read_to_string(self.config()).expect("a configuration can be read");
+        let config = format!("{config}\n[metrics]\nlisten = \"{address}\"\n");
+        fs::write(self.config(), config).expect("a configuration can be written");
+        address
+    }
+
     /// Puts a release there to be switched to.
     pub fn install(&self, name: &str, release: Release) {
         release.install(&self.root(), name);

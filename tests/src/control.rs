@@ -1,6 +1,7 @@
 //! A client of the control socket that shares no code with the agent: bytes of HTTP/1.1 over a Unix socket.
 
-use std::io::{self, Read as _, Write as _};
+use std::io;
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -74,9 +75,25 @@ impl Control {
 
 /// Sends one request and reads the answer to its end.
 pub fn request(socket: &Path, method: &str, path: &str, body: Option<&Value>) -> io::Result<Answer> {
-    let mut stream = UnixStream::connect(socket)?;
+    let stream = UnixStream::connect(socket)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
+    exchange(stream, method, path, body)
+}
+
+/// Reads a path from a TCP address.
+pub fn request_tcp(address: &str, path: &str) -> io::Result<Answer> {
+    let stream = TcpStream::connect(address)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    exchange(stream, "GET", path, None)
+}
+
+fn exchange(
+    mut stream: impl io::Read + io::Write,
+    method: &str,
+    path: &str,
+    body: Option<&Value>,
+) -> io::Result<Answer> {
     let body = body.map(Value::to_string).unwrap_or_default();
     let length = body.len();
     write!(
@@ -89,7 +106,7 @@ pub fn request(socket: &Path, method: &str, path: &str, body: Option<&Value>) ->
     parse(&bytes).ok_or_else(|| io::Error::other(format!("not HTTP: {}", String::from_utf8_lossy(&bytes))))
 }
 
-fn parse(bytes: &[u8]) -> Option<Answer> {
+pub(crate) fn parse(bytes: &[u8]) -> Option<Answer> {
     let end = bytes.windows(4).position(|window| window == b"\r\n\r\n")?;
     let head = str::from_utf8(&bytes[..end]).ok()?;
     let status = head.lines().next()?.split(' ').nth(1)?.parse().ok()?;

@@ -40,6 +40,7 @@ pub struct Builder {
     threshold: usize,
     tags: Vec<(usize, &'static str)>,
     policy: Map<String, Value>,
+    windows: Value,
     budgets: Value,
     gossip: bool,
     patience: Duration,
@@ -71,6 +72,13 @@ impl Builder {
     #[must_use]
     pub fn policy(mut self, key: &str, value: Value) -> Self {
         self.policy.insert(key.to_owned(), value);
+        self
+    }
+
+    /// The maintenance windows of the one channel.
+    #[must_use]
+    pub fn windows(mut self, windows: Value) -> Self {
+        self.windows = windows;
         self
     }
 
@@ -142,7 +150,9 @@ impl Builder {
             "thresholds": { "fleet": threshold, "channelRef": threshold, "command": threshold },
             "coordinators": { "selector": { "tags": ["coordinator"] } },
             "hosts": hosts,
-            "channels": { CHANNEL: { "rolloutPolicy": "tested", "freshnessWindowMinutes": 60 } },
+            "channels": { CHANNEL: {
+                "rolloutPolicy": "tested", "freshnessWindowMinutes": 60, "windows": self.windows,
+            } },
             "rolloutPolicies": { "tested": self.policy },
             "disruptionBudgets": self.budgets,
         })
@@ -217,6 +227,7 @@ impl Fleet {
             threshold: 1,
             tags: Vec::new(),
             policy: policy.as_object().cloned().unwrap_or_default(),
+            windows: json!([]),
             budgets: json!([]),
             gossip: true,
             patience: PATIENCE,

@@ -9,6 +9,7 @@ use std::io::Write as _;
 
 mod agent;
 mod binary;
+mod browser;
 mod cli;
 mod control;
 mod fleet;
@@ -20,8 +21,9 @@ mod wait;
 
 pub use agent::Agent;
 pub use binary::muster_binary;
+pub use browser::Browser;
 pub use cli::{Following, Muster, Ran};
-pub use control::{Answer, Control, request};
+pub use control::{Answer, Control, request, request_tcp};
 pub use fleet::{Builder, Fleet};
 pub use keys::{Operator, fresh_key, write_key};
 pub use permit::Permit;

@@ -7,6 +7,7 @@
 //! Read it in this order. [`id`] and [`wire`] name things. [`document`] is what operators sign, down to a
 //! rollout's [`document::Plan`]. [`host`] and [`rollout`] are the two state machines. [`ledger`] is what a node
 //! knows for good, [`presence`] whom it heard of lately, and [`view`] both together, which the [`gate`]s ask.
+//! [`verbs`] says what an operator's command means to them, and [`preview`] what a new ref would.
 //! [`planner`] proposes entries to the coordinators' log, [`coordination`] orders and approves them, and
 //! [`node`] puts all of it behind one door: [`node::Node::step`]. [`verify`] is what bytes from outside must
 //! pass before they get to that door, and [`drive`] the order in which a shell carries out what comes out.
@@ -26,8 +27,10 @@ pub mod planted;
 #[cfg(not(feature = "planted"))]
 mod planted;
 pub mod presence;
+pub mod preview;
 pub mod rollout;
 pub mod time;
+pub mod verbs;
 pub mod verify;
 pub mod view;
 pub mod wire;

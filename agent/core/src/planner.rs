@@ -47,6 +47,11 @@ pub fn propose(view: &View<'_>, hold: &BTreeSet<HostId>, now: DateTime<Utc>) -> 
     statements
 }
 
+/// The hosts that every gate lets through now, as the events that would dispatch them.
+pub fn dispatches(view: &View<'_>, now: DateTime<Utc>) -> Vec<RolloutEvent> {
+    joins(view, &BTreeSet::new(), now)
+}
+
 fn batches(events: Vec<RolloutEvent>) -> Vec<LogStatement> {
     events.chunks(EVENTS_MAX).map(|batch| LogStatement::Rollout { events: batch.to_vec() }).collect()
 }

@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::output;
+use super::screen::Screen;
 use super::{Exit, Failure};
 use crate::config::SOCKET_DEFAULT;
 use crate::control::Code;
@@ -67,23 +69,27 @@ impl Agent {
         &self,
         mut view: impl AsyncFnMut(&Client) -> Result<String, Failure>,
     ) -> Result<Exit, Failure> {
-        let live = !self.json && std::io::IsTerminal::is_terminal(&std::io::stdout());
         self.ask(async |client| {
-            let mut last = String::new();
+            let mut resized = signal(SignalKind::window_change()).map_err(Failure::new)?;
+            let mut interrupted = signal(SignalKind::interrupt()).map_err(Failure::new)?;
+            let mut terminated = signal(SignalKind::terminate()).map_err(Failure::new)?;
+            let mut screen = Screen::take(self.json);
             loop {
                 let text = match view(client).await {
                     Ok(text) => text,
                     // An agent that is restarted is waited for; one that never was there is not.
-                    Err(failure) if failure.exit == Exit::NoAgent && !last.is_empty() => failure.to_string(),
+                    Err(failure) if failure.exit == Exit::NoAgent && !screen.is_empty() => {
+                        failure.to_string()
+                    }
                     Err(failure) => return Err(failure),
                 };
-                if text != last {
-                    // Home, then clear to the end: what stays the same does not flicker.
-                    let home = if live { "\u{1b}[H\u{1b}[J" } else { "" };
-                    output::line(format_args!("{home}{}", text.trim_end()));
-                    last = text;
+                screen.show(&text);
+                tokio::select! {
+                    _ = interrupted.recv() => return Ok(Exit::Done),
+                    _ = terminated.recv() => return Ok(Exit::Done),
+                    _ = resized.recv() => {}
+                    () = tokio::time::sleep(REFRESH) => {}
                 }
-                tokio::time::sleep(REFRESH).await;
             }
         })
     }
@@ -112,7 +118,7 @@ impl From<ClientError> for Failure {
             }
             ClientError::Refused(problem) => {
                 let failure = Self::new(format_args!("{}: {}", problem.title, problem.detail));
-                match hint(problem.code) {
+                match problem.hint.or_else(|| hint(problem.code).map(str::to_owned)) {
                     Some(hint) => failure.hint(hint),
                     None => failure,
                 }
@@ -144,6 +150,7 @@ fn hint(code: Code) -> Option<&'static str> {
         | Code::NotJson
         | Code::UnknownField
         | Code::Invalid
+        | Code::Misfit
         | Code::BadRequest
         | Code::MethodNotAllowed
         | Code::RequestTimeout

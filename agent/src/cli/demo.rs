@@ -16,6 +16,10 @@ use crate::demo::{Demo, DemoError};
 ///
 /// Real agents run as child processes with throw-away keys; no root and no Nix are needed. It takes less than a minute.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  muster demo                        watch it happen; nothing is left behind
+  muster demo --keep /tmp/demo       leave the fleet running, to look around in it
+  muster demo --stop /tmp/demo       end it")]
 pub struct DemoCommand {
     /// How many hosts take part.
     #[arg(long, default_value_t = 5, value_parser = hosts)]

@@ -59,6 +59,9 @@ fn describe(text: &mut String, gate: &BlockedGate, explained: &Explanation, look
     if let Some(waits_for) = &gate.waits_for {
         let _ = writeln!(text, "  waits for {}", flat(waits_for));
     }
+    if let Some(way_out) = &gate.way_out {
+        let _ = writeln!(text, "  to open it: {}", flat(way_out));
+    }
     if let Some(opens_at) = gate.opens_at {
         let when = relative(opens_at, look.now);
         let _ = writeln!(text, "  opens {when} at the earliest, {}", moment(opens_at));
@@ -79,6 +82,7 @@ mod tests {
                 "db-01 waits for web-02 to converge",
                 "",
                 "window: no maintenance window of stable is open",
+                "  to open it: wait, or sign a fleet document with another window",
                 "  opens in 90 min at the earliest, 2026-11-18T12:36:40Z",
                 "",
                 "wave: wave 2 is not done",

@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use muster_core::document::Fleet;
 use muster_core::document::check::{self, FleetReport};
+use muster_core::document::{Fleet, diff};
 use muster_core::id::HostId;
 use muster_signing::{Digest, sha256};
 use serde::Serialize;
 
 use super::document_files::{read_document, read_stdin};
+use super::fleet_diff::FleetDiffer;
 use super::output::{self, Tone, count, line, plain, table, toned};
 use super::{Exit, Failure};
 
@@ -24,10 +25,14 @@ pub struct FleetCommand {
 #[derive(Debug, Subcommand)]
 enum What {
     Check(Check),
+    Diff(FleetDiffer),
 }
 
 /// Checks a fleet document, and shows its waves, budgets and edges with the hosts that they come to.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  muster fleet check fleet.json
+  muster fleet check fleet.json --replaces fleet.old.json    whether a running fleet can follow")]
 struct Check {
     /// The fleet document, - for what comes on stdin; its signatures are not looked at.
     file: PathBuf,
@@ -51,6 +56,7 @@ impl FleetCommand {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         match self.what {
             What::Check(check) => check.run(),
+            What::Diff(differ) => differ.run(),
         }
     }
 }
@@ -59,7 +65,8 @@ impl Check {
     fn run(self) -> Result<Exit, Failure> {
         let (fleet, hash) = read_fleet(&self.file)?;
         if let Some(path) = &self.replaces {
-            follows(&read_fleet(path)?.0, &fleet).map_err(|reason| Failure::file(&self.file, reason))?;
+            diff::follows(&read_fleet(path)?.0, &fleet)
+                .map_err(|reason| Failure::file(&self.file, reason))?;
         }
         let report = check::report(&fleet);
         if self.json {
@@ -71,26 +78,13 @@ impl Check {
     }
 }
 
-fn read_fleet(path: &Path) -> Result<(Fleet, Digest), Failure> {
+pub(super) fn read_fleet(path: &Path) -> Result<(Fleet, Digest), Failure> {
     let (path, bytes) = match path.to_str() {
         Some("-") => (Path::new("stdin"), read_stdin()?),
         Some(_) | None => (path, read_document(path)?),
     };
     let fleet = Fleet::parse(&bytes).map_err(|refusal| Failure::file(path, refusal))?;
     Ok((fleet, sha256(&bytes)))
-}
-
-fn follows(old: &Fleet, new: &Fleet) -> Result<(), String> {
-    if old.name != new.name {
-        return Err(format!("it is of fleet {}, and replaces one of fleet {}", new.name, old.name));
-    }
-    if new.replaces.is_none() && new.serial <= old.serial {
-        return Err(format!(
-            "its serial {} is not greater than {}, which it replaces",
-            new.serial, old.serial
-        ));
-    }
-    check::same_log(old, new).map_err(|error| error.to_string())
 }
 
 fn print(report: &FleetReport, hash: Digest) {

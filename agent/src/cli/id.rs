@@ -13,6 +13,8 @@ use crate::{config, keys};
 
 /// Prints this host's key as a line of the fleet document, and its peer id.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:
+  muster id --identity /etc/ssh/ssh_host_ed25519_key.pub --host alpha")]
 pub struct Id {
     /// The host's key; its public half is enough.
     #[arg(long, value_name = "FILE")]

@@ -10,6 +10,8 @@ use crate::keys;
 
 /// Makes an ed25519 key pair in OpenSSH's form: FILE, readable only by its owner, and FILE.pub.
 #[derive(Debug, Args)]
+#[command(after_help = "Example:
+  muster keygen operator --comment alice    writes operator and operator.pub")]
 pub struct Keygen {
     /// Where the private key goes; a key that is there is never overwritten.
     file: PathBuf,

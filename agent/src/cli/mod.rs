@@ -11,20 +11,27 @@ mod events;
 mod explain;
 pub mod failure;
 pub mod fleet;
+mod fleet_diff;
 pub mod id;
 pub mod keygen;
 pub mod output;
 mod peers;
+mod plan;
 mod publish;
 mod quarantine;
 mod render;
+mod replay;
 mod report;
 mod rollout;
+mod screen;
+mod shell;
 pub mod sign;
 mod simulate;
 mod status;
 mod store;
+mod verbs;
 pub mod verify;
+mod web;
 mod when;
 
 use std::path::PathBuf;
@@ -65,8 +72,15 @@ enum Command {
     Sign(sign::Sign),
     Verify(verify::Verify),
     Simulate(simulate::Simulate),
+    Plan(plan::Plan),
+    #[command(flatten)]
+    Verbs(verbs::Verbs),
     Store(store::StoreCommand),
     Doctor(doctor::Doctor),
+    Web(web::Web),
+    Replay(replay::Replay),
+    Completions(shell::Completions),
+    Man(shell::Man),
     #[command(hide = true)]
     Activate(activate::Activate),
     /// Does one switch of the directory backend; the agent starts it.
@@ -103,12 +117,18 @@ impl Command {
             Self::Publish(command) => command.run(),
             Self::Store(command) => command.run(),
             Self::Doctor(command) => command.run(),
+            Self::Web(command) => command.run(),
+            Self::Replay(command) => command.run(),
+            Self::Completions(command) => command.run(),
+            Self::Man(command) => command.run(),
             Self::Keygen(command) => command.run(),
             Self::Id(command) => command.run(),
             Self::Fleet(command) => command.run(),
             Self::Sign(command) => command.run(),
             Self::Verify(command) => command.run(),
             Self::Simulate(command) => command.run(),
+            Self::Plan(command) => command.run(),
+            Self::Verbs(verbs) => verbs.run(),
             Self::Activate(command) => command.run(),
             Self::InternalSwitch { root } => {
                 crate::activation::switch::perform(&root).map_err(Failure::new)?;

@@ -136,7 +136,7 @@ mod tests {
             let asked = std::cell::Cell::new(0);
             let answer = move |request: &control::Request| match &request.ask {
                 Ask::Query(Query::Status) => Some(Ok(Answer::Status(fixtures::status()))),
-                Ask::Query(_) | Ask::VerifyStore | Ask::Publish(_) => {
+                Ask::Query(_) | Ask::VerifyStore | Ask::Publish(_) | Ask::Plan(_) => {
                     asked.set(asked.get() + 1);
                     let quorum = asked.get() >= asked_until_quorum;
                     Some(Ok(Answer::Document(DocumentInfo { quorum, ..fixtures::document() })))

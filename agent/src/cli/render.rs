@@ -120,6 +120,22 @@ pub(super) fn flat(text: &str) -> String {
     plain(text).replace(['\n', '\t'], " ")
 }
 
+/// A sentence in lines of at most `width` characters, each indented; a word that is longer has a line to itself.
+pub(super) fn wrapped(sentence: &str, width: usize, indent: usize) -> Vec<String> {
+    let margin = " ".repeat(indent);
+    let mut lines: Vec<String> = Vec::new();
+    for word in sentence.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            Some(_) | None => lines.push(format!("{margin}{word}")),
+        }
+    }
+    lines
+}
+
 /// How a host's state is to be seen.
 pub(super) fn host_tone(state: HostState) -> Tone {
     match state {
@@ -210,10 +226,15 @@ pub(super) mod tests {
 
     /// Compares text with what is expected, line by line.
     pub(in crate::cli) fn check(found: &str, expected: &[&str]) {
+        check_at(80, found, expected);
+    }
+
+    /// The same, of text that was made for a terminal of that width.
+    pub(in crate::cli) fn check_at(width: usize, found: &str, expected: &[&str]) {
         let found: Vec<&str> = found.trim_end().lines().collect();
         assert_eq!(found, expected, "\n{}\n", found.join("\n"));
         for line in found {
-            assert!(line.chars().count() <= 80, "{line}");
+            assert!(line.chars().count() <= width, "{line}");
         }
     }
 

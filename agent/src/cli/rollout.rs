@@ -169,6 +169,15 @@ fn timeline_line(entry: &Moment) -> String {
     flat(&format!("{}  {}{cause}", moment(entry.at), entry.what))
 }
 
+/// The same as it suits where it is read: a terminal has so many columns, and the day is today.
+fn followed(entry: &Moment, width: Option<u16>) -> String {
+    let Some(width) = width else { return timeline_line(entry) };
+    let whole = timeline_line(entry);
+    let day = "2026-11-24T".len();
+    let short = whole.get(day..).map(|rest| rest.replacen('Z', "", 1)).unwrap_or(whole);
+    console::truncate_str(&short, usize::from(width), "…").into_owned()
+}
+
 struct Watch<'a> {
     client: &'a Client,
     id: &'a str,
@@ -196,6 +205,7 @@ impl<'a> Watch<'a> {
             if left.is_some_and(|left| left.is_zero()) {
                 break None;
             }
+            let looked = Instant::now();
             match self.look().await {
                 Ok(state) if !state.is_open() => break Some(state),
                 Ok(_) => {}
@@ -215,7 +225,9 @@ impl<'a> Watch<'a> {
                 Err(error) => return Err(error.into()),
             }
             self.bar.tick();
-            sleep(left.unwrap_or(REFRESH).min(REFRESH)).await;
+            // Of a large fleet the agent has much to look through: it is left time for others.
+            let pause = REFRESH.max(looked.elapsed() * 3);
+            sleep(left.unwrap_or(pause).min(pause)).await;
         };
         self.bar.finish_and_clear();
         if self.json {
@@ -230,8 +242,9 @@ impl<'a> Watch<'a> {
         self.body = body.to_vec();
         let Rollout { state, wave, waves, hosts_total, hosts_converged, .. } = show.rollout;
         if !self.json {
+            let width = std::io::stdout().is_terminal().then(|| Look::of_stdout().width);
             for entry in show.timeline.iter().skip(self.told) {
-                self.bar.suspend(|| line(timeline_line(entry)));
+                self.bar.suspend(|| line(followed(entry, width)));
             }
         }
         self.told = self.told.max(show.timeline.len());
@@ -322,6 +335,17 @@ mod tests {
                 "2026-11-18T11:05:30Z  wave 2 begins (web-01 converged)",
             ],
         );
+    }
+
+    #[test]
+    fn a_followed_line_fits_the_terminal_and_is_whole_elsewhere() {
+        let entry = &fixtures::rollout_show().timeline[0];
+        assert_eq!(
+            followed(entry, None),
+            "2026-11-18T11:01:40Z  opened (channel ref stable 7 signed by alice)"
+        );
+        assert_eq!(followed(entry, Some(80)), "11:01:40  opened (channel ref stable 7 signed by alice)");
+        assert_eq!(followed(entry, Some(24)), "11:01:40  opened (chann…");
     }
 
     /// Watches a rollout of which the agent says one thing after the other, then the last for ever.

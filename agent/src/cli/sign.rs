@@ -31,8 +31,14 @@ pub struct Sign {
 enum What {
     ChannelRef(SignChannelRef),
     /// Signs a fleet document as it stands.
+    #[command(
+        after_help = "Example:\n  muster sign fleet fleet.json --key operator    writes fleet.json.alice.sig"
+    )]
     Fleet(SignFile),
     /// Signs an operator's command as it stands.
+    #[command(
+        after_help = "Example:\n  muster sign command pause.json --key operator    writes pause.json.alice.sig"
+    )]
     Command(SignFile),
 }
 
@@ -86,16 +92,16 @@ struct SignFile {
 }
 
 #[derive(Debug, Args)]
-struct SignatureArgs {
+pub(super) struct SignatureArgs {
     /// The operator's private key, or a public one whose private half the ssh-agent holds.
     #[arg(long, value_name = "FILE")]
-    key: PathBuf,
+    pub(super) key: PathBuf,
     /// Add a signature to a document that others have signed already.
     #[arg(long)]
-    add: bool,
+    pub(super) add: bool,
     /// The operator's name; by default the key's in the fleet document.
     #[arg(long)]
-    operator: Option<OperatorName>,
+    pub(super) operator: Option<OperatorName>,
 }
 
 impl Sign {
@@ -205,14 +211,14 @@ impl SignFile {
 }
 
 impl SignatureArgs {
-    fn signer(&self) -> Result<Signer, Failure> {
+    pub(super) fn signer(&self) -> Result<Signer, Failure> {
         let socket = std::env::var_os("SSH_AUTH_SOCK").filter(|path| !path.is_empty());
         Ok(Signer::open(&self.key, socket.as_deref().map(Path::new))?)
     }
 
     /// The name under which a signature is filed. Without `must_count` a key that no known operator has gets a name of its
     /// own.
-    fn operator_of(
+    pub(super) fn operator_of(
         &self,
         signer: &Signer,
         operators: &BTreeMap<OperatorName, OperatorKey>,
@@ -362,7 +368,7 @@ fn resolve(
 }
 
 /// Reads a point in time, given as such or as a distance from now.
-fn expiry(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Failure> {
+pub(super) fn expiry(text: &str, now: DateTime<Utc>) -> Result<DateTime<Utc>, Failure> {
     let bad = || {
         Failure::usage(format_args!("--expires {text:?} is no time"))
             .hint("2026-12-31T00:00:00Z, or from now on: 30m, 12h, 7d")

@@ -70,15 +70,27 @@ fn text(status: &FleetStatus, rollouts: &[RolloutShow], look: &Look) -> String {
         let _ = writeln!(text, "{} {}", look.tone(Tone::Warn, "nothing moves:"), flat(held));
     }
     text.push('\n');
-    let width = status.channels.iter().map(|channel| channel.channel.len()).max().unwrap_or(0);
-    for channel in &status.channels {
+    text.push_str(&body(&status.channels, &status.hosts, rollouts, look));
+    text
+}
+
+/// The channels with what is under way on them, and the hosts.
+pub(super) fn body(
+    channels: &[ChannelStatus],
+    hosts_of: &[HostStatus],
+    rollouts: &[RolloutShow],
+    look: &Look,
+) -> String {
+    let mut text = String::new();
+    let width = channels.iter().map(|channel| channel.channel.len()).max().unwrap_or(0);
+    for channel in channels {
         let show = rollouts.iter().find(|show| Some(&show.rollout.id) == channel.rollout.as_ref());
         describe_channel(&mut text, channel, show, width, look);
     }
-    if !status.channels.is_empty() {
+    if !channels.is_empty() {
         text.push('\n');
     }
-    text.push_str(&hosts(&status.hosts, look));
+    text.push_str(&hosts(hosts_of, look));
     text
 }
 

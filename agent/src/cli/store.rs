@@ -57,8 +57,9 @@ work meanwhile.")]
     #[command(after_help = "Example:
   systemctl stop muster && muster store export --store /var/lib/muster/muster.redb --out home.cbor
 
-The file is one CBOR sequence of documents, feeds and decisions, each with its signatures: a backup, or
-the way into a site without a network.")]
+The file is one CBOR sequence of documents, feeds, decisions and log entries with their signatures, in the
+order in which they were learnt: a backup, the way into a site without a network, and what `muster replay`
+reads anywhere.")]
     Export {
         #[command(flatten)]
         stopped: Stopped,
@@ -187,6 +188,9 @@ impl From<StorageError> for Failure {
             StorageError::View { .. } => failure,
             StorageError::Store(_) => {
                 failure.hint("an agent that runs holds its store to itself: systemctl stop muster")
+            }
+            StorageError::NotAnExport { .. } => {
+                failure.hint("muster store export writes one, of a stopped agent's store")
             }
             StorageError::Rebuild(_) | StorageError::NoOwner { .. } => failure.hint(
                 "the rest of the fleet holds this host's records too: with an empty store it gets them back",

@@ -94,9 +94,17 @@ impl Client {
 
     /// Hands a document in; returns the receipt's body, unchanged.
     pub async fn publish(&self, document: &SignedDocument) -> Result<Bytes, ClientError> {
+        self.post("/v1/documents", document).await
+    }
+
+    /// Asks what publishing a document would do; returns the answer's body, unchanged.
+    pub async fn plan(&self, document: &SignedDocument) -> Result<Bytes, ClientError> {
+        self.post("/v1/plan", document).await
+    }
+
+    async fn post(&self, route: &str, document: &SignedDocument) -> Result<Bytes, ClientError> {
         let body = serde_json::to_vec(document).map_err(|error| ClientError::Protocol(error.to_string()))?;
-        self.in_time(async { collect(self.send(Method::POST, "/v1/documents", body.into()).await?).await })
-            .await
+        self.in_time(async { collect(self.send(Method::POST, route, body.into()).await?).await }).await
     }
 
     /// Follows a route of server-sent events.

@@ -50,6 +50,8 @@ pub enum Query {
     Events(EventFilter),
     /// Which closures must not be activated.
     Quarantines,
+    /// What was released on a channel.
+    Channel(String),
     /// Who answers.
     Id,
     /// What lies on the disk.
@@ -84,6 +86,8 @@ pub enum Ask {
     VerifyStore,
     /// To take in a document, and answer once it is stored.
     Publish(DocumentParts),
+    /// Foresees what publishing a channel ref would do.
+    Plan(DocumentParts),
 }
 
 /// What the loop answers.
@@ -115,6 +119,10 @@ pub enum Answer {
     Document(wire::DocumentInfo),
     /// To [`Query::Metrics`].
     Metrics(String),
+    /// To [`Query::Channel`].
+    Channel(wire::Channel),
+    /// To [`Ask::Plan`].
+    Plan(wire::Plan),
     /// To [`Ask::Publish`].
     Receipt(wire::DocumentReceipt),
 }
@@ -170,7 +178,7 @@ impl Door {
     pub async fn ask(&self, ask: Ask, peer: Option<PeerCredentials>) -> Result<Answer, Problem> {
         let patience = match ask {
             Ask::VerifyStore => VERIFY_TIMEOUT,
-            Ask::Query(_) | Ask::Publish(_) => ANSWER_TIMEOUT,
+            Ask::Query(_) | Ask::Publish(_) | Ask::Plan(_) => ANSWER_TIMEOUT,
         };
         let answered = async {
             let (reply, answer) = oneshot::channel();

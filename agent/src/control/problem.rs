@@ -23,6 +23,9 @@ pub struct Problem {
     pub detail: String,
     /// The kind of problem, for programs.
     pub code: Code,
+    /// What to do about it, where that is known better than the kind tells.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 impl Problem {
@@ -34,7 +37,15 @@ impl Problem {
             status: code.status(),
             detail: detail.to_string(),
             code,
+            hint: None,
         }
+    }
+
+    /// Adds what to do about it.
+    #[must_use]
+    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
     }
 }
 
@@ -100,6 +111,8 @@ codes! {
     UnknownFleetDocument = "unknown_fleet_document", 422;
     /// The document breaks a rule
     Invalid = "invalid", 422;
+    /// The command does not fit what is under way
+    Misfit = "misfit", 409;
     /// The request makes no sense
     BadRequest = "bad_request", 400;
     /// There is no such thing

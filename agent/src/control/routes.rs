@@ -33,8 +33,8 @@ const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=
 
 /// Who made a request.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Client {
-    pub(super) credentials: Option<PeerCredentials>,
+pub(crate) struct Client {
+    pub(crate) credentials: Option<PeerCredentials>,
 }
 
 /// What the handlers share.
@@ -56,6 +56,8 @@ pub(super) fn router(door: Door, limits: Limits) -> Router {
         .route("/v1/rollouts", fixed(Query::Rollouts))
         .route("/v1/rollouts/{id}", named(|id| named_well(id).map(Query::Rollout)))
         .route("/v1/explain/{subject}", named(|subject| named_well(subject).map(Query::Explain)))
+        .route("/v1/channels/{channel}", named(|channel| named_well(channel).map(Query::Channel)))
+        .route("/v1/plan", post(plan))
         .route("/v1/events", get(list_events))
         .route("/v1/quarantines", fixed(Query::Quarantines))
         .route("/v1/id", fixed(Query::Id))
@@ -74,7 +76,9 @@ pub(super) fn with_refusals<S: Clone + Send + Sync + 'static>(
     unknown: &'static str,
 ) -> Router<S> {
     router.fallback(async move || Problem::new(Code::NotFound, unknown)).method_not_allowed_fallback(
-        async || Problem::new(Code::MethodNotAllowed, "documents are posted, all else is read with GET"),
+        async || {
+            Problem::new(Code::MethodNotAllowed, "documents and plans are posted, all else is read with GET")
+        },
     )
 }
 
@@ -155,6 +159,8 @@ fn respond(answer: Result<Answer, Problem>) -> Handled {
         Answer::StoreVerified(value) => body(StatusCode::OK, &value),
         Answer::Document(value) => body(StatusCode::OK, &value),
         Answer::Metrics(text) => openmetrics(text),
+        Answer::Channel(value) => body(StatusCode::OK, &value),
+        Answer::Plan(value) => body(StatusCode::OK, &value),
         Answer::Receipt(value) => body(StatusCode::ACCEPTED, &value),
     })
 }
@@ -220,6 +226,11 @@ async fn healthz(State(shared): State<Shared>, Extension(client): Extension<Clie
     Ok(healthy().into_response())
 }
 
+async fn plan(State(shared): State<Shared>, Extension(client): Extension<Client>, request: Body) -> Handled {
+    let parts = parts(&read(&shared, request).await?, 0)?;
+    respond(shared.door.ask(Ask::Plan(parts), client.credentials).await)
+}
+
 async fn publish(
     State(shared): State<Shared>,
     Extension(client): Extension<Client>,
@@ -243,27 +254,30 @@ async fn publish(
 }
 
 async fn take(shared: &Shared, client: Client, request: Body) -> Result<Answer, Problem> {
+    let parts = parts(&read(shared, request).await?, 1)?;
+    shared.door.ask(Ask::Publish(parts), client.credentials).await
+}
+
+async fn read(shared: &Shared, request: Body) -> Result<body::Bytes, Problem> {
     let Limits { body_bytes, request_time, .. } = shared.limits;
-    let bytes = match timeout(request_time, body::to_bytes(request, body_bytes)).await {
+    match timeout(request_time, body::to_bytes(request, body_bytes)).await {
         Err(_) => {
             let seconds = request_time.as_secs();
-            return Err(Problem::new(
+            Err(Problem::new(
                 Code::RequestTimeout,
                 format_args!("the body did not arrive within {seconds} s"),
-            ));
+            ))
         }
         // Whatever else can go wrong with a body, nobody is left to be told of it.
         Ok(Err(_)) => {
-            let detail = format_args!("a body has at most {body_bytes} bytes");
-            return Err(Problem::new(Code::TooLarge, detail));
+            Err(Problem::new(Code::TooLarge, format_args!("a body has at most {body_bytes} bytes")))
         }
-        Ok(Ok(bytes)) => bytes,
-    };
-    shared.door.ask(Ask::Publish(parts(&bytes)?), client.credentials).await
+        Ok(Ok(bytes)) => Ok(bytes),
+    }
 }
 
 /// Takes base64 and armor off; whether the signatures hold is not this side's matter.
-fn parts(body: &[u8]) -> Result<DocumentParts, Problem> {
+fn parts(body: &[u8], signatures_min: usize) -> Result<DocumentParts, Problem> {
     let signed: SignedDocument = serde_json::from_slice(body).map_err(|error| {
         let code = match error.to_string() {
             text if text.starts_with("unknown field") => Code::UnknownField,
@@ -272,7 +286,7 @@ fn parts(body: &[u8]) -> Result<DocumentParts, Problem> {
         };
         Problem::new(code, format_args!("the request: {error}"))
     })?;
-    if signed.signatures.is_empty() {
+    if signed.signatures.len() < signatures_min {
         return Err(Problem::new(Code::Unsigned, "there is no signature with the document"));
     }
     let count = signed.signatures.len();

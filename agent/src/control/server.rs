@@ -26,7 +26,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
-use super::routes::{self, Client};
+use super::routes;
+pub(crate) use super::routes::Client;
 use super::stall::Stall;
 use super::{Door, PeerCredentials};
 
@@ -167,7 +168,7 @@ impl Listener {
 }
 
 /// Attends to whoever `accept` lets in, within the limits, until `shutdown` is done.
-pub(super) async fn attend<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
+pub(crate) async fn attend<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     mut accept: impl FnMut(&mut Context<'_>) -> Poll<io::Result<(Client, S)>>,
     router: Router,
     limits: Limits,

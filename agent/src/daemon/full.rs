@@ -62,7 +62,8 @@ impl Daemon {
         }
         // A leader hands over: what it says to that leaves at once, and nothing else is owed any more.
         let outputs = self.node.step(now(self.clock), Input::DiskFull);
-        let parting = outputs.into_iter().filter(|output| matches!(output, Output::Send { at_once: true, .. }));
+        let parting =
+            outputs.into_iter().filter(|output| matches!(output, Output::Send { at_once: true, .. }));
         Drive::new().carry_out(parting.collect(), &mut self.hands);
         self.disk.next_try = Some(Instant::now() + TRY_EVERY);
         self.drive = Drive::new();

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use muster_core::document::Refusal;
 use muster_core::drive::Shell;
@@ -44,6 +45,8 @@ pub(super) struct Hands {
     pub(super) enrolled: bool,
     written: mpsc::UnboundedSender<(u64, Result<(), CommitError>)>,
     pub(super) writes: Writes,
+    /// Since when the write that is under way is.
+    writing_since: Instant,
     learnt: u64,
 }
 
@@ -67,6 +70,7 @@ impl Hands {
             enrolled: false,
             written,
             writes: Writes::default(),
+            writing_since: Instant::now(),
             learnt: 0,
         }
     }
@@ -75,6 +79,7 @@ impl Hands {
     ///
     /// Gives the number of things that are on the disk now, for those who follow.
     pub(super) fn durable(&mut self, batch: u64) -> u64 {
+        self.figures.committed(self.writing_since.elapsed());
         for rows in self.writes.end(batch) {
             self.shelf.stored(&rows);
             self.learnt = self.learnt.max(arrivals(&rows));
@@ -87,6 +92,7 @@ impl Hands {
     fn write(&mut self) {
         if let Some((batch, changes)) = self.writes.begin() {
             let written = self.written.clone();
+            self.writing_since = Instant::now();
             // The loop that reads this is gone only when the agent stops.
             self.store.commit(changes, move |result| drop(written.send((batch, result))));
         }
@@ -135,7 +141,11 @@ impl Shell for Hands {
             Output::Send { to, message, .. } => {
                 self.network.send_log(*to.as_bytes(), codec::encode(&message))
             }
-            Output::Verdict { message, verdict } => self.pending.answer(&self.network, message, verdict),
+            Output::Verdict { message, verdict } => {
+                if let Some((topic, verdict)) = self.pending.answer(&self.network, message, verdict) {
+                    self.figures.judged(topic, verdict);
+                }
+            }
             Output::Order(order) => self.orders.push(order),
             Output::Fetch { from } => self.network.sync_now(from.map(|key| *key.as_bytes())),
             Output::Enrol(roster) => {

@@ -9,32 +9,39 @@ use muster_core::wire::{NoticeBody, codec};
 use muster_gossip::{Event, HostKey, Item, Network, Topic};
 use muster_signing::{EnvelopeError, PublicKey};
 
+use super::figures::Figures;
 use super::library::Shelf;
 
 /// Gossip messages that wait for the node's verdict.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     next: u64,
-    messages: BTreeMap<u64, muster_gossip::MessageRef>,
+    messages: BTreeMap<u64, (Topic, muster_gossip::MessageRef)>,
 }
 
 impl Pending {
-    fn wait(&mut self, message: muster_gossip::MessageRef) -> MessageRef {
+    fn wait(&mut self, topic: Topic, message: muster_gossip::MessageRef) -> MessageRef {
         self.next += 1;
-        self.messages.insert(self.next, message);
+        self.messages.insert(self.next, (topic, message));
         MessageRef(self.next)
     }
 
-    /// Tells the network what the node said.
-    pub(super) fn answer(&mut self, network: &Network, message: MessageRef, verdict: Verdict) {
-        if let Some(message) = self.messages.remove(&message.0) {
-            network.verdict(message, translate(verdict));
-        }
+    /// Tells the network what the node said; gives it with the message's topic.
+    pub(super) fn answer(
+        &mut self,
+        network: &Network,
+        message: MessageRef,
+        verdict: Verdict,
+    ) -> Option<(Topic, muster_gossip::Verdict)> {
+        let (topic, message) = self.messages.remove(&message.0)?;
+        let verdict = translate(verdict);
+        network.verdict(message, verdict);
+        Some((topic, verdict))
     }
 
     /// Blames nobody for what the node will never judge.
     pub(super) fn forget(&mut self, network: &Network) {
-        for message in std::mem::take(&mut self.messages).into_values() {
+        for (_, message) in std::mem::take(&mut self.messages).into_values() {
             network.verdict(message, muster_gossip::Verdict::Ignore);
         }
     }
@@ -75,13 +82,16 @@ pub(super) fn input(
     pending: &mut Pending,
     network: &Network,
     backlog: &mut VecDeque<Item>,
+    figures: &mut Figures,
 ) -> Option<Input> {
     match event {
         Event::Message { topic, reference, bytes, .. } => match gossiped(topic, &bytes, roster) {
-            Ok(read) => Some(read.into_input(Some(pending.wait(reference)), shelf)),
+            Ok(read) => Some(read.into_input(Some(pending.wait(topic, reference)), shelf)),
             Err(error) => {
                 tracing::debug!(topic = topic.name(), %error, "a gossip message is not let in");
-                network.verdict(reference, blame(&error));
+                let verdict = blame(&error);
+                figures.judged(topic, verdict);
+                network.verdict(reference, verdict);
                 None
             }
         },

@@ -237,6 +237,7 @@ impl Daemon {
             self.helping.follow(self.node.ledger().documents());
         }
         for order in orders {
+            self.hands.figures.ordered(&order);
             self.workers.obey(order);
         }
         if std::mem::take(&mut self.hands.converged).contains(&self.node.settings().host) {
@@ -277,15 +278,19 @@ impl Daemon {
 
     fn said(&mut self, said: Said) {
         match said {
-            Said::Report(report) => self.step(Input::Host(report)),
+            Said::Report(report) => {
+                self.hands.figures.reported(&report);
+                self.step(Input::Host(report));
+            }
             Said::Probes(generation, specs) => self.workers.run_probes(generation, &specs),
         }
     }
 
     fn event(&mut self, event: muster_gossip::Event) {
         let roster = self.node.ledger().roster().clone();
-        let Hands { shelf, pending, network, .. } = &mut self.hands;
-        if let Some(input) = ingress::input(event, &roster, shelf, pending, network, &mut self.backlog) {
+        let Hands { shelf, pending, network, figures, .. } = &mut self.hands;
+        let backlog = &mut self.backlog;
+        if let Some(input) = ingress::input(event, &roster, shelf, pending, network, backlog, figures) {
             self.step(input);
         }
     }
@@ -303,27 +308,38 @@ impl Daemon {
         let Request { ask, peer, reply } = request;
         match ask {
             Ask::Query(query) => {
-                let asked = answers::Asked {
-                    node: &self.node,
-                    hands: &self.hands,
-                    store_path: &self.store_path,
-                    disk_full: self.disk.is_full(),
-                    now: now(self.clock),
-                };
+                let asked = self.asked();
                 self.readers.answer(answers::prepare(&asked, query), reply);
             }
             Ask::VerifyStore => self.verifier.begin(&self.hands.store, &self.store_path, reply),
+            Ask::Plan(parts) => {
+                let asked = self.asked();
+                self.readers.answer(answers::foresee(&asked, parts), reply);
+            }
             // Who asked may have hung up.
             Ask::Publish(_) if self.disk.is_full() => drop(reply.send(Err(full::refusal()))),
             Ask::Publish(parts) => {
                 tracing::info!(?peer, bytes = parts.bytes.len(), "a document is published");
+                let document = muster_core::verify::document_parts(parts);
+                if let Some(misfit) = self.node.misfit(now(self.clock), &document) {
+                    return drop(reply.send(Err(answers::misfit(&misfit))));
+                }
                 self.requests += 1;
                 let request = self.requests;
                 self.hands.waiters.insert(request, reply);
-                let document = muster_core::verify::document_parts(parts);
                 let origin = Origin::Operator(RequestId(request));
                 self.step(Input::Document { document, origin });
             }
+        }
+    }
+
+    fn asked(&self) -> answers::Asked<'_> {
+        answers::Asked {
+            node: &self.node,
+            hands: &self.hands,
+            store_path: &self.store_path,
+            disk_full: self.disk.is_full(),
+            now: now(self.clock),
         }
     }
 }

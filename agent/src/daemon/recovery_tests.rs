@@ -2,6 +2,8 @@
 //! stand in for Nix and systemd.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod helped;
+
 use std::sync::Arc;
 
 use muster_core::id::{Closure, HostId, RolloutId};
@@ -47,7 +49,7 @@ impl Host {
 
     fn config(&self) -> Config {
         let path = |name: &str| self.bench.path(name).display().to_string();
-        let text = format!(
+        let mut text = format!(
             "fleet = \"home\"\nhost = \"alpha\"\nstate_dir = {:?}\nidentity = {:?}\ntrust = {:?}\nsocket = {:?}\n\
              listen = [\"/ip4/127.0.0.1/udp/0/quic-v1\"]\nhealth_checks = {:?}\nheartbeat_seconds = 0.2\n",
             path("state"),
@@ -56,6 +58,9 @@ impl Host {
             path("muster.sock"),
             path("health-checks.json")
         );
+        if self.bench.path("muster.toml").exists() {
+            text.push_str(&format!("[activation]\nhelper = {:?}\n", path("activate.sock")));
+        }
         Config::from_text(Path::new("muster.toml"), &text, |_| None).unwrap()
     }
 

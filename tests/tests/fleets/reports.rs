@@ -1,6 +1,7 @@
 //! Looking back: one page about a rollout, and the fleet as it was.
 
 use std::fs;
+use std::path::Path;
 
 use muster_tests::{Fleet, Muster, Release};
 
@@ -49,9 +50,51 @@ fn the_page_about_a_rollout_tells_the_whole_story_from_the_agent_and_from_its_st
         assert!(failed.contains(part), "{part}:\n{failed}");
     }
     agent.muster(["rollout", "report", "stable@none", "--html", "/nonexistent/x"]).run().expect_code(1);
+    let ended = agent.look("/v1/rollouts/stable@r1")["rollout"]["ended_at"].as_str().unwrap().to_owned();
     agent.stop();
     let body = |page: &str| page[..page.find("<footer>").unwrap()].to_owned();
     assert_eq!(body(&page(&good, true)), body(&told), "the store tells what the agent told");
+    the_fleet_as_it_was(&fleet, &ended);
+}
+
+/// Replays a stopped agent's store, and an export of it, up to the end and up to the end of the first rollout.
+fn the_fleet_as_it_was(fleet: &Fleet, ended: &str) {
+    let agent = &fleet.agents[0];
+    let export = fleet.folder().join("home.cbor");
+    Muster::new(["store", "export", "--store"]).arg(agent.store()).arg("--out").arg(&export).run().ok();
+    let replay = |file: &Path, more: &[&str]| Muster::new(["replay", "--store"]).arg(file).args(more).run();
+    let json = |file: &Path, more: &[&str]| replay(file, &[&["--json"], more].concat()).json();
+
+    let last = json(&agent.store(), &[]);
+    assert_eq!((&last["schema"], &last["host"]), (&1.into(), &"host-0".into()), "{last}");
+    assert_eq!(last["channels"][0]["rollout"], "stable@r2", "{last}");
+    assert_eq!(
+        (&last["channels"][0]["state"], &last["quarantines"]),
+        (&"Reverted".into(), &1.into()),
+        "{last}"
+    );
+    assert_eq!(json(&export, &[]), last, "an export holds all of it");
+
+    let then = json(&export, &["--until", ended]);
+    assert_eq!(then["channels"][0]["rollout"], "stable@r1", "{then}");
+    assert_eq!(
+        (&then["channels"][0]["state"], &then["quarantines"]),
+        (&"Terminal".into(), &0.into()),
+        "{then}"
+    );
+    for host in then["hosts"].as_array().unwrap() {
+        assert_eq!((&host["state"], &host["current"]), (&"Converged".into(), &"dir:v1".into()), "{then}");
+    }
+    let before = replay(&export, &["--until", "2020-01-01T00:00:00Z"]).ok();
+    assert!(before.contains("no fleet document yet"), "{before}");
+
+    let told = replay(&agent.store(), &["--follow"]).ok();
+    for part in
+        ["stable@r1: host-2 Activating to Soaking", "stable@r2: Failed to Reverted", "home at ", "dir:v1"]
+    {
+        assert!(told.contains(part), "{part}:\n{told}");
+    }
+    replay(&fleet.document_file(), &[]).expect_code(1);
 }
 
 fn two_waves() -> serde_json::Value {

@@ -78,6 +78,8 @@ enum Source {
     Named(DateTime<Utc>),
     /// An operator who publishes it right now.
     Publisher(DateTime<Utc>),
+    /// Somebody who asks what publishing it would do, before all have signed it.
+    Supposed(DateTime<Utc>),
     /// This node's own store.
     Store,
     /// This node's own store, which kept it since it contradicts another one.
@@ -87,7 +89,7 @@ enum Source {
 impl Source {
     fn now(self) -> Option<DateTime<Utc>> {
         match self {
-            Self::Peer(now) | Self::Named(now) | Self::Publisher(now) => Some(now),
+            Self::Peer(now) | Self::Named(now) | Self::Publisher(now) | Self::Supposed(now) => Some(now),
             Self::Store | Self::Proof => None,
         }
     }
@@ -120,6 +122,15 @@ impl Documents {
         now: DateTime<Utc>,
     ) -> Result<Acceptance, Refusal> {
         Check::new(self, document, Source::Named(now)).run()
+    }
+
+    /// Checks a channel ref as if all who have to had signed it now, for a set of documents that is thrown away.
+    pub(crate) fn check_supposed(
+        &self,
+        document: &Verified<SignedDocument>,
+        now: DateTime<Utc>,
+    ) -> Result<Acceptance, Refusal> {
+        Check::new(self, document, Source::Supposed(now)).run()
     }
 
     /// Checks a document of this node's own store, to be given in the order of acceptance: neither the clock nor
@@ -256,7 +267,7 @@ impl<'a> Check<'a> {
             // History counts by the operators of its time; the gates ask those of today. What this node accepted once
             // it may have accepted under others than the ref names, and is not asked again.
             let counted = named.filter(|_| self.is_history()).unwrap_or(newest);
-            if !self.is_stored() {
+            if !(self.is_stored() || self.is_supposed()) {
                 self.current(counted, counted.thresholds.channel_ref)?;
             }
         }
@@ -273,7 +284,7 @@ impl<'a> Check<'a> {
         self.ref_order(&document)?;
         let Some(named) = named else {
             return match self.source {
-                Source::Publisher(_) => {
+                Source::Publisher(_) | Source::Supposed(_) => {
                     Err(Refusal::UnknownFleetDocument { named: Some((fleet_serial, fleet_hash)) })
                 }
                 Source::Peer(_) | Source::Named(_) | Source::Store | Source::Proof => {
@@ -310,6 +321,10 @@ impl<'a> Check<'a> {
         !matches!(self.source, Source::Named(_) | Source::Store)
     }
 
+    fn is_supposed(&self) -> bool {
+        matches!(self.source, Source::Supposed(_))
+    }
+
     fn is_stored(&self) -> bool {
         matches!(self.source, Source::Store | Source::Proof)
     }
@@ -331,7 +346,7 @@ impl<'a> Check<'a> {
     /// Asked of who publishes: two refs of one name that were published apart are held by everybody alike, and the first
     /// one has the name.
     fn name_is_free(&self, document: &ChannelRefDocument) -> Result<(), Refusal> {
-        if !matches!(self.source, Source::Publisher(_)) {
+        if !(matches!(self.source, Source::Publisher(_)) || self.is_supposed()) {
             return Ok(());
         }
         let Some(used) = self.state.names.get(&document.rollout_id()) else { return Ok(()) };
@@ -378,7 +393,7 @@ impl<'a> Check<'a> {
         match self.source {
             Source::Store | Source::Proof => Ok(()),
             Source::Named(_) if once() => Ok(()),
-            Source::Named(_) | Source::Peer(_) | Source::Publisher(_) => today,
+            Source::Named(_) | Source::Peer(_) | Source::Publisher(_) | Source::Supposed(_) => today,
         }
     }
 
@@ -392,6 +407,9 @@ impl<'a> Check<'a> {
     }
 
     fn has_valid_signature(&self, kind: DocumentKind) -> Result<(), Refusal> {
+        if self.is_supposed() {
+            return Ok(());
+        }
         let rejected = self.signed.rejected();
         let wanted = json::namespace(kind);
         if self.signed.namespace() != wanted {

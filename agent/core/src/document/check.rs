@@ -274,7 +274,7 @@ fn names(hosts: &BTreeSet<HostId>) -> String {
     hosts.iter().map(HostId::as_str).collect::<Vec<_>>().join(", ")
 }
 
-fn electorate(fleet: &Fleet) -> ElectorateReport {
+pub(super) fn electorate(fleet: &Fleet) -> ElectorateReport {
     let electorate = fleet.electorate();
     let (n, quorum, faults) = (electorate.members.len(), electorate.quorum, electorate.faults);
     let down = n - quorum;

@@ -1,5 +1,7 @@
 //! The documents that a node has accepted, and what follows from them together.
 
+mod pauses;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
@@ -8,12 +10,12 @@ use muster_signing::{Digest, OperatorKey, SignedDocument, Verified};
 
 use super::accept::Accepted;
 use super::channel_ref::ChannelRefDocument;
-use super::command::{Command, Scope, Verb};
+use super::command::Command;
 use super::fleet::Fleet;
 use super::held::{Held, Proof, ProofPlace};
 use super::plan::{self, Plan, RefOrder};
 use super::trust::{Trust, TrustError};
-use crate::id::{ChannelId, FleetName, HostId, OperatorName, RolloutId};
+use crate::id::{ChannelId, FleetName, OperatorName, RolloutId};
 use crate::wire::DocumentKind;
 
 /// The set of accepted documents; cheap to clone.
@@ -43,6 +45,8 @@ pub(super) struct State {
     proofs: BTreeMap<Digest, Proof>,
     /// The proofs since the last recovery.
     contended: BTreeMap<ProofPlace, Digest>,
+    /// A ref that is not there, and counts as signed by all who have to.
+    supposed: Option<Digest>,
 }
 
 /// An accepted document of any kind.
@@ -123,6 +127,7 @@ impl Documents {
             chain: Vec::new(),
             proofs: BTreeMap::new(),
             contended: BTreeMap::new(),
+            supposed: None,
         })))
     }
 
@@ -158,6 +163,12 @@ impl Documents {
                 state.commands.insert((held.serial, held.hash), held);
             }
         }
+    }
+
+    /// Adds a ref as if it had been signed by all who have to.
+    pub(crate) fn insert_supposed(&mut self, accepted: Accepted) {
+        Arc::make_mut(&mut self.0).supposed = Some(accepted.document().hash());
+        self.insert(accepted);
     }
 
     /// Keeps a proof that operators signed two documents of one serial.
@@ -342,45 +353,13 @@ impl Documents {
     /// Whether a ref is held and enough of the newest operators sign it.
     pub fn is_still_signed(&self, hash: &Digest) -> bool {
         let (Some(held), Some(fleet)) = (self.ref_by_hash(hash), self.fleet()) else { return false };
-        enough(&held.signed, fleet, fleet.thresholds.channel_ref)
+        self.0.supposed == Some(*hash) || enough(&held.signed, fleet, fleet.thresholds.channel_ref)
     }
 
     /// The name of the first of the newest operators who is among the signers.
     pub fn signer_name(&self, signers: &BTreeSet<OperatorKey>) -> Option<&OperatorName> {
         let operators = &self.fleet()?.operators;
         operators.iter().find(|(_, key)| signers.contains(*key)).map(|(name, _)| name)
-    }
-
-    /// The pause that holds a host of a rollout back, if any.
-    ///
-    /// A resume lifts the earlier pauses of the scope that it names and no others: resuming a channel leaves a
-    /// host paused that was paused by name.
-    pub fn paused(
-        &self,
-        channel: &ChannelId,
-        rollout: &RolloutId,
-        host: &HostId,
-        now: DateTime<Utc>,
-    ) -> Option<&Arc<Held<Command>>> {
-        let mut pauses: BTreeMap<&Scope, &Arc<Held<Command>>> = BTreeMap::new();
-        for command in self.commands_in_force(now) {
-            match &command.document.verb {
-                Verb::Pause(scope) if scope.covers(channel, rollout, host) => {
-                    pauses.insert(scope, command);
-                }
-                Verb::Resume(scope) => {
-                    pauses.remove(scope);
-                }
-                Verb::Pause(_)
-                | Verb::Cancel { .. }
-                | Verb::Promote { .. }
-                | Verb::ClearRollout { .. }
-                | Verb::ClearClosure { .. }
-                | Verb::Skip { .. }
-                | Verb::Readmit { .. } => {}
-            }
-        }
-        pauses.into_values().next()
     }
 
     /// The proof because of which nothing opens or is adopted on a channel, if there is one.

@@ -1,6 +1,7 @@
 //! Maintenance windows.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, Datelike, Days, NaiveDate, NaiveTime, TimeDelta, TimeZone, Utc, Weekday};
@@ -103,6 +104,16 @@ impl Window {
             let local = local.checked_add_signed(TimeDelta::minutes(minutes))?;
             Some(self.timezone.from_local_datetime(&local).earliest()?.with_timezone(&Utc))
         })
+    }
+}
+
+impl fmt::Display for Window {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const DAYS: [&str; 7] = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+        let days: Vec<&str> =
+            self.days.iter().filter_map(|day| DAYS.get(usize::from(*day)).copied()).collect();
+        let (days, start, zone) = (days.join(" "), self.start.format("%H:%M"), self.timezone.name());
+        write!(f, "{days} from {start} {zone} for {} min", self.length_minutes)
     }
 }
 

@@ -16,6 +16,7 @@ mod promotion;
 mod quarantine;
 mod signatures;
 mod wave;
+mod way_out;
 mod window;
 
 use std::fmt;
@@ -24,12 +25,13 @@ use chrono::{DateTime, Utc};
 use muster_signing::Digest;
 use serde::{Deserialize, Serialize};
 
-use crate::document::Plan;
+use crate::document::{Plan, Scope};
 use crate::id::{ChannelId, HostId, ProbeName, RolloutId};
 use crate::view::View;
 use crate::wire::{DecisionId, HostState};
 
 pub use wave::{WaveState, wave_state};
+use way_out::list;
 
 /// The gates, in the order in which they are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -168,8 +170,10 @@ impl fmt::Display for Blocked {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Reason {
     /// An operator's pause covers it.
-    #[error("paused by an operator: {reason}")]
+    #[error("{scope} is paused by an operator: {reason}")]
     Paused {
+        /// What it covers.
+        scope: Scope,
         /// The operator's reason.
         reason: String,
         /// The pause.
@@ -325,15 +329,6 @@ pub enum Reason {
         /// What it is there.
         state: HostState,
     },
-}
-
-fn list(hosts: &[HostId]) -> String {
-    const SHOWN_MAX: usize = 8;
-    let mut text = hosts.iter().take(SHOWN_MAX).map(HostId::as_str).collect::<Vec<_>>().join(", ");
-    if hosts.len() > SHOWN_MAX {
-        text.push_str(&format!(" and {} more", hosts.len() - SHOWN_MAX));
-    }
-    text
 }
 
 /// Asks every gate in order; the first that holds the host back answers.

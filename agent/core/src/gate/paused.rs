@@ -10,9 +10,9 @@ use crate::view::View;
 /// Holds a host back while a pause of its rollout, channel or itself stands; before any log entry.
 pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, now: DateTime<Utc>) -> Result<(), Blocked> {
     match view.ledger.documents().paused(&plan.channel, &plan.rollout_id, host, now) {
-        Some(pause) => {
-            let reason = Reason::Paused { reason: pause.reason.clone(), command: pause.hash };
-            Err(Blocked::by(Gate::Paused, reason))
+        Some((scope, pause)) => {
+            let (scope, reason) = (scope.clone(), pause.reason.clone());
+            Err(Blocked::by(Gate::Paused, Reason::Paused { scope, reason, command: pause.hash }))
         }
         None => Ok(()),
     }

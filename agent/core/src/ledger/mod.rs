@@ -15,6 +15,7 @@ mod recovery;
 mod replay;
 mod rules;
 mod slots;
+mod suppose;
 mod views;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -28,7 +29,7 @@ pub use batch::{Batch, Change, ROW_VERSION, Reference, Table, ViewRow, key};
 pub use entries::{Applied, Because, Derived, EntryError};
 pub use feed::{Answer, Feed, FeedError, Head};
 pub use learn::epoch_of;
-pub use replay::{Fault, RebuildError, ReplayError, Rows, Views, rebuild};
+pub use replay::{Fault, RebuildError, ReplayError, Rows, Views, rebuild, rebuild_while};
 pub use slots::{Slot, Slots};
 
 use crate::coordination::log::{MemberId, Membership};
@@ -195,6 +196,11 @@ impl Ledger {
             touched: BTreeMap::new(),
             happenings: Vec::new(),
         }
+    }
+
+    /// The host that learns.
+    pub fn me(&self) -> &HostId {
+        &self.me
     }
 
     /// The rows to write since this was last asked.

@@ -107,7 +107,19 @@ pub enum RebuildError {
 pub type Views = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
 /// Learns everything again that a store holds, in the order in which it was learnt the first time.
-pub fn rebuild(mut ledger: Ledger, rows: &impl Rows) -> Result<(Ledger, Views), RebuildError> {
+pub fn rebuild(ledger: Ledger, rows: &impl Rows) -> Result<(Ledger, Views), RebuildError> {
+    let mut ledger = rebuild_while(ledger, rows, |_, _, _| true)?;
+    let rows = ledger.take_batch().0.into_iter();
+    let views = rows.filter_map(|row| Some(((row.table, row.key), row.value?))).collect();
+    Ok((ledger, views))
+}
+
+/// The same as far as `go_on` agrees: it is shown each record before it is learnt, and what is known by then.
+pub fn rebuild_while(
+    mut ledger: Ledger,
+    rows: &impl Rows,
+    mut go_on: impl FnMut(&mut Ledger, Table, &[u8]) -> bool,
+) -> Result<Ledger, RebuildError> {
     for row in rows.table(Table::Arrivals) {
         let (key, value) = row.map_err(RebuildError::Store)?;
         let position = ledger.position();
@@ -117,13 +129,14 @@ pub fn rebuild(mut ledger: Ledger, rows: &impl Rows) -> Result<(Ledger, Views), 
         }
         let Reference { table, key } = Reference::read(&value).map_err(unreadable)?;
         let value = rows.get(table, &key).map_err(RebuildError::Store)?;
+        if !go_on(&mut ledger, table, value.as_deref().unwrap_or_default()) {
+            break;
+        }
         ledger.relearn(position, Row { table, key, value })?;
         // What was written then is on the disk; of the views only the last form counts.
         ledger.batch = Batch::default();
     }
-    let rows = ledger.take_batch().0.into_iter();
-    let views = rows.filter_map(|row| Some(((row.table, row.key), row.value?))).collect();
-    Ok((ledger, views))
+    Ok(ledger)
 }
 
 impl Ledger {

@@ -2,15 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use muster_signing::{Digest, PublicKey};
+use muster_signing::{Digest, PublicKey, SignedDocument, Verified};
 
 use super::approvals::describe;
 use super::coordinator::Coordinator;
 use super::{Node, Settings};
+use crate::document::{Acceptance, Document};
 use crate::id::{ChannelId, Closure, HostId};
 use crate::ledger::Ledger;
 use crate::presence::{Presences, Reach};
+use crate::preview::Known;
 use crate::time::{Mono, Now};
+use crate::verbs::{self, Coordinating, Effect, Misfit};
 use crate::view::View;
 use crate::wire::{DecisionBody, HostState};
 
@@ -186,6 +189,39 @@ impl Node {
             now.mono,
         );
         ask(&view)
+    }
+
+    /// Why a command that is about to be published would do nothing; none if it fits, or is refused for another reason.
+    pub fn misfit(&self, now: Now, document: &Verified<SignedDocument>) -> Option<Misfit> {
+        let checked = self.ledger.documents().check_publish(document, now.utc);
+        let Ok(Acceptance::New(accepted)) = checked else { return None };
+        let Document::Command(command) = accepted.document() else { return None };
+        let coordinating = |host: &HostId| self.coordinating(host);
+        self.with_view(now, |view| verbs::fits(view, command, coordinating, now.utc).err())
+    }
+
+    /// A copy of what the node knows, to be asked what publishing a channel ref would do.
+    pub fn known(&self, now: Now) -> Known {
+        self.with_view(now, |view| Known::of(view, now.utc))
+    }
+
+    /// What a command that is held does now; none if it is not held.
+    pub fn effect(&self, now: Now, command: &Digest) -> Option<Effect> {
+        let command = self.ledger.documents().command(command)?;
+        Some(self.with_view(now, |view| verbs::effect(view, command, now.utc)))
+    }
+
+    fn coordinating(&self, host: &HostId) -> Coordinating {
+        let fleet = self.ledger.documents().fleet();
+        let named =
+            fleet.is_some_and(|fleet| fleet.electorate().members.values().any(|member| member == host));
+        match &self.coordinator {
+            Some(own) if *host == self.settings.host && own.stopped.is_some() => Coordinating::Stopped,
+            Some(_) if *host == self.settings.host => Coordinating::Works,
+            Some(_) | None if !named => Coordinating::No,
+            Some(_) if self.leader() == Some(host) => Coordinating::Works,
+            Some(_) | None => Coordinating::Unknown,
+        }
     }
 
     /// How the fleet stands, in numbers.

@@ -1,6 +1,7 @@
 //! The gates that ask about one host, its closure and its ref.
 
 use chrono::TimeDelta;
+use muster_core::document::Scope;
 use muster_core::gate::{Gate, Reason};
 use muster_core::wire::{DecisionId, HostState};
 use serde_json::json;
@@ -42,13 +43,23 @@ fn a_pause_holds_what_it_covers_before_any_log_entry_and_until_it_is_resumed() {
         for name in ["h1", "h2"] {
             let answer = story.asks(Gate::Paused, &id, name);
             if held.contains(&name) {
-                blocked(answer, Reason::Paused { reason: "because".into(), command });
+                let covered = scope_of(&scope);
+                blocked(answer, Reason::Paused { scope: covered, reason: "because".into(), command });
             } else {
                 admitted(answer);
             }
         }
         story.accept_command(&order("resume"));
         admitted(story.asks(Gate::Paused, &id, "h2"));
+    }
+}
+
+fn scope_of(order: &serde_json::Value) -> Scope {
+    let text = |key: &str| order[key].as_str();
+    match (text("channel"), text("rollout"), text("host")) {
+        (Some(channel), _, _) => Scope::Channel(channel.parse().unwrap()),
+        (_, Some(id), _) => Scope::Rollout(rollout(id)),
+        (_, _, name) => Scope::Host(host(name.unwrap())),
     }
 }
 

@@ -29,11 +29,13 @@ for unit; do :; done
 dir="$here/units/$unit"
 case $1 in
   show)
+    [ -e "$here/$unit" ] && { cat "$here/$unit"; exit 0; }
     [ -d "$dir" ] || { printf 'LoadState=not-found\nActiveState=inactive\n'; exit 0; }
     if [ ! -e "$dir/code" ]; then printf 'LoadState=loaded\nActiveState=activating\n'; exit 0; fi
     code=$(cat "$dir/code")
     if [ "$code" = 0 ]; then printf 'LoadState=loaded\nActiveState=active\nResult=success\nExecMainCode=1\nExecMainStatus=0\n'
     else printf 'LoadState=loaded\nActiveState=failed\nResult=exit-code\nExecMainCode=1\nExecMainStatus=%s\n' "$code"; fi;;
+  restart) echo "systemctl restart $unit" >> "$here/log";;
   stop)
     echo "systemctl stop $unit" >> "$here/log"
     [ -d "$dir" ] || exit 5
@@ -86,7 +88,7 @@ const SWITCHER: &str = r#"#!/bin/sh
 top=$(dirname "$(dirname "$0")"); here=${top%/nix/store/*}; path=/nix/store/$(basename "$top")
 echo "$1 $path" >> "$here/log"
 echo "activating $(basename "$top")" >&2
-mv "$here/hold" "$here/held" 2> /dev/null && while [ ! -e "$here/released" ]; do sleep 0.01; done
+mv "$here/hold" "$here/held" 2> /dev/null && while [ -d "$here" ] && [ ! -e "$here/released" ]; do sleep 0.01; done
 case $1 in
   switch)
     [ -e "$top/breaks" ] && { echo 'it breaks at once' >&2; exit 1; }

@@ -38,7 +38,7 @@ struct Piece {
 }
 
 /// Draws it.
-pub(super) fn svg(story: &Story) -> String {
+pub(in crate::cli) fn svg(story: &Story) -> String {
     let show = &story.show;
     let scale = Scale::new(first(story), last(story), GUTTER, WIDTH - GUTTER - MARGIN);
     let mut rows = String::new();

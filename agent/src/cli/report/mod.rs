@@ -18,6 +18,9 @@ use crate::control::client::{Client, encoded};
 use crate::control::wire::{HostState, Quarantine, Quarantines, RolloutShow, Status};
 use crate::daemon::past::Past;
 
+pub(super) use chart::svg;
+pub(super) use page::STYLE;
+
 /// Where the page goes if it is not to be a file.
 const STDOUT: &str = "-";
 
@@ -45,7 +48,7 @@ pub(super) struct Report {
 
 /// What the page is made of.
 #[derive(Debug)]
-struct Story {
+pub(super) struct Story {
     /// The fleet's name.
     fleet: String,
     /// Who tells it.
@@ -55,6 +58,13 @@ struct Story {
     quarantines: Vec<Quarantine>,
     /// When it was told.
     now: DateTime<Utc>,
+}
+
+impl Story {
+    /// What the time line alone is made of.
+    pub(super) fn of(show: RolloutShow, now: DateTime<Utc>) -> Self {
+        Self { fleet: String::new(), told_by: String::new(), show, quarantines: Vec::new(), now }
+    }
 }
 
 impl Report {

@@ -10,7 +10,7 @@ use super::{Story, chart, escaped, sign};
 use crate::control::wire::{RolloutHost, RolloutState};
 
 /// How the page looks; the only style that the page's own policy allows.
-const STYLE: &str = include_str!("report.css");
+pub(in crate::cli) const STYLE: &str = include_str!("report.css");
 
 /// The whole page.
 pub(super) fn html(story: &Story) -> String {

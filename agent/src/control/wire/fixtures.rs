@@ -46,6 +46,7 @@ pub(crate) fn status() -> Status {
         coordinator: Some("web-02".to_owned()),
         alarms: Vec::new(),
         held: None,
+        command_serial: Some(6),
         channels: vec![
             ChannelStatus {
                 channel: "edge".to_owned(),
@@ -202,7 +203,13 @@ pub(crate) fn rollout_show() -> RolloutShow {
         converged_at: Some(at(-70)),
         ..waiting.clone()
     };
-    let wave = |wave, host: &str| Wave { wave, soak_secs: 60, hosts: vec![host.to_owned()] };
+    let wave = |wave, host: &str| Wave {
+        wave,
+        soak_secs: 60,
+        manual_promotion: false,
+        promoted: false,
+        hosts: vec![host.to_owned()],
+    };
     let moment = |secs, what: &str, cause: Option<&str>| Moment {
         at: at(secs),
         what: what.to_owned(),
@@ -264,6 +271,7 @@ pub(crate) fn explain() -> Explain {
                 host: Some("db-01".to_owned()),
                 reason: "no maintenance window of stable is open".to_owned(),
                 waits_for: None,
+                way_out: Some("wait, or sign a fleet document with another window".to_owned()),
                 opens_at: Some(at(5400)),
             },
             BlockedGate {
@@ -271,6 +279,7 @@ pub(crate) fn explain() -> Explain {
                 host: Some("db-01".to_owned()),
                 reason: "wave 2 is not done".to_owned(),
                 waits_for: Some("web-02".to_owned()),
+                way_out: None,
                 opens_at: None,
             },
         ],
@@ -280,6 +289,84 @@ pub(crate) fn explain() -> Explain {
             detail: "stable@v1, runs dir:v1".to_owned(),
         }),
     }
+}
+
+pub(crate) fn plan() -> Plan {
+    let gate = |gate: &str, host: &str, reason: &str, way_out: &str| BlockedGate {
+        gate: gate.to_owned(),
+        host: Some(host.to_owned()),
+        reason: reason.to_owned(),
+        waits_for: None,
+        way_out: Some(way_out.to_owned()),
+        opens_at: None,
+    };
+    let full = gate(
+        "budget",
+        "web-02",
+        "budget 1 is full: 1 of 1 in flight (web-01)",
+        "wait for one of them; of one that failed, muster skip web-01 frees the slot",
+    );
+    let mut shut = explain().gates[0].clone();
+    shut.reason = "no maintenance window is open".to_owned();
+    let first = PlannedHost {
+        host: "web-01".to_owned(),
+        target: "dir:v3".to_owned(),
+        current: Some("dir:v2".to_owned()),
+        on_target: false,
+        online: Some(true),
+        state: None,
+        first: true,
+        gates: Vec::new(),
+    };
+    let second = PlannedHost {
+        host: "web-02".to_owned(),
+        current: Some("dir:v3".to_owned()),
+        on_target: true,
+        first: false,
+        gates: vec![full],
+        ..first.clone()
+    };
+    let offline = gate("online", "db-01", "the host has not been heard of", "start its agent");
+    let wave = gate("wave", "db-01", "wave 1 is not done: waits for web-01, web-02", "muster explain web-01");
+    let last = PlannedHost {
+        host: "db-01".to_owned(),
+        online: Some(false),
+        first: false,
+        gates: vec![shut, wave, offline],
+        ..first.clone()
+    };
+    Plan {
+        schema: SCHEMA,
+        fleet: "home".to_owned(),
+        rollout: "stable@v3".to_owned(),
+        at: at(0),
+        refreshes: false,
+        supersedes: vec![Superseded { id: "stable@v2".to_owned(), state: RolloutState::Active }],
+        signed: 0,
+        needed: 1,
+        quorum: status().quorum,
+        waves: vec![
+            PlannedWave { wave: 0, soak_secs: 600, manual_promotion: true, hosts: vec![first, second] },
+            PlannedWave { wave: 1, soak_secs: 0, manual_promotion: false, hosts: vec![last] },
+        ],
+        left_out: vec!["db-02".to_owned()],
+    }
+}
+
+pub(crate) fn channel() -> Channel {
+    let released = |name: &str, serial, state, closure: &str| Released {
+        r#ref: name.to_owned(),
+        serial,
+        fleet_serial: 4,
+        signed_at: at(-600),
+        state: Some(state),
+        targets: [("web-01".to_owned(), closure.to_owned())].into(),
+    };
+    let refs = vec![
+        released("v2", 41, RolloutState::Active, "dir:v2"),
+        released("v1", 40, RolloutState::Terminal, "dir:v1"),
+    ];
+    Channel { schema: SCHEMA, channel: "stable".to_owned(), refs }
 }
 
 pub(crate) fn id() -> Id {
@@ -324,5 +411,6 @@ pub(crate) fn document() -> DocumentInfo {
         accepted: true,
         stored_by: vec!["db-01".to_owned(), "web-01".to_owned()],
         quorum: true,
+        effect: None,
     }
 }

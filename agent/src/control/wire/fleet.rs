@@ -24,6 +24,9 @@ pub struct Status {
     pub alarms: Vec<String>,
     /// Why nothing moves, in one sentence; absent while something moves or nothing is to do.
     pub held: Option<String>,
+    /// The greatest serial of a command that is held; a new one takes effect after all others with a greater one.
+    #[serde(default)]
+    pub command_serial: Option<u64>,
     /// The channels by name.
     pub channels: Vec<ChannelStatus>,
     /// The hosts by name.

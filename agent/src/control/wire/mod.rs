@@ -4,6 +4,7 @@
 //! `null`. A program that reads this ignores keys that it does not know: a newer agent may say more.
 
 mod fleet;
+mod plan;
 mod record;
 mod rollout;
 
@@ -14,9 +15,10 @@ pub use fleet::{
     ChannelStatus, FleetDocument, HostStatus, Id, Peer, Peers, Quorum, Status, StoreInfo, StoreTable,
     StoreVerified,
 };
+pub use plan::{Channel, Plan, PlannedHost, PlannedWave, Released, Superseded};
 pub use record::{
-    BlockedGate, DecisionId, DocumentInfo, DocumentReceipt, Event, EventKind, Events, Explain, LastReport,
-    Quarantine, Quarantines, SignedDocument,
+    BlockedGate, CommandEffect, DecisionId, DocumentInfo, DocumentReceipt, Event, EventKind, Events, Explain,
+    LastReport, Quarantine, Quarantines, SignedDocument,
 };
 pub use rollout::{HostState, Moment, Rollout, RolloutHost, RolloutShow, RolloutState, Rollouts, Wave};
 

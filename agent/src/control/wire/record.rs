@@ -115,6 +115,9 @@ pub struct BlockedGate {
     pub reason: String,
     /// Who or what would open it.
     pub waits_for: Option<String>,
+    /// What a person can do about it, or what will do it without one.
+    #[serde(default)]
+    pub way_out: Option<String>,
     /// The earliest time at which it can open, if that is known.
     pub opens_at: Option<DateTime<Utc>>,
 }
@@ -168,4 +171,24 @@ pub struct DocumentInfo {
     pub stored_by: Vec<String>,
     /// Whether they are a quorum.
     pub quorum: bool,
+    /// What a command does; absent for other documents.
+    #[serde(default)]
+    pub effect: Option<CommandEffect>,
+}
+
+/// What a command does, by this agent's evidence now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandEffect {
+    /// Whether it counts already; before that it is on its way through the coordinators' log.
+    pub in_effect: bool,
+    /// What it comes to: `stable is paused`.
+    pub summary: String,
+    /// What that means for hosts, if anything.
+    pub detail: Option<String>,
+    /// The hosts that it is about, not dispatched, and held back by some gate.
+    pub held: Vec<String>,
+    /// The hosts that it is about, not dispatched, and held back by nothing.
+    pub free: Vec<String>,
+    /// The hosts that it is about and that are under way.
+    pub in_flight: Vec<String>,
 }

@@ -150,6 +150,12 @@ pub struct Wave {
     pub wave: u32,
     /// How long its hosts soak, in seconds.
     pub soak_secs: u64,
+    /// Whether a person opens the next wave.
+    #[serde(default)]
+    pub manual_promotion: bool,
+    /// Whether a person did.
+    #[serde(default)]
+    pub promoted: bool,
     /// Its hosts.
     pub hosts: Vec<String>,
 }

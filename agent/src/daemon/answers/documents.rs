@@ -4,7 +4,7 @@ use data_encoding::BASE64;
 use muster_core::wire::DocumentKind;
 use muster_signing::{Digest, armor};
 
-use super::{Asked, not_found};
+use super::{Asked, not_found, orders};
 use crate::control::{Code, Problem, wire};
 
 /// The newest fleet document.
@@ -40,6 +40,7 @@ pub(super) fn info(asked: &Asked<'_>, hash: &str) -> Result<wire::DocumentInfo, 
         accepted: true,
         quorum: stored_by.len() >= needed,
         stored_by: stored_by.iter().map(ToString::to_string).collect(),
+        effect: orders::effect(asked, &digest),
     })
 }
 

@@ -40,8 +40,10 @@ fn host(asked: &Asked<'_>, id: &HostId) -> wire::Explain {
         let waits_in = plan.filter(|plan| view.standing(plan, id, now) == Standing::Waiting);
         waits_in.map(|plan| gate::all_blocked(view, plan, id, now))
     });
-    let gates: Vec<wire::BlockedGate> =
-        blocked.iter().flatten().map(|blocked| shown(asked, blocked, id)).collect();
+    let blocked = newest.zip(blocked.as_ref());
+    let gates: Vec<wire::BlockedGate> = blocked
+        .map(|(of, blocked)| blocked.iter().map(|it| told(asked, it, of, id)).collect())
+        .unwrap_or_default();
     wire::Explain {
         schema: wire::SCHEMA,
         subject: id.to_string(),
@@ -121,47 +123,30 @@ fn first_gates(view: &View<'_>, asked: &Asked<'_>, plan: &Plan) -> Vec<wire::Blo
     let waiting = plan.hosts().filter(|host| view.standing(plan, host, asked.now.utc) == Standing::Waiting);
     let blocked = waiting.filter_map(|host| {
         let blocked = gate::admit(view, plan, host, asked.now.utc).err()?;
-        Some(shown(asked, &blocked, host))
+        Some(told(asked, &blocked, &plan.rollout_id, host))
     });
     blocked.collect()
 }
 
-fn shown(asked: &Asked<'_>, blocked: &Blocked, host: &HostId) -> wire::BlockedGate {
-    let fetching = asked.node.fetching_of(host).filter(|_| blocked.reason == Reason::NotFetched);
+/// The same with what the host itself says of its fetching, which no gate hears of.
+fn told(asked: &Asked<'_>, blocked: &Blocked, of: &RolloutId, host: &HostId) -> wire::BlockedGate {
+    let mut gate = shown(blocked, of, host);
+    if blocked.reason == Reason::NotFetched
+        && let Some(fetching) = asked.node.fetching_of(host)
+    {
+        gate.waits_for = Some(format!("the host itself: {fetching}"));
+    }
+    gate
+}
+
+pub(super) fn shown(blocked: &Blocked, of: &RolloutId, host: &HostId) -> wire::BlockedGate {
     wire::BlockedGate {
         gate: blocked.gate.name().to_owned(),
         host: Some(host.to_string()),
         reason: blocked.reason.to_string(),
-        waits_for: fetching.map(|it| format!("the host itself: {it}")).or_else(|| waits_for(&blocked.reason)),
+        waits_for: Some(blocked.holder()),
+        way_out: Some(blocked.way_out(of)),
         opens_at: blocked.opens_at,
-    }
-}
-
-/// Who or what would open the gate.
-fn waits_for(reason: &Reason) -> Option<String> {
-    let list = |hosts: &[HostId]| hosts.iter().map(HostId::as_str).collect::<Vec<_>>().join(", ");
-    match reason {
-        Reason::Paused { .. } => Some("an operator's resume".to_owned()),
-        Reason::Unsigned { .. } | Reason::Stale { .. } | Reason::Expired { .. } => {
-            Some("a ref that operators sign anew".to_owned())
-        }
-        Reason::FleetExpired { .. } => Some("a newer fleet document".to_owned()),
-        Reason::OffChannel { .. } | Reason::NotInPlan => {
-            Some("a fleet document or ref that names it".to_owned())
-        }
-        Reason::Quarantined { .. } | Reason::Suspect { .. } => {
-            Some("another release, or an operator's clearance".to_owned())
-        }
-        Reason::WindowClosed => Some("the next maintenance window".to_owned()),
-        Reason::ChannelFirst { rollout, .. } => Some(rollout.to_string()),
-        Reason::WaveNotDone { hosts, .. } | Reason::WaveUnreachable { hosts, .. } => Some(list(hosts)),
-        Reason::NoConvergence { .. } | Reason::TooManyFailures { .. } => Some("an operator".to_owned()),
-        Reason::NeedsPromotion { .. } => Some("an operator's promotion".to_owned()),
-        Reason::HostFirst { host, .. } | Reason::ProbeFails { host, .. } => Some(host.to_string()),
-        Reason::BudgetFull { in_flight, .. } => Some(list(in_flight)),
-        Reason::Forked => Some("an operator".to_owned()),
-        Reason::NotFetched | Reason::Offline | Reason::NotHeardYet => Some("the host itself".to_owned()),
-        Reason::InFlight { rollout, .. } => Some(rollout.to_string()),
     }
 }
 

@@ -5,6 +5,7 @@ use std::path::Path;
 use chrono::TimeDelta;
 use muster_core::gate;
 use muster_core::id::{ChannelId, HostId};
+use muster_core::ledger::Ledger;
 use muster_core::presence::Reach;
 use muster_core::view::{Standing, View};
 use muster_store::Store;
@@ -17,8 +18,6 @@ use crate::control::{Problem, wire};
 pub(super) fn status(asked: &Asked<'_>) -> wire::Status {
     let node = asked.node;
     let documents = node.ledger().documents();
-    let quorum = node.quorum(asked.now.mono);
-    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let fleet = documents.fleet();
     wire::Status {
         schema: wire::SCHEMA,
@@ -26,22 +25,30 @@ pub(super) fn status(asked: &Asked<'_>) -> wire::Status {
         host: node.settings().host.to_string(),
         fleet_serial: fleet.map(|fleet| fleet.serial),
         held: held(asked),
-        quorum: wire::Quorum {
-            reachable: number(quorum.reachable),
-            needed: number(quorum.needed),
-            of: number(quorum.of),
-            missing: quorum.missing.iter().map(ToString::to_string).collect(),
-        },
+        quorum: quorum(asked),
         coordinator: node.leader().map(ToString::to_string),
         alarms: node.alarms().collect(),
+        command_serial: documents.commands().map(|command| command.serial).max(),
         channels: fleet
             .into_iter()
             .flat_map(|fleet| fleet.channels.keys())
-            .map(|id| channel(asked, id))
+            .map(|id| channel(node.ledger(), id))
             .collect(),
         hosts: node.with_view(asked.now, |view| {
             fleet.into_iter().flat_map(|fleet| fleet.hosts.keys()).map(|id| host(asked, view, id)).collect()
         }),
+    }
+}
+
+/// Whether decisions can be made.
+pub(super) fn quorum(asked: &Asked<'_>) -> wire::Quorum {
+    let quorum = asked.node.quorum(asked.now.mono);
+    let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    wire::Quorum {
+        reachable: number(quorum.reachable),
+        needed: number(quorum.needed),
+        of: number(quorum.of),
+        missing: quorum.missing.iter().map(ToString::to_string).collect(),
     }
 }
 
@@ -70,8 +77,8 @@ fn held(asked: &Asked<'_>) -> Option<String> {
     None
 }
 
-fn channel(asked: &Asked<'_>, id: &ChannelId) -> wire::ChannelStatus {
-    let ledger = asked.node.ledger();
+/// A channel and its newest rollout.
+pub(super) fn channel(ledger: &Ledger, id: &ChannelId) -> wire::ChannelStatus {
     let newest = ledger.newest_rollout(id);
     let record = newest.and_then(|rollout| ledger.rollouts().get(rollout));
     let plan = newest.and_then(|rollout| ledger.plan(rollout));

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use muster_core::coordination::log::Entry;
 use muster_core::id::{HostId, RolloutId};
 use muster_core::ledger::{Ledger, Mirrored, Reference, Table, ViewRow, key};
 use muster_core::verify::{self, Roster};
 use muster_core::wire::{
-    Decision, DocumentKind, Envelope, FeedBody, HostEvent, LogPayload, LogStatement, codec,
+    Decision, DecisionBody, DocumentKind, Envelope, FeedBody, HostEvent, LogPayload, LogStatement, codec,
 };
 use muster_signing::{Certificate, DocumentParts, Sealed};
 use muster_store::{Row, Snapshot, Store, StoreError};
@@ -202,7 +202,26 @@ impl History {
     }
 }
 
-fn read(table: Table, value: Vec<u8>) -> Option<Learnt> {
+impl Learnt {
+    /// When it was signed, as far as it says so itself.
+    pub(super) fn at(&self) -> Option<DateTime<Utc>> {
+        match self {
+            Self::Envelope(said) => Some(said.at),
+            Self::Decision(decided) => match &decided.body {
+                DecisionBody::RolloutTransition { at, .. } => Some(*at),
+                DecisionBody::Dispatch { soak_due_at, soak_secs, .. } => {
+                    let soak = i64::try_from(*soak_secs).ok().and_then(TimeDelta::try_seconds)?;
+                    Some(*soak_due_at - soak)
+                }
+                DecisionBody::Quarantine { .. } | DecisionBody::Withdrawn { .. } => None,
+            },
+            Self::Entry { at, .. } => Some(*at),
+            Self::Document { content, .. } => content["signedAt"].as_str()?.parse().ok(),
+        }
+    }
+}
+
+pub(super) fn read(table: Table, value: Vec<u8>) -> Option<Learnt> {
     match table {
         Table::Feeds => Some(Learnt::Envelope(Box::new(Said::read(value)?))),
         Table::Decisions => {

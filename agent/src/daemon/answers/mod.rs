@@ -5,7 +5,9 @@ mod events;
 mod explain;
 mod fleet;
 mod history;
+mod orders;
 pub mod past;
+mod plan;
 mod rollouts;
 mod words;
 
@@ -15,9 +17,12 @@ use std::sync::Arc;
 use muster_core::document::Refusal;
 use muster_core::node::{Node, Receipt};
 use muster_core::time::Now;
+use muster_core::verbs::Misfit;
 use muster_gossip::Roster;
+use muster_signing::DocumentParts;
 
 use self::history::Source;
+use super::figures::Scene;
 use super::hands::Hands;
 use crate::control::{Answer, Code, Problem, Query, wire};
 
@@ -49,9 +54,13 @@ pub(super) fn prepare(asked: &Asked<'_>, query: Query) -> Result<Prepared, Probl
         Query::Id => Answer::Id(fleet::id(asked)),
         Query::Rollouts => Answer::Rollouts(rollouts::list(asked.node.ledger())),
         Query::Quarantines => Answer::Quarantines(rollouts::quarantines(asked)),
+        Query::Channel(channel) => Answer::Channel(plan::channel(asked, &channel)?),
         Query::Document(hash) => Answer::Document(documents::info(asked, &hash)?),
         Query::Metrics => {
-            Answer::Metrics(asked.hands.figures.render(asked.node, &asked.hands.network, asked.now))
+            let store_bytes = std::fs::metadata(asked.store_path).ok().map(|file| file.len());
+            let Asked { node, hands, now, .. } = *asked;
+            let scene = Scene { node, network: &hands.network, store_bytes, now };
+            Answer::Metrics(hands.figures.render(&scene))
         }
         Query::Store => {
             let (store, path) = (Arc::clone(&asked.hands.store), asked.store_path.to_owned());
@@ -81,6 +90,17 @@ pub(super) fn prepare(asked: &Asked<'_>, query: Query) -> Result<Prepared, Probl
     })))
 }
 
+/// Foresees what publishing a channel ref would do, beside the loop.
+pub(super) fn foresee(asked: &Asked<'_>, parts: DocumentParts) -> Result<Prepared, Problem> {
+    let (known, told) = (asked.node.known(asked.now), plan::Told::of(asked));
+    job(move || Ok(Answer::Plan(told.plan(known, parts)?)))
+}
+
+/// A command that would do nothing, and what to do instead.
+pub(super) fn misfit(misfit: &Misfit) -> Problem {
+    Problem::new(Code::Misfit, misfit).hint(misfit.way_out())
+}
+
 fn job(run: impl FnOnce() -> Result<Answer, Problem> + Send + 'static) -> Result<Prepared, Problem> {
     Ok(Prepared::Job(Box::new(run)))
 }
@@ -93,11 +113,13 @@ pub(super) fn receipt(result: Result<Receipt, Box<Refusal>>) -> Result<Answer, P
             hash: hash.to_string(),
             duplicate,
         })),
-        Err(refusal) => {
-            let code = Code::ALL.iter().find(|code| code.name() == refusal.code());
-            Err(Problem::new(code.copied().unwrap_or(Code::Invalid), refusal))
-        }
+        Err(refusal) => Err(refused(&refusal)),
     }
+}
+
+fn refused(refusal: &Refusal) -> Problem {
+    let code = Code::ALL.iter().find(|code| code.name() == refusal.code());
+    Problem::new(code.copied().unwrap_or(Code::Invalid), refusal)
 }
 
 /// Who may connect, and where they listen.

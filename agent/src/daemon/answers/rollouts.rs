@@ -33,9 +33,15 @@ pub(super) fn show(ledger: &Ledger, id: &str) -> Result<wire::RolloutShow, Probl
         )));
     };
     let plan = ledger.plan(&parsed);
+    let promoted = |wave| {
+        let is_it = |verb: &Verb| matches!(verb, Verb::Promote { rollout, wave: of } if *rollout == parsed && *of == wave);
+        ledger.commands().any(|command| is_it(&command.verb))
+    };
     let waves = plan.into_iter().flat_map(|plan| (0..).zip(&plan.waves)).map(|(wave, of)| wire::Wave {
         wave,
         soak_secs: of.soak_secs,
+        manual_promotion: of.manual_promotion,
+        promoted: promoted(wave),
         hosts: of.hosts.iter().map(ToString::to_string).collect(),
     });
     Ok(wire::RolloutShow {

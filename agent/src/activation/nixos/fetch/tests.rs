@@ -108,6 +108,6 @@ fn what_nix_is_about_to_do_is_no_reason_why_it_failed() {
         (format!("warning: ignoring substitute for '{path}', as it's not signed"), false),
         (format!("error: build of '{path}' failed"), false),
     ] {
-        assert_eq!(super::is_plan(line.as_bytes()), plan, "{line}");
+        assert_eq!(is_plan(line.as_bytes()), plan, "{line}");
     }
 }
