@@ -21,7 +21,7 @@ const STATE_DEFAULT: &str = "/var/lib/muster-activate";
 
 /// Carries out one order of the agent as root, after verifying it anew.
 ///
-/// systemd starts it for each connection of /run/muster/activate.sock, which is its standard input. It reads one request,
+/// systemd starts it for each connection of /run/muster-activate/activate.sock, which is its standard input. It reads one request,
 /// verifies it from the documents in it, the trust file that the configuration names and its own memory, carries it out and
 /// answers. It listens to root and to the agent's user or group.
 #[derive(Debug, Args)]

@@ -158,7 +158,7 @@ fn what_cannot_be_honoured_is_refused_and_what_has_no_effect_is_said() {
         ("[activation]\nbackend = \"directory\"\ndefer = []", Ok(&["activation.defer "])),
         ("mdns = true", Err(Unhonoured::Mdns)),
         ("relay = \"on\"\nretention_days = 7", Err(Unhonoured::Relay)),
-        ("[activation]\nhelper = \"/run/muster/activate.sock\"", Ok(&[])),
+        ("[activation]\nhelper = \"/run/muster-activate/activate.sock\"", Ok(&[])),
         ("[activation]\nbackend = \"directory\"\nhelper = \"/run/x.sock\"", Err(Unhonoured::Helper)),
     ] {
         let found = read(&format!("{SHORT}{text}"), &[]).unwrap().honoured();
