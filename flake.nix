@@ -12,58 +12,23 @@
         "aarch64-linux"
       ];
       pkgsOf = system: nixpkgs.legacyPackages.${system};
-      manifest = (lib.importTOML ./Cargo.toml).workspace.package;
     in
     {
-      packages = eachSystem (
-        system:
-        let
-          pkgs = pkgsOf system;
-        in
-        rec {
-          default = muster;
-          muster = pkgs.rustPlatform.buildRustPackage {
-            pname = "muster";
-            inherit (manifest) version;
-            src = lib.fileset.toSource {
-              root = ./.;
-              # Only what cargo reads: a change of a text or of the module builds nothing anew.
-              fileset = lib.fileset.unions [
-                ./Cargo.lock
-                ./Cargo.toml
-                ./agent
-                ./gossip
-                ./signing
-                ./store
-                ./tests
-              ];
-            };
-            cargoLock.lockFile = ./Cargo.lock;
-            cargoBuildFlags = [
-              "--package"
-              "muster"
-            ];
-            # The tests want a network of their own, a systemd and a Nix, which the build sandbox does not give them.
-            doCheck = false;
-            meta = {
-              description = "Rolls NixOS system closures out to a fleet without a server";
-              license = with lib.licenses; [
-                mit
-                asl20
-              ];
-              mainProgram = "muster";
-              platforms = lib.platforms.linux;
-            };
-          };
-        }
-      );
+      packages = eachSystem (system: rec {
+        default = muster;
+        muster = (pkgsOf system).callPackage ./nixos-module/package.nix { };
+      });
 
+      # The module, with this flake's own build of the program.
       nixosModules.default =
-        { pkgs, ... }:
+        { lib, pkgs, ... }:
         {
-          imports = [ ./nixos-module/module.nix ];
+          imports = [ ./nixos-module ];
           services.muster.package = lib.mkDefault self.packages.${pkgs.stdenv.hostPlatform.system}.muster;
         };
+
+      # A fleet as a Nix value, to its fleet document and what its hosts have to be told.
+      lib.mkFleet = import ./nixos-module/fleet.nix;
 
       checks = eachSystem (
         system:
@@ -78,6 +43,11 @@
               pkgs.writeText "muster-nixos-module-cases" (lib.concatLines module.lines)
             else
               throw (lib.concatLines module.lines);
+          # A fleet in virtual machines; needs KVM.
+          vm = import ./nixos-module/vm-test.nix {
+            inherit pkgs;
+            module = self.nixosModules.default;
+          };
         }
       );
 

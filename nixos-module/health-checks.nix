@@ -4,45 +4,7 @@
 let
   inherit (lib) mkOption types;
 
-  # The keys a kind must have, and those it may have. Any other key is a mistake: the agent refuses the whole file for it.
-  kinds = {
-    http = {
-      required = [ "url" ];
-      optional = [
-        "expectStatus"
-        "bodyContains"
-      ];
-    };
-    tcp = {
-      required = [
-        "host"
-        "port"
-      ];
-      optional = [ ];
-    };
-    exec = {
-      required = [ "command" ];
-      optional = [ "expectExitCode" ];
-    };
-    systemd = {
-      required = [ ];
-      optional = [
-        "units"
-        "maxFailedUnits"
-      ];
-    };
-    peers = {
-      required = [ "min" ];
-      optional = [ ];
-    };
-    evidence = {
-      required = [
-        "framework"
-        "evidencePath"
-      ];
-      optional = [ "controlOverrides" ];
-    };
-  };
+  kinds = import ./check-kinds.nix;
 
   kindKeys = lib.unique (lib.concatMap (kind: kind.required ++ kind.optional) (builtins.attrValues kinds));
 
@@ -60,8 +22,9 @@ let
 
   # A key that only some kinds have; null leaves it out of the file.
   forKind =
-    kind: type: description:
+    kind: type: example: description:
     mkOption {
+      inherit example;
       type = types.nullOr type;
       default = null;
       description = "For `${kind}`: ${description}";
@@ -97,23 +60,31 @@ let
         description = "Seconds after which a probe without an answer has failed.";
       };
 
-      url = forKind "http" types.str "the address asked with GET.";
-      expectStatus = forKind "http" (types.ints.between 100 599) "the status that passes; 200 when null.";
-      bodyContains = forKind "http" types.str "a text that the body must contain.";
-      host = forKind "tcp" types.str "the host connected to.";
-      port = forKind "tcp" types.port "the port connected to.";
-      command = forKind "exec" (types.listOf types.str) ''
+      url = forKind "http" types.str "http://127.0.0.1/health" "the address asked with GET.";
+      expectStatus = forKind "http" (types.ints.between 100 599) 204 "the status that passes; 200 when null.";
+      bodyContains = forKind "http" types.str "ok" "a text that the body must contain.";
+      host = forKind "tcp" types.str "127.0.0.1" "the host connected to.";
+      port = forKind "tcp" types.port 5432 "the port connected to.";
+      command = forKind "exec" (types.listOf types.str) [ "/run/current-system/sw/bin/queue-is-short" ] ''
         the program and its arguments, run without a shell, as the agent's user and inside the sandbox of its unit.
       '';
-      expectExitCode = forKind "exec" (types.ints.between 0 255) "the exit code that passes; 0 when null.";
-      units = forKind "systemd" (types.listOf types.str) "units that must be active.";
-      maxFailedUnits = forKind "systemd" types.ints.unsigned "how many units of the system may be failed.";
-      min = forKind "peers" types.ints.positive ''
+      expectExitCode = forKind "exec" (types.ints.between 0 255) 3 "the exit code that passes; 0 when null.";
+      units = forKind "systemd" (types.listOf types.str) [ "nginx.service" ] "units that must be active.";
+      maxFailedUnits = forKind "systemd" types.ints.unsigned 0 "how many units of the system may be failed.";
+      min = forKind "peers" types.ints.positive 2 ''
         how many members of the fleet must be reachable. This is what notices a release that cut the host off.
       '';
-      framework = forKind "evidence" types.str "the name of the framework that the evidence follows.";
-      evidencePath = forKind "evidence" types.str "the signed JSON file, read again whenever it changes.";
-      controlOverrides = forKind "evidence" (types.attrsOf controlOverride) "controls treated otherwise, by their id.";
+      framework = forKind "evidence" types.str "iso27001" "the name of the framework that the evidence follows.";
+      evidencePath = forKind "evidence" types.str "/var/lib/evidence/report.json" "the signed JSON file, read again whenever it changes.";
+      controlOverrides =
+        forKind "evidence" (types.attrsOf controlOverride)
+          {
+            "A.8.9" = {
+              mode = "observe";
+              reason = "accepted until the new firewall is in place";
+            };
+          }
+          "controls treated otherwise, by their id.";
     };
   };
 

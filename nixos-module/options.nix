@@ -20,7 +20,9 @@ in
 
     package = mkOption {
       type = types.package;
-      description = "The package that holds the `muster` program. The flake's module sets it to the flake's own.";
+      default = pkgs.callPackage ./package.nix { };
+      defaultText = lib.literalExpression "pkgs.callPackage ./package.nix { }";
+      description = "The package that holds the `muster` program.";
     };
 
     fleet = mkOption {
@@ -51,6 +53,7 @@ in
     threshold = mkOption {
       type = types.ints.positive;
       default = 1;
+      example = 2;
       description = "How many different operators must have signed a fleet document before this host believes it.";
     };
 
@@ -70,7 +73,16 @@ in
         "/ip4/0.0.0.0/udp/7946/quic-v1"
         "/ip4/0.0.0.0/tcp/7946"
       ];
+      example = [ "/ip6/::/udp/7946/quic-v1" ];
       description = "The multiaddresses that the agent listens on.";
+    };
+
+    mdns = mkOption {
+      type = types.bool;
+      default = false;
+      description = ''
+        Whether to look for members on the local network. This version of the agent does not, so that turning it on is refused.
+      '';
     };
 
     openFirewall = mkOption {
@@ -82,6 +94,7 @@ in
     identityFile = mkOption {
       type = types.str;
       default = "/etc/ssh/ssh_host_ed25519_key";
+      example = "/persist/etc/ssh/ssh_host_ed25519_key";
       description = ''
         The OpenSSH ed25519 private key that is this host's identity. systemd hands it to the agent as a credential, so the
         agent's user need not be able to read the file. It is a path on the host, never copied to the store.
@@ -103,16 +116,27 @@ in
       '';
     };
 
+    privilegeSeparation = mkOption {
+      type = types.bool;
+      default = config.services.muster.activation.backend == "nixos";
+      defaultText = lib.literalExpression ''config.services.muster.activation.backend == "nixos"'';
+      description = ''
+        For `nixos`: whether the agent, which talks to the network, runs as a user without any privilege, and leaves the switch
+        to a helper that runs as root, has no network, and proves every order by the operators' and the coordinators'
+        signatures before it acts. Without it the agent itself is root.
+      '';
+    };
+
     activation = {
       backend = mkOption {
         type = types.enum [
           "nixos"
           "directory"
         ];
+        default = "nixos";
         description = ''
-          How a release is put into effect. `nixos` sets the system profile and runs `switch-to-configuration`; the agent then
-          runs as root. `directory` runs the `activate` program of a folder of releases under `activation.root`, as the user
-          `muster`. The program refuses a backend it was not built with.
+          How a release is put into effect. `nixos` sets the system profile and runs `switch-to-configuration`. `directory` runs
+          the `activate` program of a folder of releases under `activation.root`, as the user `muster`.
         '';
       };
 
@@ -137,6 +161,10 @@ in
           ]
         );
         default = [ "dbus" ];
+        example = [
+          "dbus"
+          "kernel"
+        ];
         description = "For `nixos`: components whose change waits for a reboot rather than being switched live.";
       };
     };

@@ -178,6 +178,18 @@ pub enum Component {
     Initrd,
 }
 
+impl Component {
+    /// The component's name, as the configuration spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Dbus => "dbus",
+            Self::Systemd => "systemd",
+            Self::Kernel => "kernel",
+            Self::Initrd => "initrd",
+        }
+    }
+}
+
 /// The `[gossip]` table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(default, deny_unknown_fields)]

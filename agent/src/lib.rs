@@ -11,6 +11,7 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod demo;
+pub mod helper;
 pub mod keys;
 pub mod probe;
 pub mod process;

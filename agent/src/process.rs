@@ -60,6 +60,15 @@ pub struct Ended {
     pub tail: String,
 }
 
+/// A program that ended, with what it wrote to stdout.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Captured {
+    /// How it ended; [`Ending::Lost`] if it wrote more than was asked for.
+    pub ended: Ended,
+    /// What it wrote to stdout.
+    pub stdout: Vec<u8>,
+}
+
 /// The `PATH` that programs get.
 pub fn search_path() -> OsString {
     std::env::var_os("PATH").unwrap_or_else(|| PATH_DEFAULT.into())
@@ -67,13 +76,55 @@ pub fn search_path() -> OsString {
 
 /// Runs a program to its end or its deadline; dropping the future kills its process group.
 pub async fn run(program: &Program) -> Ended {
-    match spawn(program).await {
+    match spawn(program, Stdio::null()).await {
         Ok(child) => watch(child, program).await,
-        Err(error) => Ended { ending: Ending::Lost(error.to_string()), tail: String::new() },
+        Err(error) => lost(error.to_string()),
     }
 }
 
-async fn spawn(program: &Program) -> std::io::Result<Child> {
+/// Runs a program like [`run`], and keeps what it writes to stdout; one that writes more than `stdout_bytes_max` is killed.
+pub async fn capture(program: &Program, stdout_bytes_max: usize) -> Captured {
+    let mut child = match spawn(program, Stdio::piped()).await {
+        Ok(child) => child,
+        Err(error) => return Captured { ended: lost(error.to_string()), stdout: Vec::new() },
+    };
+    let pipe = child.stdout.take();
+    let read = async move {
+        let mut stdout = Vec::new();
+        let Some(pipe) = pipe else { return Ok(stdout) };
+        let limit = u64::try_from(stdout_bytes_max).unwrap_or(u64::MAX).saturating_add(1);
+        match pipe.take(limit).read_to_end(&mut stdout).await {
+            Ok(_) if stdout.len() > stdout_bytes_max => {
+                Err(format!("it wrote more than {stdout_bytes_max} bytes to stdout"))
+            }
+            Ok(_) => Ok(stdout),
+            Err(error) => Err(error.to_string()),
+        }
+    };
+    let both = async {
+        tokio::pin!(read);
+        let watched = watch(child, program);
+        tokio::pin!(watched);
+        tokio::select! {
+            stdout = &mut read => match stdout {
+                Ok(stdout) => Captured { ended: watched.await, stdout },
+                Err(reason) => Captured { ended: lost(reason), stdout: Vec::new() },
+            },
+            ended = &mut watched => match timeout(DRAIN_MAX, read).await {
+                Ok(Ok(stdout)) => Captured { ended, stdout },
+                Ok(Err(reason)) => Captured { ended: lost(reason), stdout: Vec::new() },
+                Err(_) => Captured { ended: lost("its stdout was still open after its end".to_owned()), stdout: Vec::new() },
+            },
+        }
+    };
+    both.await
+}
+
+fn lost(reason: String) -> Ended {
+    Ended { ending: Ending::Lost(reason), tail: String::new() }
+}
+
+async fn spawn(program: &Program, stdout: Stdio) -> std::io::Result<Child> {
     let mut command = Command::new(&program.program);
     command
         .args(&program.args)
@@ -82,7 +133,7 @@ async fn spawn(program: &Program) -> std::io::Result<Child> {
         .env("PATH", search_path())
         .envs(program.env.iter().map(|(name, value)| (name, value)))
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(stdout)
         .stderr(Stdio::piped())
         .process_group(0)
         .kill_on_drop(true);

@@ -198,6 +198,11 @@ impl StoreVerified {
     }
 }
 
+/// What a store's records come to, each of them checked as when it was first learnt.
+pub fn ledger(path: &Path, snapshot: &Snapshot) -> Result<Ledger, StorageError> {
+    Ok(replay(path, snapshot)?.0)
+}
+
 fn replay(path: &Path, snapshot: &Snapshot) -> Result<(Ledger, Views), StorageError> {
     let text = |name: &str| -> Result<String, StorageError> {
         let value = snapshot.get(muster_store::Table::Meta, name.as_bytes())?;

@@ -19,13 +19,8 @@ let
     see = seen: seen.broken;
     want = sentences;
   };
-  # The module system itself refuses the one, a wrong type or an unknown name, and takes the other, so that nothing else
-  # can be the reason.
-  refusesValue = bad: good: {
-    given = with' bad;
-    see = seen: seen;
-    refusedBeside = with' good;
-  };
+  # The module system itself refuses the one, for a name that it does not know, and takes the other.
+  refusesValue = refused: taken: { inherit refused taken; };
   sees = muster: see: want: {
     given = with' muster;
     inherit see want;
@@ -39,7 +34,9 @@ in
         broken
         files
         units
+        sockets
         groups
+        users
         tmpfiles
         firewall
         ;
@@ -47,8 +44,10 @@ in
     want = {
       broken = [ ];
       files = [ ];
-      units = [ ];
+      units = { };
+      sockets = { };
       groups = [ ];
+      users = { };
       tmpfiles = [ ];
       firewall = {
         tcp = [ ];
@@ -70,10 +69,12 @@ in
       "/ip4/0.0.0.0/tcp/7946"
     ];
     bootstrap = [ ];
+    mdns = false;
     health_checks = "/etc/muster/health-checks.json";
     activation = {
       backend = "nixos";
       defer = [ "dbus" ];
+      helper = "/run/muster-activate/activate.sock";
     };
   };
 
@@ -90,18 +91,18 @@ in
       {
         settings = {
           retention_days = 30;
-          activation.helper = "/run/muster/activate.sock";
+          metrics.path = "/metrics";
         };
+        metrics.listen = "127.0.0.1:9746";
       }
       (seen: {
-        inherit (seen.toml) retention_days activation;
+        inherit (seen.toml) retention_days metrics;
       })
       {
         retention_days = 30;
-        activation = {
-          backend = "nixos";
-          defer = [ "dbus" ];
-          helper = "/run/muster/activate.sock";
+        metrics = {
+          listen = "127.0.0.1:9746";
+          path = "/metrics";
         };
       };
 
@@ -110,14 +111,40 @@ in
       {
         settings = {
           fleet = "other";
-          activation.backend = "directory";
+          host = "other";
+          listen = [ ];
+          bootstrap = [ ];
+          mdns = false;
+          identity = "/key";
+          activation = {
+            backend = "directory";
+            root = "/srv";
+            defer = [ ];
+            helper = "/run/other.sock";
+          };
+          metrics.listen = "0.0.0.0:1";
           state_dir = "/tmp";
+          socket = "/tmp/muster.sock";
+          trust = "/tmp/trust.json";
+          health_checks = "/tmp/checks.json";
         };
       }
       [
         "services.muster.settings must not set fleet: services.muster.fleet does."
+        "services.muster.settings must not set host: services.muster.host does."
+        "services.muster.settings must not set listen: services.muster.listen does."
+        "services.muster.settings must not set bootstrap: services.muster.bootstrap does."
+        "services.muster.settings must not set mdns: services.muster.mdns does."
+        "services.muster.settings must not set identity: services.muster.identityFile does."
         "services.muster.settings must not set activation.backend: services.muster.activation.backend does."
+        "services.muster.settings must not set activation.root: services.muster.activation.root does."
+        "services.muster.settings must not set activation.defer: services.muster.activation.defer does."
+        "services.muster.settings must not set activation.helper: services.muster.privilegeSeparation does."
+        "services.muster.settings must not set metrics.listen: services.muster.metrics.listen does."
         "services.muster.settings must not set state_dir: the unit of the service depends on its value."
+        "services.muster.settings must not set socket: the unit of the service depends on its value."
+        "services.muster.settings must not set trust: the unit of the service depends on its value."
+        "services.muster.settings must not set health_checks: the unit of the service depends on its value."
       ];
 
   "trust.json holds fleet, operators and threshold" =
@@ -158,8 +185,6 @@ in
       }
       [ "services.muster.threshold is 2, but services.muster.operators has only 1 different keys." ];
 
-  "a threshold of none is refused" = refusesValue { threshold = 0; } { threshold = 1; };
-
   "an operator's key of another type is refused by name" =
     refuses
       {
@@ -184,6 +209,14 @@ in
         "services.muster.operators.bob is not one line with an OpenSSH public key of type ssh-ed25519 or sk-ssh-ed25519@openssh.com."
       ];
 
+  "a fleet's name has a form" = refuses { fleet = "Home"; } [
+    "services.muster.fleet is \"Home\", but the name of a fleet is a lower-case letter and at most 62 lower-case letters, digits and hyphens."
+  ];
+
+  "looking for members on the local network is refused" = refuses { mdns = true; } [
+    "services.muster.mdns is on, but this version of the agent does not look for members on the local network: name some of them in services.muster.bootstrap."
+  ];
+
   "a host name with capitals is refused" = refuses { host = "Web-01"; } [
     "services.muster.host is \"Web-01\", but the name of a host is 1 to 63 lower-case letters, digits and hyphens, with no hyphen at either end."
   ];
@@ -198,16 +231,26 @@ in
         "services.muster.bootstrap holds /dns4/b/tcp/7946, which does not end in /p2p/ and a peer id: the agent would not know whom to expect there."
       ];
 
-  "an unknown backend is refused" =
-    refusesValue { activation.backend = "windows"; }
-      { activation.backend = "nixos"; };
-
   "the directory backend needs a root" = refuses { activation.backend = "directory"; } [
     "services.muster.activation.root must name the folder of releases when services.muster.activation.backend is directory."
   ];
 
   "the nixos backend has no root" = refuses { activation.root = "/srv/app"; } [
     "services.muster.activation.root has no meaning when services.muster.activation.backend is nixos."
+  ];
+
+  "the directory backend has nothing to separate" =
+    refuses
+      {
+        activation = directory;
+        privilegeSeparation = true;
+      }
+      [
+        "services.muster.privilegeSeparation has no meaning when services.muster.activation.backend is directory, which needs no root."
+      ];
+
+  "whoever may use the control socket must not reach the helper" = refuses { group = "muster-agent"; } [
+    "services.muster.group must not be muster-agent: its members could ask the privileged helper for a switch."
   ];
 
   "a key in the store is refused" = refuses { identityFile = "/nix/store/abc-key"; } [
@@ -333,18 +376,9 @@ in
     "services.muster.healthChecks.Site is not a name for a health check: it must be 1 to 63 lower-case letters, digits and hyphens, and begin with a letter."
   ];
 
-  "an unknown kind is refused" =
-    refusesValue (check { kind = "icmp"; min = 1; })
-      (check { kind = "peers"; min = 1; });
-  "an unknown mode is refused" =
-    refusesValue (check { kind = "peers"; min = 1; mode = "warn"; })
-      (check { kind = "peers"; min = 1; mode = "observe"; });
   "an unknown key of a check is refused" =
     refusesValue (check { kind = "peers"; min = 1; minimum = 1; })
       (check { kind = "peers"; min = 1; });
-  "an interval of nothing is refused" =
-    refusesValue (check { kind = "peers"; min = 1; intervalSeconds = 0; })
-      (check { kind = "peers"; min = 1; intervalSeconds = 1; });
   "an override without a reason is refused" =
     refusesValue (check (evidence { mode = "disabled"; }))
       (check (evidence { mode = "disabled"; reason = "in work"; }));
@@ -384,7 +418,6 @@ in
           "PrivateTmp"
           "ProtectClock"
           "ProtectControlGroups"
-          "ProtectHome"
           "ProtectHostname"
           "ProtectKernelLogs"
           "ProtectKernelModules"
@@ -429,19 +462,112 @@ in
         users.muster = "deploy";
       };
 
-  "the nixos backend runs as root and leaves the store to the daemon" =
-    sees { }
+  "with separated privileges the agent is nobody, and the helper alone is root" =
+    sees { group = "wheel"; }
+      (seen: {
+        agent = {
+          inherit (seen.service)
+            User
+            Group
+            SupplementaryGroups
+            CapabilityBoundingSet
+            ReadWritePaths
+            ;
+        };
+        inherit (seen) groups;
+        users = builtins.mapAttrs (_: user: user.group) seen.users;
+        helper = {
+          user = seen.helper.serviceConfig.User or "root";
+          inherit (seen.helper.serviceConfig)
+            CapabilityBoundingSet
+            ExecStart
+            PrivateNetwork
+            RestrictAddressFamilies
+            StateDirectory
+            StateDirectoryMode
+            ReadWritePaths
+            ;
+        };
+      })
+      {
+        agent = {
+          User = "muster";
+          Group = "wheel";
+          SupplementaryGroups = [ "muster-agent" ];
+          CapabilityBoundingSet = "";
+          ReadWritePaths = [ ];
+        };
+        groups = [
+          "muster-agent"
+          "wheel"
+        ];
+        users.muster = "muster-agent";
+        helper = {
+          user = "root";
+          CapabilityBoundingSet = "CAP_SYS_PTRACE";
+          ExecStart = "/nix/store/00000000000000000000000000000000-muster/bin/muster activate --config /etc/muster/muster.toml --user muster --group muster-agent";
+          PrivateNetwork = true;
+          RestrictAddressFamilies = [ "AF_UNIX" ];
+          StateDirectory = "muster-activate";
+          StateDirectoryMode = "0700";
+          ReadWritePaths = [
+            "/nix/var/nix/profiles"
+            "/nix/var/nix/gcroots"
+          ];
+        };
+      };
+
+  "only the agent's own group may open the door to root" =
+    sees { group = "wheel"; }
+      (seen: {
+        inherit (seen.sockets.muster-activate.socketConfig)
+          ListenStream
+          Accept
+          SocketUser
+          SocketGroup
+          SocketMode
+          ;
+        inherit (seen.unit) wants;
+        members = builtins.attrNames seen.sockets;
+        asked = seen.toml.activation.helper;
+      })
+      {
+        ListenStream = "/run/muster-activate/activate.sock";
+        Accept = true;
+        SocketUser = "root";
+        SocketGroup = "muster-agent";
+        SocketMode = "0660";
+        wants = [ "muster-activate.socket" ];
+        members = [ "muster-activate" ];
+        asked = "/run/muster-activate/activate.sock";
+      };
+
+  "a switch does not end the helper that it goes through" = sees { } (seen: {
+    inherit (seen.helper) restartIfChanged stopIfChanged;
+  }) {
+    restartIfChanged = false;
+    stopIfChanged = false;
+  };
+
+  "without separation the agent is root, and there is no door to it" =
+    sees { privilegeSeparation = false; }
       (seen: {
         user = seen.service.User or "root";
         users = builtins.attrNames seen.users;
+        units = builtins.attrNames seen.units;
+        inherit (seen) sockets;
         inherit (seen.service) Group CapabilityBoundingSet;
         inherit (seen.unit.environment) NIX_REMOTE;
+        helper = seen.toml.activation ? helper;
       })
       {
         user = "root";
         users = [ ];
+        units = [ "muster" ];
+        sockets = { };
         Group = "muster";
         CapabilityBoundingSet = "";
         NIX_REMOTE = "daemon";
+        helper = false;
       };
 }

@@ -24,6 +24,7 @@ let
       nix.package = mkOption { type = types.package; default = package "nix"; };
       systemd = {
         services = freeform { };
+        sockets = freeform { };
         tmpfiles.rules = strings;
       };
       users = {
@@ -39,41 +40,45 @@ let
     outPath = "/nix/store/00000000000000000000000000000000-${name}";
   };
 
-  # What is generated is kept as the value it was made of.
-  pkgs.formats.toml = _: {
-    type = types.attrsOf types.anything;
-    generate = name: value: { inherit name value; };
+  pkgs = {
+    # What is generated is kept as the value it was made of.
+    formats.toml = _: {
+      type = types.attrsOf types.anything;
+      generate = name: value: { inherit name value; };
+    };
+    callPackage = _: _: package "muster";
+    util-linux = package "util-linux";
   };
 
-  # A system with muster on, and with all that has no default but the backend's.
+  # A system with muster on, and with all that has no default.
   base = {
     services.muster = {
       enable = lib.mkDefault true;
-      package = lib.mkDefault (package "muster");
       fleet = lib.mkDefault "home";
       operators = lib.mkDefault { alice = "ssh-ed25519 AAAAalice alice@example.org"; };
-      activation.backend = lib.mkDefault "nixos";
     };
   };
-in
-rec {
-  system =
+  evaluate =
     modules:
-    (lib.evalModules {
+    lib.evalModules {
       modules = [
         nixos
-        ../module.nix
+        ../.
         base
       ]
       ++ modules;
       specialArgs = { inherit pkgs; };
-    }).config;
+    };
+in
+{
+  # The options of the module.
+  options = import ../collect-options.nix { inherit lib; } (evaluate [ ]).options.services.muster;
 
   # What the tests look at, in one flat set.
   view =
     module:
     let
-      config = system [ module ];
+      inherit (evaluate [ module ]) config;
       etc = config.environment.etc;
     in
     {
@@ -84,7 +89,9 @@ rec {
       checks = builtins.fromJSON etc."muster/health-checks.json".text;
       service = config.systemd.services.muster.serviceConfig;
       unit = config.systemd.services.muster;
-      units = builtins.attrNames config.systemd.services;
+      units = config.systemd.services;
+      helper = config.systemd.services."muster-activate@";
+      sockets = config.systemd.sockets;
       firewall = {
         tcp = config.networking.firewall.allowedTCPPorts;
         udp = config.networking.firewall.allowedUDPPorts;

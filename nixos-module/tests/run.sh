@@ -1,15 +1,16 @@
 #!/usr/bin/env bash
-# Evaluates the NixOS module in every case of cases.nix and checks the unit it makes. One line per case; exits 1 on a failure.
+# Evaluates the module and mkFleet in every case, and checks the units that come out. One line per case; exits 1 on a failure.
 #
 # MUSTER_NIXPKGS_LIB    a folder with Nixpkgs' lib: the cases are run with it too, and must go the same way
 # MUSTER_TEST_REQUIRE   "all": a missing tool is a failure, not a skip
 set -euo pipefail
 cd "$(dirname "$0")"
 
-# How exposed `systemd-analyze security` may call the agent's unit, as root and as a user of its own: tenths of its scale from 0
-# (nothing to attack) to 10.
+# How exposed `systemd-analyze security` may call a unit, in tenths of its scale from 0 (nothing to attack) to 10: the agent that
+# leaves what needs root to its helper, the helper, and the agent that is root itself.
+exposure_max_agent=15
+exposure_max_helper=15
 exposure_max_root=22
-exposure_max_user=18
 
 passed=0 failed=0 skipped=0
 
@@ -49,35 +50,71 @@ run_cases() { # LABEL [ARGUMENTS...]
   done < <(each_line <"$scratch/lines")
 }
 
-check_unit() { # BACKEND EXPOSURE_MAX
-  local backend=$1 unit=$scratch/$1/muster.service report
-  mkdir "$scratch/$backend"
-  evaluate "units.$backend" | plain_text >"$unit"
-  # The program is in no store here; any that exists will do for the checker.
-  sed -i 's|^ExecStart=[^ ]*|ExecStart=/bin/true|' "$unit"
+# Writes every unit of a system into a folder. The programs are in no store here; any that exists will do for the checkers.
+write_units() { # SYSTEM FOLDER
+  local names name
+  mkdir "$2"
+  names=$(nix-instantiate --eval --json --expr "builtins.attrNames (import ./. { }).units.$1" | each_line)
+  for name in $names; do
+    evaluate "units.$1.\"$name\"" | plain_text | sed 's|^ExecStart=[^ ]*|ExecStart=/bin/true|' >"$2/$name"
+  done
+}
 
-  if report=$(systemd-analyze verify --man=no "$unit" 2>&1) && [ -z "$report" ]; then
-    ok "unit ($backend): systemd finds nothing wrong with it"
+verify_units() { # SYSTEM FOLDER
+  local report
+  if report=$(SYSTEMD_UNIT_PATH=$2: systemd-analyze verify --man=no "$2"/* 2>&1) && [ -z "$report" ]; then
+    ok "units ($1): systemd finds nothing wrong with them"
   else
-    fail "unit ($backend): systemd-analyze verify says: $report"
+    fail "units ($1): systemd-analyze verify says: $report"
   fi
-  if report=$(systemd-analyze security --offline=true --threshold="$2" "$unit" 2>&1); then
-    ok "unit ($backend): ${report##*→ }"
+}
+
+check_exposure() { # SYSTEM FILE EXPOSURE_MAX
+  local report
+  if report=$(systemd-analyze security --offline=true --threshold="$3" "$2" 2>&1); then
+    ok "unit ($1): ${report##*→ }"
   else
-    fail "unit ($backend): more exposed than $2 tenths: ${report##*→ }"
+    fail "unit ($1): more exposed than $3 tenths: ${report##*→ }"
   fi
+}
+
+check_units() {
+  local system folder unit exposure_max
+  for system in default full together directory; do
+    folder=$scratch/$system
+    write_units "$system" "$folder"
+    verify_units "$system" "$folder"
+    for unit in "$folder"/*.service; do
+      case $system/$unit in
+        together/*) exposure_max=$exposure_max_root ;;
+        */muster-activate@.service) exposure_max=$exposure_max_helper ;;
+        *) exposure_max=$exposure_max_agent ;;
+      esac
+      check_exposure "$system" "$unit" "$exposure_max"
+    done
+  done
 }
 
 if command -v nix-instantiate >/dev/null; then
   run_cases "stand-in lib"
   if [ -n "${MUSTER_NIXPKGS_LIB:-}" ]; then
-    run_cases "Nixpkgs' lib" --arg lib "import $(realpath "$MUSTER_NIXPKGS_LIB")"
+    real_lib="import $(realpath "$MUSTER_NIXPKGS_LIB")"
+    run_cases "Nixpkgs' lib" --arg lib "$real_lib"
+    if cmp -s <(evaluate all) <(evaluate all --arg lib "$real_lib"); then
+      ok "both libs see the same in everything"
+    else
+      fail "both libs see the same in everything: compare what -A all prints with each"
+    fi
+  fi
+  if drift=$(../document.sh --check 2>&1); then
+    ok "the options in README.md are those of the module"
+  else
+    fail "the options in README.md are not those of the module, run document.sh: $drift"
   fi
   if command -v systemd-analyze >/dev/null; then
-    check_unit nixos "$exposure_max_root"
-    check_unit directory "$exposure_max_user"
+    check_units
   else
-    skip "the unit" "systemd-analyze is not installed"
+    skip "the units" "systemd-analyze is not installed"
   fi
 else
   skip "the NixOS module" "nix-instantiate is not installed (Debian: apt-get install nix-bin)"

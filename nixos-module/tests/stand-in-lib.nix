@@ -21,10 +21,8 @@ let
     isList
     isPath
     isString
-    length
     listToAttrs
     mapAttrs
-    match
     stringLength
     substring
     tail
@@ -121,7 +119,7 @@ let
     bool = plain "boolean" isBool;
     str = plain "string" isString;
     int = plain "signed integer" isInt;
-    enum = allowed: plain "one of ${builtins.toJSON allowed}" (value: elem value allowed);
+    enum = allowed: plain "one of ${concatStringsSep ", " (map builtins.toJSON allowed)}" (value: elem value allowed);
     package = plain "package" (value: isAttrs value && value.type or null == "derivation");
     ints = {
       between = low: high: plain "integer between ${toString low} and ${toString high}" (
@@ -134,6 +132,7 @@ let
     nullOr = type: {
       description = "null or ${type.description}";
       check = value: value == null || type.check value;
+      getSubOptions = type.getSubOptions or (_: { });
       merge =
         path: values: if all (value: value != null) values then mergeChecked path type values else mergeEqual path values;
     };
@@ -149,11 +148,13 @@ let
     attrsOf = type: {
       description = "attribute set of ${type.description}";
       check = isAttrs;
+      getSubOptions = type.getSubOptions or (_: { });
       merge = mergeNested type;
     };
     submodule = module: {
       description = "submodule";
       check = isAttrs;
+      getSubOptions = path: (evalAt path [ module ] { }).options;
       merge = path: values: (evalAt path ([ module ] ++ map (config: { inherit config; }) values) { }).config;
     };
   };
@@ -216,6 +217,7 @@ let
       concatMap
       concatStringsSep
       filterAttrs
+      genAttrs
       hasAttrByPath
       hasPrefix
       mapAttrsToList

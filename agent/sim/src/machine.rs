@@ -149,7 +149,8 @@ impl Machine {
             | HostOrder::Await { .. }
             | HostOrder::StartProbes { .. }
             | HostOrder::StopProbes
-            | HostOrder::Observe => return None,
+            | HostOrder::Observe
+            | HostOrder::Fetch(_) => return None,
         };
         let name = (job.rollout.clone(), job.log_index, rollback);
         let begins = self.job.as_ref().is_none_or(|running| running.name != name);
@@ -209,6 +210,8 @@ impl Machine {
                 self.said = Some((weather.now, observed.clone()));
                 vec![Told::Report(ANSWER, HostReport::Running(observed))]
             }
+            // Simulated releases are there from the start.
+            HostOrder::Fetch(_) => Vec::new(),
         }
     }
 

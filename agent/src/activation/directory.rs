@@ -118,7 +118,7 @@ impl Directory {
         let ended = child.wait().await;
         match self.concluded(job) {
             Trace::Ended(outcome) => Ok(outcome),
-            Trace::None | Trace::Running => Err(match ended {
+            Trace::None | Trace::Running | Trace::Deferred { .. } => Err(match ended {
                 Ok(status) => format!("the process that switches ended at once: {status}"),
                 Err(error) => format!("the process that switches: {error}"),
             }),
@@ -171,7 +171,9 @@ impl Directory {
         drop(lock);
         match trace {
             Trace::Ended(outcome) => outcome,
-            Trace::None | Trace::Running => self.failed("nothing is known of this switch".to_owned()),
+            Trace::None | Trace::Running | Trace::Deferred { .. } => {
+                self.failed("nothing is known of this switch".to_owned())
+            }
         }
     }
 

@@ -1,16 +1,21 @@
 //! Puts a closure into place on this host, in a way that outlives the agent.
 
 pub mod directory;
+pub mod nixos;
 mod status;
 pub mod switch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use muster_core::id::{Closure, RolloutId};
+use muster_core::node::{Fetch, Goods};
+use muster_signing::Digest;
 use serde::{Deserialize, Serialize};
 
 pub use directory::Directory;
+pub use nixos::Nixos;
 
 use crate::config::{Activation, BackendKind};
 
@@ -57,6 +62,18 @@ pub struct Outcome {
     pub observed: Option<Closure>,
 }
 
+/// What came of a switch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Switched {
+    /// It is over.
+    Ended(Outcome),
+    /// The target is the next boot's, and what runs was left alone.
+    Deferred {
+        /// The component that cannot be swapped on a running system.
+        component: String,
+    },
+}
+
 /// What is known of a job that may have been begun in an earlier life of the agent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trace {
@@ -66,16 +83,16 @@ pub enum Trace {
     Running,
     /// It is over.
     Ended(Outcome),
+    /// It set the target for the next boot.
+    Deferred {
+        /// The component that cannot be swapped on a running system.
+        component: String,
+    },
 }
 
 /// A backend that this build or this host cannot offer.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BackendError {
-    /// The configuration asks for the NixOS backend.
-    #[error(
-        "activation.backend = \"nixos\" is not built into this version of muster, which has only \"directory\""
-    )]
-    NixosNotBuilt,
     /// The directory backend was given no root.
     #[error("activation.backend = \"directory\" needs activation.root, the folder that holds releases/")]
     NoRoot,
@@ -86,13 +103,19 @@ pub enum BackendError {
 pub enum Backend {
     /// Releases are folders, and a symlink says which one runs.
     Directory(Directory),
+    /// Closures are NixOS systems in the store.
+    Nixos(Nixos),
 }
 
 impl Backend {
-    /// The backend that the configuration names.
-    pub fn new(activation: &Activation) -> Result<Self, BackendError> {
+    /// The backend that the configuration names; `state_dir` is where it may keep what it has to remember.
+    pub fn new(activation: &Activation, state_dir: &Path) -> Result<Self, BackendError> {
         match activation.backend {
-            BackendKind::Nixos => Err(BackendError::NixosNotBuilt),
+            BackendKind::Nixos => {
+                let machine = nixos::machine::Machine::default();
+                let root = Arc::new(machine.clone());
+                Ok(Self::Nixos(Nixos::new(machine, root, activation.defer.clone(), state_dir)))
+            }
             BackendKind::Directory => {
                 let root = activation.root.clone().ok_or(BackendError::NoRoot)?;
                 Ok(Self::Directory(Directory::new(root)))
@@ -100,17 +123,11 @@ impl Backend {
         }
     }
 
-    /// How the backend switches, in its own words.
-    pub fn method(&self) -> &'static str {
-        match self {
-            Self::Directory(_) => "directory",
-        }
-    }
-
     /// What runs now; none if that is nothing that the backend put there.
     pub fn current(&self) -> Option<Closure> {
         match self {
             Self::Directory(directory) => directory.current(),
+            Self::Nixos(nixos) => nixos.current(),
         }
     }
 
@@ -118,13 +135,32 @@ impl Backend {
     pub fn accepts(&self, closure: &Closure) -> Result<(), String> {
         match self {
             Self::Directory(directory) => directory.accepts(closure),
+            Self::Nixos(nixos) => nixos.accepts(closure),
         }
     }
 
-    /// Whether the backend fetches closures ahead of their switch.
-    pub fn prefetches(&self) -> bool {
+    /// Whether a part of what runs takes effect at the next boot only.
+    pub fn reboot_is_pending(&self) -> bool {
         match self {
             Self::Directory(_) => false,
+            Self::Nixos(nixos) => nixos.reboot_is_pending(),
+        }
+    }
+
+    /// Lets go of what was fetched ahead and is not wanted any more.
+    pub fn keep_ahead(&self, goods: &[Goods]) {
+        match self {
+            Self::Directory(_) => {}
+            Self::Nixos(nixos) => nixos.keep_ahead(goods),
+        }
+    }
+
+    /// Fetches a closure ahead of its switch; `tell` hears how it goes.
+    pub async fn prefetch(&self, goods: &Goods, tell: &mut (dyn FnMut(Fetch) + Send)) {
+        match self {
+            // Releases are put under the root by whoever publishes them.
+            Self::Directory(_) => {}
+            Self::Nixos(nixos) => nixos.prefetch(goods, tell).await,
         }
     }
 
@@ -132,29 +168,50 @@ impl Backend {
     pub fn health_checks(&self, closure: &Closure) -> Option<PathBuf> {
         match self {
             Self::Directory(directory) => directory.health_checks(closure),
+            Self::Nixos(nixos) => Some(nixos.health_checks(closure)),
         }
     }
 
-    /// Does a job and waits for its end; the job goes on if the future is dropped or the agent killed.
+    /// Does a job and waits for its end; the job goes on if the future is dropped or the agent killed. `contents` is what
+    /// the operators signed of the target.
     ///
     /// If that very job is under way already, its end is awaited instead; another one's end is awaited first.
-    pub async fn switch(&self, job: Job, timeout: Duration) -> Outcome {
+    pub async fn switch(&self, job: Job, contents: Option<Digest>, timeout: Duration) -> Switched {
         match self {
-            Self::Directory(directory) => directory.switch(job, timeout).await,
+            Self::Directory(directory) => Switched::Ended(directory.switch(job, timeout).await),
+            Self::Nixos(nixos) => nixos.switch(job, contents, timeout).await,
         }
     }
 
     /// What became of a job, asked after a restart of the agent.
-    pub fn trace(&self, job: &Job) -> Trace {
+    pub async fn trace(&self, job: &Job) -> Trace {
         match self {
             Self::Directory(directory) => directory.trace(job),
+            Self::Nixos(nixos) => nixos.trace(job).await,
         }
     }
 
     /// Waits for the end of a job that [`Self::trace`] said is running.
-    pub async fn wait(&self, job: &Job) -> Outcome {
+    pub async fn wait(&self, job: &Job) -> Switched {
         match self {
-            Self::Directory(directory) => directory.wait(job).await,
+            Self::Directory(directory) => Switched::Ended(directory.wait(job).await),
+            Self::Nixos(nixos) => nixos.wait(job).await,
+        }
+    }
+
+    /// Whether the machine was booted again and again since the switch of a job.
+    pub fn is_looping(&self, job: &Job, boot_id: &str) -> bool {
+        match self {
+            Self::Directory(_) => false,
+            Self::Nixos(nixos) => nixos.is_looping(job, boot_id),
+        }
+    }
+
+    /// Lets go of the traces of jobs whose results are stored.
+    pub async fn settle(&self) {
+        match self {
+            Self::Directory(_) => {}
+            Self::Nixos(nixos) => nixos.settle().await,
         }
     }
 }
@@ -165,16 +222,12 @@ mod tests {
 
     #[test]
     fn a_backend_that_cannot_be_had_is_refused_with_the_reason() {
-        let nixos = Activation::default();
-        assert_eq!(Backend::new(&nixos).err(), Some(BackendError::NixosNotBuilt));
-        let rootless = Activation { backend: BackendKind::Directory, ..nixos };
-        assert_eq!(Backend::new(&rootless).err(), Some(BackendError::NoRoot));
-        let directory = Activation { root: Some("/nowhere".into()), ..rootless };
-        let backend = Backend::new(&directory);
-        assert_eq!(
-            backend.as_ref().map(|backend| (backend.method(), backend.prefetches())),
-            Ok(("directory", false))
-        );
-        assert_eq!(backend.map(|backend| backend.current()), Ok(None));
+        let folder = Path::new("/nowhere");
+        let rootless = Activation { backend: BackendKind::Directory, ..Activation::default() };
+        assert_eq!(Backend::new(&rootless, folder).err(), Some(BackendError::NoRoot));
+        let directory = Activation { root: Some(folder.into()), ..rootless };
+        assert_eq!(Backend::new(&directory, folder).map(|backend| backend.current()), Ok(None));
+        let nixos = Backend::new(&Activation::default(), folder);
+        assert!(matches!(nixos, Ok(Backend::Nixos(_))), "{nixos:?}");
     }
 }

@@ -62,6 +62,11 @@ pub fn read_document(path: &Path) -> Result<Vec<u8>, Failure> {
     bounded(path, DOCUMENT_BYTES_MAX).map_err(|error| Failure::file(path, error))
 }
 
+/// Reads a document from stdin.
+pub fn read_stdin() -> Result<Vec<u8>, Failure> {
+    limited(io::stdin().lock(), DOCUMENT_BYTES_MAX).map_err(|error| Failure::file(Path::new("stdin"), error))
+}
+
 /// Puts a document into place, in one step.
 pub fn write_document(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
     replace(path, bytes).map_err(|error| Failure::file(path, error))
@@ -101,9 +106,13 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
 }
 
 fn bounded(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+    limited(File::open(path)?, bytes_max)
+}
+
+fn limited(from: impl Read, bytes_max: usize) -> io::Result<Vec<u8>> {
     let limit = u64::try_from(bytes_max).unwrap_or(u64::MAX);
     let mut bytes = Vec::new();
-    File::open(path)?.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    from.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() > bytes_max {
         return Err(io::Error::other(format!("more than {bytes_max} bytes")));
     }

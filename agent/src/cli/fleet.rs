@@ -10,7 +10,7 @@ use muster_core::id::HostId;
 use muster_signing::{Digest, sha256};
 use serde::Serialize;
 
-use super::document_files::read_document;
+use super::document_files::{read_document, read_stdin};
 use super::output::{self, Tone, count, line, plain, table, toned};
 use super::{Exit, Failure};
 
@@ -29,7 +29,7 @@ enum What {
 /// Checks a fleet document, and shows its waves, budgets and edges with the hosts that they come to.
 #[derive(Debug, Args)]
 struct Check {
-    /// The fleet document; its signatures are not looked at.
+    /// The fleet document, - for what comes on stdin; its signatures are not looked at.
     file: PathBuf,
     /// The fleet document that it is to replace: also checks that a running fleet can follow.
     #[arg(long, value_name = "FILE")]
@@ -72,7 +72,10 @@ impl Check {
 }
 
 fn read_fleet(path: &Path) -> Result<(Fleet, Digest), Failure> {
-    let bytes = read_document(path)?;
+    let (path, bytes) = match path.to_str() {
+        Some("-") => (Path::new("stdin"), read_stdin()?),
+        Some(_) | None => (path, read_document(path)?),
+    };
     let fleet = Fleet::parse(&bytes).map_err(|refusal| Failure::file(path, refusal))?;
     Ok((fleet, sha256(&bytes)))
 }

@@ -1,8 +1,10 @@
 //! The command line: what people type, and the only part that prints.
 
+pub mod activate;
 pub mod agent;
 mod asking;
 pub mod demo;
+mod doctor;
 pub mod document_files;
 pub mod documents;
 mod events;
@@ -16,6 +18,7 @@ mod peers;
 mod publish;
 mod quarantine;
 mod render;
+mod report;
 mod rollout;
 pub mod sign;
 mod simulate;
@@ -63,6 +66,9 @@ enum Command {
     Verify(verify::Verify),
     Simulate(simulate::Simulate),
     Store(store::StoreCommand),
+    Doctor(doctor::Doctor),
+    #[command(hide = true)]
+    Activate(activate::Activate),
     /// Does one switch of the directory backend; the agent starts it.
     #[command(hide = true)]
     InternalSwitch {
@@ -96,12 +102,14 @@ impl Command {
             Self::Quarantine(command) => command.run(),
             Self::Publish(command) => command.run(),
             Self::Store(command) => command.run(),
+            Self::Doctor(command) => command.run(),
             Self::Keygen(command) => command.run(),
             Self::Id(command) => command.run(),
             Self::Fleet(command) => command.run(),
             Self::Sign(command) => command.run(),
             Self::Verify(command) => command.run(),
             Self::Simulate(command) => command.run(),
+            Self::Activate(command) => command.run(),
             Self::InternalSwitch { root } => {
                 crate::activation::switch::perform(&root).map_err(Failure::new)?;
                 Ok(Exit::Done)

@@ -13,6 +13,7 @@ use super::output::{Tone, line};
 use super::render::{
     Field, Look, closure, field, field_or_none, flat, host_tone, moment, relative, rollout_tone, span, tinted,
 };
+use super::report::Report;
 use super::status::waves;
 use super::{Exit, Failure, when};
 use crate::control::Code;
@@ -60,6 +61,7 @@ reverted or was overtaken by a newer one, with 5 when the time is over.")]
         #[arg(long, value_name = "SPAN", value_parser = when::span)]
         timeout: Option<Duration>,
     },
+    Report(Report),
 }
 
 impl RolloutCommand {
@@ -70,6 +72,7 @@ impl RolloutCommand {
             Verb::Watch { agent, id, timeout } => {
                 agent.ask(async |client| Watch::new(client, &id, agent.json).run(timeout).await)
             }
+            Verb::Report(report) => report.run(),
         }
     }
 }

@@ -1,6 +1,6 @@
 //! Settings that are understood and that this version cannot honour: what matters is refused, what does not is said.
 
-use super::{Activation, Auto, Config, RETENTION_DAYS_DEFAULT};
+use super::{Activation, Auto, BackendKind, Config, RETENTION_DAYS_DEFAULT};
 
 /// Why an agent does not start with its configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -42,8 +42,13 @@ impl Config {
         if self.retention_days != RETENTION_DAYS_DEFAULT {
             idle.push("retention_days has no effect yet: all history is kept".to_owned());
         }
-        if self.activation.defer != Activation::default().defer {
-            idle.push("activation.defer has no effect yet: no switch waits for a reboot".to_owned());
+        if self.activation.backend == BackendKind::Directory
+            && self.activation.defer != Activation::default().defer
+        {
+            idle.push(
+                "activation.defer has no effect with the directory backend, which never waits for a reboot"
+                    .to_owned(),
+            );
         }
         Ok(idle)
     }

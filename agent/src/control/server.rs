@@ -244,7 +244,9 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
 fn hand_to_group(path: &Path) {
     match Group::from_name(SOCKET_GROUP) {
         Ok(Some(group)) => {
-            if let Err(error) = chown(path, None, Some(group.gid)) {
+            // The unit's own group is often that group already, and its sandbox forbids to change owners.
+            let given = fs::metadata(path).is_ok_and(|socket| socket.gid() == group.gid.as_raw());
+            if !given && let Err(error) = chown(path, None, Some(group.gid)) {
                 tracing::warn!(%error, group = SOCKET_GROUP, "the control socket stays with the agent's own group");
             }
         }

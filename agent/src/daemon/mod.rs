@@ -48,6 +48,8 @@ use readers::Readers;
 use verifier::Verifier;
 use workers::{Said, Workers};
 
+pub use answers::past;
+
 /// How long a leader's hand-over may take when the agent stops.
 const PARTING_TIME: Duration = Duration::from_millis(500);
 /// The longest the loop sleeps: the watchdog of systemd wants to hear of it.
@@ -94,7 +96,7 @@ impl Daemon {
         for idle in config.honoured()? {
             tracing::warn!("{idle}");
         }
-        let backend = Backend::new(&config.activation)?;
+        let backend = Backend::new(&config.activation, &config.state_dir)?;
         let key = keys::read_private(&config.identity).context("this host's key cannot be read")?;
         let pins = vec![read_trust(&config.trust)?];
         if pins.iter().any(|pin| pin.fleet != config.fleet) {

@@ -1,13 +1,15 @@
 //! This host's workers: switches, rollbacks and probes, each a task that answers with a report.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use muster_core::host::{Boot, Found, Job as JobTrace, ProbeRun};
-use muster_core::node::{HostOrder, HostReport, Job};
+use muster_core::node::{Goods, HostOrder, HostReport, Job};
 use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
 
-use crate::activation::{self, Backend, Outcome, Task, Trace};
+use crate::activation::{self, Backend, Outcome, Switched, Task, Trace};
 use crate::probe::health_checks::HealthChecks;
 use crate::probe::{ProbeSpec, Runners};
 
@@ -36,6 +38,18 @@ pub(super) struct Workers {
     runs: mpsc::Receiver<crate::probe::ProbeRun>,
     /// The number that the node gave to the runners' own start.
     generation: u64,
+    /// What is fetched ahead, each in a task that ends with this.
+    ahead: BTreeMap<Goods, Fetching>,
+}
+
+/// A task that fetches; dropped, it ends.
+#[derive(Debug)]
+struct Fetching(AbortHandle);
+
+impl Drop for Fetching {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Workers {
@@ -47,7 +61,8 @@ impl Workers {
         let (said, reports) = mpsc::channel(REPORTS_MAX);
         let (sender, runs) = mpsc::channel(REPORTS_MAX);
         let runners = Runners::new(sender);
-        (Self { backend, default_checks, boot_id, said, runners, runs, generation: 0 }, reports)
+        let ahead = BTreeMap::new();
+        (Self { backend, default_checks, boot_id, said, runners, runs, generation: 0, ahead }, reports)
     }
 
     /// Stops all probes and forgets who waits for what: the reports that follow answer orders that are given from now on.
@@ -91,26 +106,60 @@ impl Workers {
         let checks = self.default_checks.clone();
         match order {
             HostOrder::Switch(job) => {
-                self.spawn(async move { vec![switched(&backend, &checks, job).await] });
+                self.spawn(async move { switched(&backend, &checks, job).await });
             }
-            HostOrder::RollBack(job) => self.spawn(async move { vec![rolled_back(&backend, job).await] }),
+            HostOrder::RollBack(job) => self.spawn(async move { rolled_back(&backend, &checks, job).await }),
             HostOrder::Await { job, rollback } => self.spawn(async move {
-                let outcome = backend.wait(&translate(&job, rollback)).await;
-                vec![report(&backend, &checks, job, rollback, outcome)]
+                let switched = backend.wait(&translate(&job, rollback)).await;
+                report(&backend, &checks, job, rollback, switched)
             }),
             HostOrder::Inspect { job, rollback, boot_id } => {
-                let same_boot = boot_id.is_none_or(|boot_id| boot_id == self.boot_id);
-                self.spawn(async move { vec![inspected(&backend, &job, rollback, same_boot)] });
+                let (same_boot, boot) =
+                    (boot_id.is_none_or(|boot_id| boot_id == self.boot_id), self.boot_id.clone());
+                self.spawn(async move { vec![inspected(&backend, &job, rollback, same_boot, &boot).await] });
             }
             HostOrder::StartProbes { generation } => {
                 self.runners.stop();
                 self.generation = generation;
-                self.spawn(async move { declared(&backend, &checks, generation) });
+                self.spawn(async move {
+                    // Probes begin once the result of a switch is stored.
+                    backend.settle().await;
+                    declared(&backend, &checks, generation)
+                });
             }
             HostOrder::StopProbes => self.runners.stop(),
-            HostOrder::Observe => {
-                self.spawn(async move { vec![Said::Report(HostReport::Running(backend.current()))] });
-            }
+            HostOrder::Observe => self.spawn(async move {
+                vec![running(&backend), Said::Report(HostReport::Running(backend.current()))]
+            }),
+            HostOrder::Fetch(goods) => self.fetch(goods),
+        }
+    }
+
+    /// Fetches these ahead, goes on with those of them that are under way, and ends all others.
+    fn fetch(&mut self, goods: Vec<Goods>) {
+        self.backend.keep_ahead(&goods);
+        let mut before = std::mem::take(&mut self.ahead);
+        for goods in goods {
+            let task = before.remove(&goods).unwrap_or_else(|| {
+                let (backend, said, goods) = (self.backend.clone(), self.said.clone(), goods.clone());
+                let task = tokio::spawn(async move {
+                    let (words, mut heard) = mpsc::unbounded_channel();
+                    let mut tell = move |fetch| drop(words.send(fetch));
+                    let closure = goods.closure.clone();
+                    let work = async move { backend.prefetch(&goods, &mut tell).await };
+                    let pass_on = async move {
+                        while let Some(fetch) = heard.recv().await {
+                            let report = HostReport::Fetching { closure: closure.clone(), fetch };
+                            if said.send(Said::Report(report)).await.is_err() {
+                                return;
+                            }
+                        }
+                    };
+                    tokio::join!(work, pass_on);
+                });
+                Fetching(task.abort_handle())
+            });
+            self.ahead.insert(goods, task);
         }
     }
 
@@ -137,26 +186,43 @@ fn translate(job: &Job, rollback: bool) -> activation::Job {
     }
 }
 
-async fn switched(backend: &Backend, checks: &Path, job: Job) -> Said {
-    if let Err(reason) = backend.accepts(&job.target) {
-        let outcome = Outcome { exit_code: NO_HEALTH, stderr_tail: reason, observed: backend.current() };
-        return report(backend, checks, job, false, outcome);
-    }
-    let outcome = backend.switch(translate(&job, false), job.timeout).await;
-    report(backend, checks, job, false, outcome)
+/// What is told beside what runs.
+fn running(backend: &Backend) -> Said {
+    Said::Report(HostReport::RebootPending(backend.reboot_is_pending()))
 }
 
-async fn rolled_back(backend: &Backend, job: Job) -> Said {
-    let outcome = backend.switch(translate(&job, true), job.timeout.max(Duration::from_secs(1))).await;
-    let Outcome { exit_code, observed, .. } = outcome;
-    Said::Report(HostReport::RollbackEnded { rollout: job.rollout, exit_code, observed })
+async fn switched(backend: &Backend, checks: &Path, job: Job) -> Vec<Said> {
+    if let Err(reason) = backend.accepts(&job.target) {
+        let outcome = Outcome { exit_code: NO_HEALTH, stderr_tail: reason, observed: backend.current() };
+        return report(backend, checks, job, false, Switched::Ended(outcome));
+    }
+    let switched = backend.switch(translate(&job, false), job.contents, job.timeout).await;
+    report(backend, checks, job, false, switched)
+}
+
+async fn rolled_back(backend: &Backend, checks: &Path, job: Job) -> Vec<Said> {
+    let timeout = job.timeout.max(Duration::from_secs(1));
+    let switched = backend.switch(translate(&job, true), None, timeout).await;
+    report(backend, checks, job, true, switched)
 }
 
 /// A release whose health cannot be known has not been switched to.
-fn report(backend: &Backend, checks: &Path, job: Job, rollback: bool, outcome: Outcome) -> Said {
-    let Outcome { mut exit_code, mut stderr_tail, observed } = outcome;
+fn report(backend: &Backend, checks: &Path, job: Job, rollback: bool, switched: Switched) -> Vec<Said> {
+    let rollout = job.rollout;
+    let Outcome { mut exit_code, mut stderr_tail, observed } = match switched {
+        Switched::Ended(outcome) => outcome,
+        Switched::Deferred { component } => {
+            return vec![Said::Report(HostReport::SwitchDeferred { rollout, component }), running(backend)];
+        }
+    };
     if rollback {
-        return Said::Report(HostReport::RollbackEnded { rollout: job.rollout, exit_code, observed });
+        if exit_code != 0 {
+            tracing::error!(%rollout, exit_code, "the rollback did not end well: {}", stderr_tail.trim());
+        }
+        return vec![
+            Said::Report(HostReport::RollbackEnded { rollout, exit_code, observed }),
+            running(backend),
+        ];
     }
     if exit_code == 0
         && let Err(error) = health_checks(backend, checks)
@@ -164,16 +230,25 @@ fn report(backend: &Backend, checks: &Path, job: Job, rollback: bool, outcome: O
         exit_code = NO_HEALTH;
         stderr_tail = error;
     }
-    Said::Report(HostReport::SwitchEnded { rollout: job.rollout, exit_code, stderr_tail, observed })
+    let ended = HostReport::SwitchEnded { rollout, exit_code, stderr_tail, observed };
+    vec![Said::Report(ended), running(backend)]
 }
 
-fn inspected(backend: &Backend, job: &Job, rollback: bool, same_boot: bool) -> Said {
-    let trace = backend.trace(&translate(job, rollback));
+async fn inspected(backend: &Backend, job: &Job, rollback: bool, same_boot: bool, boot_id: &str) -> Said {
+    let translated = translate(job, rollback);
+    let boot = if same_boot {
+        Boot::Same
+    } else if !rollback && backend.is_looping(&translated, boot_id) {
+        Boot::Looping
+    } else {
+        Boot::Other
+    };
     let found = Found {
-        boot: if same_boot { Boot::Same } else { Boot::Other },
-        job: match trace {
+        boot,
+        job: match backend.trace(&translated).await {
             Trace::None => JobTrace::None,
             Trace::Running => JobTrace::Running,
+            Trace::Deferred { component } => JobTrace::Deferred { component },
             Trace::Ended(outcome) => {
                 JobTrace::Ended { exit_code: outcome.exit_code, stderr_tail: outcome.stderr_tail }
             }

@@ -391,7 +391,7 @@ mod tests {
             assert_eq!(config.socket, host.socket());
             assert_eq!(config.bootstrap.len(), 4);
             assert_eq!(keys::read_private(&config.identity).unwrap().public(), host.key.public());
-            let backend = Backend::new(&config.activation).unwrap();
+            let backend = Backend::new(&config.activation, &config.state_dir).unwrap();
             assert_eq!(backend.current(), None);
             for release in [V1, V2, V3] {
                 let closure = release.closure().parse().unwrap();

@@ -150,6 +150,12 @@ fn a_fleet_document_is_checked_and_shown() {
     let mut fleet = desk.fleet(1, &["alice"]);
     fleet["maxInFlihgt"] = json!(1);
     desk.write("typo.json", &fleet);
+    for (file, code, said) in [("fleet.json", 0, ""), ("typo.json", 1, "stdin: ")] {
+        let mut piped = desk.command(env!("CARGO_BIN_EXE_muster"), &["fleet", "check", "-"]);
+        let output = piped.stdin(fs::File::open(desk.path(file)).unwrap()).output().unwrap();
+        assert_eq!(output.status.code(), Some(code));
+        assert!(text(&output.stderr).contains(said), "{}", text(&output.stderr));
+    }
     desk.fails(1, &["fleet", "check", "typo.json"], "maxInFlihgt");
     desk.fails(1, &["fleet", "check", "targets.json"], "targets.json");
     desk.fails(2, &["fleet", "check"], "Usage");

@@ -2,9 +2,11 @@
 
 mod crashes;
 mod demo;
+mod doctor;
 mod documents;
 mod failover;
 mod reading;
+mod reports;
 mod rollouts;
 mod signatures;
 mod stores;

@@ -10,6 +10,7 @@ pub mod channel_ref;
 pub mod check;
 pub mod command;
 mod count;
+mod dispatchable;
 pub mod documents;
 pub mod fleet;
 mod fleet_form;

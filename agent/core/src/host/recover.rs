@@ -25,6 +25,8 @@ pub enum Boot {
     Same,
     /// It was, or nobody can tell.
     Other,
+    /// It was, again and again since the switch: it does not stay up for as long as it is to soak.
+    Looping,
 }
 
 /// What is left of the unit or job that switches.
@@ -78,9 +80,13 @@ pub fn recover(record: &Record, policy: &Policy, found: &Found, now: DateTime<Ut
         HostState::Activating if record.activation_started_at.is_none() => Recovery::Fire,
         HostState::Activating => recover_started(record, found, now),
         HostState::Deferred => recover_deferred(record, found, now),
-        HostState::Soaking => match &found.observed {
-            Some(observed) if *observed != record.target_closure => Recovery::Emit(off_target(policy, now)),
-            Some(_) | None => Recovery::ResetProbes { soak_again: found.boot == Boot::Other },
+        HostState::Soaking => match (&found.observed, found.boot) {
+            (Some(observed), _) if *observed != record.target_closure => {
+                Recovery::Emit(lost_health(policy, now))
+            }
+            // Each boot begins the soak again, so a machine that is never up for that long would soak for ever.
+            (_, Boot::Looping) => Recovery::Emit(lost_health(policy, now)),
+            (_, boot) => Recovery::ResetProbes { soak_again: boot == Boot::Other },
         },
         HostState::Failed => match record.rollback_target() {
             Some(closure) if record.rollback_owed => Recovery::FireRollback { closure: closure.clone() },
@@ -97,7 +103,7 @@ fn recover_started(record: &Record, found: &Found, now: DateTime<Utc>) -> Recove
             component: component.clone(),
             deferred_at: now,
         }),
-        (Job::None | Job::Deferred { .. }, Boot::Other) => {
+        (Job::None | Job::Deferred { .. }, Boot::Other | Boot::Looping) => {
             let on_target = found.observed.as_ref() == Some(&record.target_closure);
             let exit_code = if on_target { 0 } else { NO_EXIT_CODE };
             let said = "the machine was rebooted during the switch";
@@ -113,7 +119,7 @@ fn recover_deferred(record: &Record, found: &Found, now: DateTime<Utc>) -> Recov
     let on_target = found.observed.as_ref() == Some(&record.target_closure);
     match found.boot {
         Boot::Same if !on_target => Recovery::Wait,
-        Boot::Same | Boot::Other => {
+        Boot::Same | Boot::Other | Boot::Looping => {
             let exit_code = if on_target { 0 } else { NO_EXIT_CODE };
             let said = "the machine was rebooted and does not run the target";
             Recovery::Emit(activation_ended(record, exit_code, said, found.observed.as_ref(), now))
@@ -157,8 +163,8 @@ fn fail_code(exit_code: i32) -> i32 {
     if exit_code == THIRD_CLOSURE_EXIT_CODE { NO_EXIT_CODE } else { exit_code }
 }
 
-/// The event of a host that left its target while it soaked.
-pub(super) fn off_target(policy: &Policy, now: DateTime<Utc>) -> HostEventKind {
+/// The event of a host that left its target while it soaked, or does not stay up on it.
+pub(super) fn lost_health(policy: &Policy, now: DateTime<Utc>) -> HostEventKind {
     HostEventKind::Failed {
         failed_at: now,
         sustained_duration_secs: 0,

@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 
 use super::after;
 use super::record::{NO_EXIT_CODE, Record};
-use super::recover::off_target;
+use super::recover::lost_health;
 use super::step::check_enforced_probes;
 use crate::document::plan::Policy;
 use crate::id::{Closure, ProbeName};
@@ -184,7 +184,7 @@ impl Vigil {
         };
         self.asked = None;
         if current_closure != record.target_closure {
-            return vec![off_target(policy, now.utc)];
+            return vec![lost_health(policy, now.utc)];
         }
         if jumped || !self.is_due(now, record) {
             return Vec::new();

@@ -294,7 +294,7 @@ impl Ledger {
 }
 
 /// The epoch that the documents tell; none before the first fleet document.
-pub(super) fn epoch_of(fleet: &FleetName, documents: &Documents) -> Option<Digest> {
+pub fn epoch_of(fleet: &FleetName, documents: &Documents) -> Option<Digest> {
     let newest = documents.fleet()?;
     let recovery = documents.last_recovery().map_or(0, |fleet| fleet.serial);
     Some(coordination::epoch(fleet, newest, recovery))

@@ -27,6 +27,7 @@ use serde::{Deserialize, Serialize};
 pub use batch::{Batch, Change, ROW_VERSION, Reference, Table, ViewRow, key};
 pub use entries::{Applied, Because, Derived, EntryError};
 pub use feed::{Answer, Feed, FeedError, Head};
+pub use learn::epoch_of;
 pub use replay::{Fault, RebuildError, ReplayError, Rows, Views, rebuild};
 pub use slots::{Slot, Slots};
 
@@ -161,7 +162,7 @@ impl Ledger {
     pub fn new(fleet: FleetName, me: HostId, documents: Documents) -> Self {
         Self {
             roster: Arc::new(Roster::of(fleet.clone(), &documents)),
-            epoch: learn::epoch_of(&fleet, &documents),
+            epoch: epoch_of(&fleet, &documents),
             fleet,
             me,
             documents,

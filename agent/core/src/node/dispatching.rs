@@ -90,15 +90,8 @@ impl Node {
         if self.own.running.is_none() || documents.fleet_is_expired(now) {
             return Answer::Hold;
         }
-        let window = secs(plan.freshness_window_minutes.saturating_mul(60));
-        let reason = if plan.targets.get(host) != Some(target_closure) {
-            Some(R::NotMyTarget)
-        } else if !documents.is_still_signed(&plan.ref_hash) {
-            Some(R::RefSignature)
-        } else if plan.expires_at.is_some_and(|at| now >= at) {
-            Some(R::RefExpired)
-        } else if now.signed_duration_since(plan.signed_at) > window {
-            Some(R::RefStale)
+        let reason = if let Some(reason) = documents.forbid(plan, host, target_closure, now) {
+            Some(reason)
         } else if self.ran_newer(plan) {
             Some(R::RefDowngrade)
         } else if self.ledger.is_quarantined(&plan.channel, target_closure)

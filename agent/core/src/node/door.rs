@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use muster_signing::{PublicKey, SignedDocument, Verified};
+use muster_signing::{Digest, PublicKey, SignedDocument, Verified};
 use serde::{Deserialize, Serialize};
 
 use crate::coordination::log;
@@ -50,6 +50,14 @@ impl BackendKind {
         match self {
             Self::Nixos => closure.directory_release().is_none(),
             Self::Directory => closure.directory_release().is_some(),
+        }
+    }
+
+    /// Whether the backend fetches closures ahead of their switch.
+    pub fn prefetches(self) -> bool {
+        match self {
+            Self::Nixos => true,
+            Self::Directory => false,
         }
     }
 
@@ -187,6 +195,15 @@ pub enum HostReport {
         /// The result.
         run: ProbeRun,
     },
+    /// How the fetching of a closure goes that the host was told to fetch ahead.
+    Fetching {
+        /// The closure.
+        closure: Closure,
+        /// How it goes.
+        fetch: Fetch,
+    },
+    /// Whether a part of what runs takes effect at the next boot only.
+    RebootPending(bool),
     /// What was found of a job that an earlier life of the agent left.
     Inspected {
         /// The rollout.
@@ -194,6 +211,26 @@ pub enum HostReport {
         /// What was found.
         found: Found,
     },
+}
+
+/// How the fetching of a closure goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fetch {
+    /// It is under way: how far, in words.
+    Goes(String),
+    /// It does not work, or not yet: why, in words.
+    Fails(String),
+    /// The closure is held.
+    Done,
+}
+
+/// A closure to be fetched ahead.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Goods {
+    /// The closure.
+    pub closure: Closure,
+    /// SHA-256 over the sorted `path narHash` lines of the whole of it, if the operators signed that.
+    pub contents: Option<Digest>,
 }
 
 /// The topics of gossip.
@@ -277,7 +314,7 @@ pub enum Output {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receipt {
     /// SHA-256 of the document's bytes.
-    pub hash: muster_signing::Digest,
+    pub hash: Digest,
     /// Whether it was held already.
     pub duplicate: bool,
 }
@@ -325,6 +362,8 @@ pub enum HostOrder {
     StopProbes,
     /// Says what the backend runs now.
     Observe,
+    /// Fetches these ahead of their switch, and no others any more.
+    Fetch(Vec<Goods>),
 }
 
 /// One switch or rollback; the rollout and the log index of its dispatch name it.
@@ -338,6 +377,8 @@ pub struct Job {
     pub target: Closure,
     /// What ran when the dispatch was acknowledged.
     pub previous: Option<Closure>,
+    /// SHA-256 over the sorted `path narHash` lines of the whole of it, if the operators signed that.
+    pub contents: Option<Digest>,
     /// How long it may take.
     pub timeout: Duration,
 }

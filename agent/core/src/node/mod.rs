@@ -10,6 +10,7 @@ mod coordinator;
 mod dispatching;
 mod door;
 mod early;
+mod fetching;
 mod head;
 mod inspect;
 mod lies;
@@ -28,8 +29,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 use muster_signing::{SignedDocument, SigningKey, Verified};
 
 pub use door::{
-    BackendKind, CoordinatorMessage, HostOrder, HostReport, Input, Job, MessageRef, Note, Origin, Output,
-    Receipt, RequestId, Settings, Topic, Verdict,
+    BackendKind, CoordinatorMessage, Fetch, Goods, HostOrder, HostReport, Input, Job, MessageRef, Note,
+    Origin, Output, Receipt, RequestId, Settings, Topic, Verdict,
 };
 pub use inspect::{Census, Quorum, WaitingDecision};
 pub use restore::StartError;
@@ -144,6 +145,7 @@ impl Node {
         }
         self.tick_head(turn);
         self.prove_store(turn);
+        self.fetch_targets(turn);
         if self.feed_is_open() {
             self.begin_incarnation(turn);
             self.consider_dispatches(turn);
@@ -287,18 +289,8 @@ impl Node {
         let Some(epoch) = self.ledger.epoch() else { return };
         let stored = self.stored_log.take().unwrap_or_default();
         let seed = self.random.next();
-        let mut coordinator = Coordinator::new(
-            self.signer.public(),
-            epoch,
-            self.ledger.log_begins_behind(),
-            &fleet,
-            stored.durable,
-            stored.said,
-            stored.life,
-            seed,
-            now.mono,
-        );
-        coordinator.log.remember(stored.memory.into_iter().collect());
+        let base = self.ledger.log_begins_behind();
+        let coordinator = Coordinator::new(self.signer.public(), epoch, base, &fleet, stored, seed, now.mono);
         self.coordinator = Some(coordinator);
         self.settle_in(now);
     }

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use muster_signing::{Purpose, seal};
 
 use super::door::{HostOrder, HostReport, Job};
+use super::fetching::Ahead;
 use super::turn::Turn;
 use super::{Node, Note, Output, Topic};
 use crate::document::{Fleet, Held, Plan};
@@ -31,6 +32,8 @@ pub(super) struct Own {
     vigil: Option<(RolloutId, Vigil)>,
     generation: u64,
     failing: BTreeSet<ProbeName>,
+    pub(super) ahead: Ahead,
+    pub(super) reboot_pending: bool,
 }
 
 impl Own {
@@ -230,7 +233,8 @@ impl Node {
         }
         self.stop_probes(turn);
         if let Some(job) = job_of(plan, &record, false) {
-            turn.outputs.push(Output::Order(HostOrder::Switch(job)));
+            let contents = self.signed_contents(&plan.ref_hash);
+            turn.outputs.push(Output::Order(HostOrder::Switch(Job { contents, ..job })));
         }
     }
 
@@ -262,7 +266,11 @@ impl Node {
     /// Takes in what this host's workers saw.
     pub(super) fn host_report(&mut self, turn: &mut Turn, report: HostReport) {
         // What cannot be said yet is asked for again once it can.
-        if !self.feed_is_open() && !matches!(report, HostReport::Running(_)) {
+        let of_the_feed = !matches!(
+            report,
+            HostReport::Running(_) | HostReport::Fetching { .. } | HostReport::RebootPending(_)
+        );
+        if of_the_feed && !self.feed_is_open() {
             return;
         }
         match report {
@@ -330,6 +338,11 @@ impl Node {
             }
             // Of probes that were stopped since.
             HostReport::ProbesDeclared { .. } | HostReport::ProbeRan { .. } => {}
+            HostReport::Fetching { closure, fetch } => self.fetching(closure, fetch),
+            HostReport::RebootPending(pending) => {
+                self.presence_wanted |= pending != self.own.reboot_pending;
+                self.own.reboot_pending = pending;
+            }
             HostReport::Inspected { rollout, found } => self.inspected(turn, &rollout, &found),
         }
     }
@@ -443,7 +456,8 @@ fn job_of(plan: &Plan, record: &host::Record, rollback: bool) -> Option<Job> {
     if rollback && planted::on(Bug::RollbackElsewhere) {
         let target = "dir:v0".parse().ok()?;
         let (rollout, log_index, previous) = (record.rollout_id.clone(), record.log_index, None);
-        return Some(Job { rollout, log_index, target, previous, timeout: Duration::from_secs(10) });
+        let timeout = Duration::from_secs(10);
+        return Some(Job { rollout, log_index, target, previous, contents: None, timeout });
     }
     let target = if rollback { record.rollback_target()?.clone() } else { record.target_closure.clone() };
     Some(Job {
@@ -451,6 +465,7 @@ fn job_of(plan: &Plan, record: &host::Record, rollback: bool) -> Option<Job> {
         log_index: record.log_index,
         target,
         previous: record.current_closure_at_dispatch.clone(),
+        contents: None,
         timeout: Duration::from_secs(plan.policy.activation_timeout_secs),
     })
 }

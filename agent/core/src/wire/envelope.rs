@@ -103,6 +103,12 @@ pub struct Presence {
     pub fetched: Vec<Closure>,
     /// Whether the activation backend fetches ahead at all.
     pub prefetches: bool,
+    /// How the fetching of what is missing goes, in words for people; empty if nothing is.
+    #[serde(default)]
+    pub fetching: String,
+    /// Whether a part of what runs, such as its kernel, takes effect at the next boot only.
+    #[serde(default)]
+    pub reboot_pending: bool,
     /// How the store is.
     pub store: StoreState,
     /// The agent's version.

@@ -56,6 +56,7 @@ fn a_restarted_host_does_what_it_still_owes() {
         (record_in(HostState::Deferred), found(Same, Job::None, Some("v1")), Recovery::Wait),
         (record_in(HostState::Soaking), found(Same, Job::None, Some("v2")), reset(false)),
         (record_in(HostState::Soaking), found(Other, Job::None, None), reset(true)),
+        (started(), found(Boot::Looping, Job::Running, Some("v1")), Recovery::Wait),
         (record_in(HostState::Failed), found(Other, Job::None, Some("v2")), rollback),
         (gave_up, found(Other, Job::None, Some("v2")), Recovery::Nothing),
         (record_in(HostState::Converged), found(Other, Job::None, Some("v1")), Recovery::Nothing),
@@ -104,9 +105,11 @@ fn a_restarted_host_off_its_target_has_failed() {
         let failed = try_apply(&record, kind, HealthPolicy::RollbackAndHalt).unwrap();
         assert_eq!(failed.owes_rollback(), rolls_back, "{found:?}");
     }
-    let left = recovered(&healthy(), &found(Same, Job::None, Some("v1")));
-    let Recovery::Emit(HostEventKind::Failed { failing_probes, .. }) = left else { panic!("{left:?}") };
-    assert!(failing_probes.is_empty());
+    for (boot, runs) in [(Same, "v1"), (Boot::Looping, "v2"), (Boot::Looping, "v1")] {
+        let left = recovered(&healthy(), &found(boot, Job::None, Some(runs)));
+        let Recovery::Emit(HostEventKind::Failed { failing_probes, .. }) = left else { panic!("{left:?}") };
+        assert!(failing_probes.is_empty());
+    }
 }
 
 #[test]

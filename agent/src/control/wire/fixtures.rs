@@ -198,6 +198,11 @@ pub(crate) fn rollout_show() -> RolloutShow {
         at: at(secs),
         what: what.to_owned(),
         cause: cause.map(str::to_owned),
+        host: what.split(' ').next().filter(|word| word.starts_with("web")).map(str::to_owned),
+        signers: cause
+            .and_then(|cause| Some(cause.split_once("signed by ")?.1.to_owned()))
+            .into_iter()
+            .collect(),
     };
     RolloutShow {
         schema: SCHEMA,

@@ -190,4 +190,10 @@ pub struct Moment {
     pub what: String,
     /// Because of what, or of whom.
     pub cause: Option<String>,
+    /// The host that it is about.
+    #[serde(default)]
+    pub host: Option<String>,
+    /// Whose signatures under it hold: operators, coordinators, or the host itself.
+    #[serde(default)]
+    pub signers: Vec<String>,
 }

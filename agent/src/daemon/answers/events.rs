@@ -1,9 +1,9 @@
 //! `/v1/events`: what this host learnt, in the order in which it did.
 
-use muster_core::id::RolloutId;
+use muster_core::id::{HostId, RolloutId};
 use muster_core::wire::{Decision, DecisionBody, LogStatement};
 
-use super::history::{History, Learnt, Source};
+use super::history::{Decided, History, Learnt, Source};
 use super::{documents, words};
 use crate::control::{EventFilter, Problem, wire};
 
@@ -166,16 +166,29 @@ fn entry_shown(
 }
 
 /// A certified decision as a moment of a rollout's timeline.
-pub(super) fn decision_on(decision: &Decision, id: &RolloutId) -> Option<wire::Moment> {
-    let cause = Some(format!("a quorum of coordinators, log entry {}", decision.log_index));
-    match &decision.body {
+pub(super) fn decision_on(history: &History, decided: &Decided, id: &RolloutId) -> Option<wire::Moment> {
+    let moment = |at, host: Option<&HostId>, what| wire::Moment {
+        at,
+        what,
+        cause: Some(format!("a quorum of coordinators, log entry {}", decided.log_index)),
+        host: host.map(HostId::to_string),
+        signers: history.signers(decided),
+    };
+    match &decided.body {
         DecisionBody::Dispatch { host, rollout_id, soak_due_at, soak_secs, wave, .. } if rollout_id == id => {
             let soak = chrono::TimeDelta::seconds(i64::try_from(*soak_secs).unwrap_or_default());
-            let what = format!("{host} is dispatched in wave {}", wave + 1);
-            Some(wire::Moment { at: *soak_due_at - soak, what, cause })
+            Some(moment(
+                *soak_due_at - soak,
+                Some(host),
+                format!("{host} is dispatched in wave {}", wave + 1),
+            ))
         }
         DecisionBody::RolloutTransition { rollout_id, from, to, wave, at } if rollout_id == id => {
-            Some(wire::Moment { at: *at, what: transition(*from, *to, *wave), cause })
+            Some(moment(*at, None, transition(*from, *to, *wave)))
+        }
+        DecisionBody::Quarantine { closure, rollout_id, host, .. } if rollout_id == id => {
+            let failed_at = history.failed_at(host, rollout_id);
+            Some(moment(failed_at, Some(host), format!("{closure} is quarantined: it failed on {host}")))
         }
         DecisionBody::Dispatch { .. }
         | DecisionBody::RolloutTransition { .. }

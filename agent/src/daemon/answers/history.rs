@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use muster_core::coordination::log::Entry;
 use muster_core::id::{HostId, RolloutId};
-use muster_core::ledger::{Mirrored, Reference, Table, ViewRow, key};
+use muster_core::ledger::{Ledger, Mirrored, Reference, Table, ViewRow, key};
 use muster_core::verify::{self, Roster};
 use muster_core::wire::{
     Decision, DocumentKind, Envelope, FeedBody, HostEvent, LogPayload, LogStatement, codec,
@@ -27,11 +27,12 @@ pub(super) struct Source {
 
 impl Source {
     pub(super) fn new(asked: &Asked<'_>) -> Self {
-        Self {
-            store: Arc::clone(&asked.hands.store),
-            roster: Arc::clone(asked.node.ledger().roster()),
-            now: asked.now.utc,
-        }
+        Self::of(Arc::clone(&asked.hands.store), asked.node.ledger(), asked.now.utc)
+    }
+
+    /// The store of any ledger.
+    pub(super) fn of(store: Arc<Store>, ledger: &Ledger, now: DateTime<Utc>) -> Self {
+        Self { store, roster: Arc::clone(ledger.roster()), now }
     }
 
     /// What is durable now.
@@ -56,7 +57,7 @@ pub(super) enum Learnt {
     /// A host's word.
     Envelope(Box<Said>),
     /// A certified decision.
-    Decision(Box<Decision>),
+    Decision(Box<Decided>),
     /// An entry of the coordinators' log.
     Entry {
         /// Its time.
@@ -101,6 +102,21 @@ impl Said {
             FeedBody::Rollout(event) => Some(event),
             FeedBody::Incarnation(_) => None,
         }
+    }
+}
+
+/// A certified decision as it was stored.
+#[derive(Debug)]
+pub(super) struct Decided {
+    content: Decision,
+    bytes: Vec<u8>,
+}
+
+impl std::ops::Deref for Decided {
+    type Target = Decision;
+
+    fn deref(&self) -> &Decision {
+        &self.content
     }
 }
 
@@ -157,6 +173,16 @@ impl History {
         verify::envelope(&self.roster, &said.bytes).is_ok()
     }
 
+    /// The coordinators whose signatures under a decision hold.
+    pub(super) fn signers(&self, decided: &Decided) -> Vec<String> {
+        let Ok(certified) = verify::certificate(&self.roster, &decided.bytes) else { return Vec::new() };
+        let keys = certified.certificate.signers().keys();
+        let mut names: Vec<_> =
+            keys.filter_map(|key| self.roster.host_of(key)).map(HostId::to_string).collect();
+        names.sort();
+        names
+    }
+
     /// When a host failed, by its own clock: a quarantine carries no time of its own.
     pub(super) fn failed_at(&self, host: &HostId, rollout: &RolloutId) -> DateTime<Utc> {
         let row = self.row(Table::HostRecords, &key::host_record(rollout, host)).ok().flatten();
@@ -181,7 +207,8 @@ fn read(table: Table, value: Vec<u8>) -> Option<Learnt> {
         Table::Feeds => Some(Learnt::Envelope(Box::new(Said::read(value)?))),
         Table::Decisions => {
             let certificate = Certificate::parse(&value).ok()?;
-            Some(Learnt::Decision(Box::new(codec::decode("decision", certificate.payload()).ok()?)))
+            let content = codec::decode("decision", certificate.payload()).ok()?;
+            Some(Learnt::Decision(Box::new(Decided { content, bytes: value })))
         }
         Table::Log => {
             let entry: Entry = codec::decode("log entry", &value).ok()?;
@@ -287,7 +314,7 @@ mod tests {
             let last = explain::last_report(source(), "beta").unwrap().unwrap();
             assert_eq!((last.name.as_str(), last.at), ("Failed", at(1)));
             assert_eq!(explain::last_report(source(), "alpha").unwrap(), None);
-            let timeline = rollouts::timeline(source(), "stable@v1").unwrap();
+            let timeline = rollouts::timeline(source(), "stable@v1", Vec::new()).unwrap();
             assert_eq!(timeline.len(), 1);
             assert_eq!((timeline[0].at, timeline[0].what.as_str()), (at(1), "beta: Failed"));
         });

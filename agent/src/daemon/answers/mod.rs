@@ -5,6 +5,7 @@ mod events;
 mod explain;
 mod fleet;
 mod history;
+pub mod past;
 mod rollouts;
 mod words;
 
@@ -46,7 +47,7 @@ pub(super) fn prepare(asked: &Asked<'_>, query: Query) -> Result<Prepared, Probl
         Query::Fleet => Answer::Fleet(documents::fleet(asked)?),
         Query::Peers => Answer::Peers(fleet::peers(asked)),
         Query::Id => Answer::Id(fleet::id(asked)),
-        Query::Rollouts => Answer::Rollouts(rollouts::list(asked)),
+        Query::Rollouts => Answer::Rollouts(rollouts::list(asked.node.ledger())),
         Query::Quarantines => Answer::Quarantines(rollouts::quarantines(asked)),
         Query::Document(hash) => Answer::Document(documents::info(asked, &hash)?),
         Query::Metrics => {
@@ -58,9 +59,9 @@ pub(super) fn prepare(asked: &Asked<'_>, query: Query) -> Result<Prepared, Probl
             return job(move || Ok(Answer::Store(fleet::store(&store, &path, outbox)?)));
         }
         Query::Rollout(id) => {
-            let (source, mut show) = (source(), rollouts::show(asked, &id)?);
+            let (source, mut show) = (source(), rollouts::show(asked.node.ledger(), &id)?);
             return job(move || {
-                show.timeline = rollouts::timeline(source, &id)?;
+                show.timeline = rollouts::timeline(source, &id, show.timeline)?;
                 Ok(Answer::Rollout(show))
             });
         }

@@ -1,10 +1,14 @@
 //! `/v1/rollouts`, `/v1/rollouts/{id}` and `/v1/quarantines`.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
-use muster_core::document::Plan;
+use muster_core::document::{Command, Plan, Scope, Verb};
 use muster_core::id::RolloutId;
+use muster_core::ledger::Ledger;
 use muster_core::rollout::{Excuse, Record};
 use muster_core::wire::{HostState, RolloutState};
+use muster_signing::OperatorKey;
 
 use super::events;
 use super::history::{Learnt, Source};
@@ -13,17 +17,16 @@ use super::{Asked, not_found};
 use crate::control::{Code, Problem, wire};
 
 /// Every rollout, the newest first.
-pub(super) fn list(asked: &Asked<'_>) -> wire::Rollouts {
-    let mut records: Vec<&Record> = asked.node.ledger().rollouts().values().collect();
+pub(super) fn list(ledger: &Ledger) -> wire::Rollouts {
+    let mut records: Vec<&Record> = ledger.rollouts().values().collect();
     records.sort_by_key(|record| std::cmp::Reverse((record.opened_at, record.opened_log_index)));
-    let rollouts = records.into_iter().map(|record| summary(asked, record)).collect();
+    let rollouts = records.into_iter().map(|record| summary(ledger, record)).collect();
     wire::Rollouts { schema: wire::SCHEMA, rollouts }
 }
 
 /// One rollout: its waves and its hosts; [`timeline`] reads from the store what happened.
-pub(super) fn show(asked: &Asked<'_>, id: &str) -> Result<wire::RolloutShow, Problem> {
+pub(super) fn show(ledger: &Ledger, id: &str) -> Result<wire::RolloutShow, Problem> {
     let parsed: RolloutId = id.parse().map_err(|error| Problem::new(Code::BadRequest, error))?;
-    let ledger = asked.node.ledger();
     let Some(record) = ledger.rollouts().get(&parsed) else {
         return Err(not_found(format_args!(
             "no rollout {id}; `muster rollout list` names those that there are"
@@ -37,15 +40,14 @@ pub(super) fn show(asked: &Asked<'_>, id: &str) -> Result<wire::RolloutShow, Pro
     });
     Ok(wire::RolloutShow {
         schema: wire::SCHEMA,
-        rollout: summary(asked, record),
+        rollout: summary(ledger, record),
         waves: waves.collect(),
-        hosts: plan.map(|plan| hosts(asked, plan, record)).unwrap_or_default(),
-        timeline: Vec::new(),
+        hosts: plan.map(|plan| hosts(ledger, plan, record)).unwrap_or_default(),
+        timeline: signed(ledger, record),
     })
 }
 
-fn summary(asked: &Asked<'_>, record: &Record) -> wire::Rollout {
-    let ledger = asked.node.ledger();
+fn summary(ledger: &Ledger, record: &Record) -> wire::Rollout {
     let plan = ledger.plan(&record.rollout_id);
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let in_state = |wanted: &[HostState]| {
@@ -61,7 +63,7 @@ fn summary(asked: &Asked<'_>, record: &Record) -> wire::Rollout {
         wave: record.current_wave,
         waves: plan.map_or(0, |plan| number(plan.waves.len())),
         opened_at: record.opened_at,
-        ended_at: ended_at(asked, record),
+        ended_at: ended_at(ledger, record),
         hosts_total: plan.map_or(0, |plan| number(plan.targets.len())),
         hosts_converged: in_state(&[HostState::Converged]),
         hosts_failed: in_state(&[HostState::Failed, HostState::Reverted]),
@@ -69,17 +71,17 @@ fn summary(asked: &Asked<'_>, record: &Record) -> wire::Rollout {
 }
 
 /// When a rollout ended; one that failed ended when the last of its hosts did, by their own clocks.
-fn ended_at(asked: &Asked<'_>, record: &Record) -> Option<DateTime<Utc>> {
+fn ended_at(ledger: &Ledger, record: &Record) -> Option<DateTime<Utc>> {
     let failed = matches!(record.state, RolloutState::Failed | RolloutState::Reverted);
     let hosts = record.hosts.keys().filter(|_| failed);
-    let records = hosts.filter_map(|host| asked.node.ledger().record(host, &record.rollout_id));
+    let records = hosts.filter_map(|host| ledger.record(host, &record.rollout_id));
     let last = records.filter_map(|it| it.record.reverted_at.or(it.record.failed_at)).max();
     record.terminal_at.or(record.superseded_at).or(last)
 }
 
-fn hosts(asked: &Asked<'_>, plan: &Plan, rollout: &Record) -> Vec<wire::RolloutHost> {
+fn hosts(ledger: &Ledger, plan: &Plan, rollout: &Record) -> Vec<wire::RolloutHost> {
     let hosts = plan.targets.iter().map(|(host, target)| {
-        let record = asked.node.ledger().record(host, &plan.rollout_id).map(|mirrored| &mirrored.record);
+        let record = ledger.record(host, &plan.rollout_id).map(|mirrored| &mirrored.record);
         wire::RolloutHost {
             host: host.to_string(),
             wave: plan.wave_of(host).unwrap_or_default(),
@@ -110,20 +112,76 @@ fn excuse(excuse: Excuse) -> &'static str {
     }
 }
 
-/// What happened in a rollout with the cause of each, in the order of their times.
-pub(super) fn timeline(source: Source, id: &str) -> Result<Vec<wire::Moment>, Problem> {
+/// What operators signed for a rollout: its ref, and commands that name it.
+fn signed(ledger: &Ledger, record: &Record) -> Vec<wire::Moment> {
+    let documents = ledger.documents();
+    let names = |signers: &BTreeSet<OperatorKey>| -> Vec<String> {
+        let fleet = documents.fleet().into_iter();
+        let of = fleet.flat_map(|fleet| &fleet.operators).filter(|(_, key)| signers.contains(*key));
+        of.map(|(name, _)| name.to_string()).collect()
+    };
+    let moment = |at, what, cause: String, signers| wire::Moment {
+        at,
+        what,
+        cause: Some(cause),
+        host: None,
+        signers: names(signers),
+    };
+    let of_ref = documents.ref_of_rollout(&record.rollout_id).map(|held| {
+        let what = format!("the release {} is signed", held.target_ref);
+        moment(held.signed_at, what, format!("channel ref, serial {}", held.serial), held.signers())
+    });
+    let commands = ledger.commands().filter(|held| is_about(held, record));
+    let commands = commands.map(|held| {
+        let what = format!("an operator's command: {}", held.verb.name());
+        moment(
+            held.signed_at,
+            what,
+            format!("command, serial {}: {}", held.serial, held.reason),
+            held.signers(),
+        )
+    });
+    of_ref.into_iter().chain(commands).collect()
+}
+
+/// Whether a command names the rollout, or its channel while the rollout was under way.
+fn is_about(command: &Command, record: &Record) -> bool {
+    let (id, since, until) = (&record.rollout_id, record.opened_at, record.terminal_at);
+    let meanwhile = command.signed_at >= since && until.is_none_or(|until| command.signed_at <= until);
+    match &command.verb {
+        Verb::Pause(Scope::Rollout(rollout)) | Verb::Resume(Scope::Rollout(rollout)) => rollout == id,
+        Verb::Pause(Scope::Channel(channel)) | Verb::Resume(Scope::Channel(channel)) => {
+            meanwhile && *channel == record.channel
+        }
+        Verb::Cancel { rollout } | Verb::Promote { rollout, .. } | Verb::ClearRollout { rollout } => {
+            rollout == id
+        }
+        Verb::Skip { rollout, .. } => rollout.as_ref() == Some(id),
+        Verb::ClearClosure { channel, .. } => meanwhile && *channel == record.channel,
+        Verb::Pause(Scope::Host(_)) | Verb::Resume(Scope::Host(_)) | Verb::Readmit { .. } => false,
+    }
+}
+
+/// Completes a timeline by what the store says happened, each with its cause, and puts it in the order of the times.
+pub(super) fn timeline(
+    source: Source,
+    id: &str,
+    mut moments: Vec<wire::Moment>,
+) -> Result<Vec<wire::Moment>, Problem> {
     let id: RolloutId = id.parse().map_err(|error| Problem::new(Code::BadRequest, error))?;
-    let mut moments = Vec::new();
-    source.read()?.each_from(0, |_, learnt| {
+    let history = source.read()?;
+    history.each_from(0, |_, learnt| {
         let moment = match learnt {
             Learnt::Envelope(said) => {
                 said.event().filter(|event| event.rollout_id == id).map(|event| wire::Moment {
                     at: said.at,
                     what: format!("{}: {}", said.host, event.kind.name()),
                     cause: Some(words::event(event)),
+                    host: Some(said.host.to_string()),
+                    signers: history.holds(&said).then(|| said.host.to_string()).into_iter().collect(),
                 })
             }
-            Learnt::Decision(decision) => events::decision_on(&decision, &id),
+            Learnt::Decision(decided) => events::decision_on(&history, &decided, &id),
             Learnt::Entry { .. } | Learnt::Document { .. } => None,
         };
         moments.extend(moment);

@@ -18,6 +18,8 @@ impl Story {
             current_closure: Some(closure("v0")),
             fetched: Vec::new(),
             prefetches: false,
+            fetching: String::new(),
+            reboot_pending: false,
             store: StoreState::Ok,
             agent_version: "1".to_owned(),
             fleet_serial: 1,

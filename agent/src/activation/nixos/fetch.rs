@@ -1,0 +1,286 @@
+//! Fetches a system into the store: what it needs is rooted, so that no clean-up takes it away before it is switched to.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use muster_core::id::Closure;
+use muster_core::wire::FAILURE_REASON_BYTES_MAX;
+use muster_signing::Digest;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::Command;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::contents::ContentsError;
+use super::machine::Machine;
+use crate::process::search_path;
+use crate::text::Tail;
+
+/// The folder of the roots, in the folder of the agent's state.
+const ROOTS: &str = "roots";
+/// How the roots begin that hold what is fetched ahead.
+const AHEAD: &str = "ahead-";
+/// How long Nix may take to say what it would fetch.
+const PLAN_TIME_MAX: Duration = Duration::from_secs(120);
+/// The most that is read of one line of what Nix says.
+const LINE_BYTES_MAX: u64 = 16 * 1024;
+/// The shortest time between two words about progress.
+const TELL_GAP: Duration = Duration::from_secs(1);
+
+/// How often a fetch is tried, and how long between two tries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// How often.
+    pub tries: u32,
+    /// The first pause; each further one is twice as long.
+    pub first: Duration,
+    /// The longest pause.
+    pub longest: Duration,
+    /// How long one try may take.
+    pub each: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            tries: 20,
+            first: Duration::from_secs(5),
+            longest: Duration::from_secs(600),
+            each: Duration::from_secs(6 * 3600),
+        }
+    }
+}
+
+impl Patience {
+    /// The pause after a try that failed, counted from 1; none after the last.
+    pub fn pause(&self, failed: u32) -> Option<Duration> {
+        let doubled = self.first.saturating_mul(2_u32.saturating_pow(failed.saturating_sub(1)));
+        (failed < self.tries).then(|| doubled.min(self.longest))
+    }
+}
+
+/// Why a system is not in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    /// The folder of the roots does not take one.
+    #[error("{path}: {source}")]
+    Roots {
+        /// The folder or the root.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The program could not be run.
+    #[error("{program}: {source}")]
+    Run {
+        /// The program.
+        program: String,
+        /// Why not.
+        source: io::Error,
+    },
+    /// Nix did not get it.
+    #[error("nix-store --realise: {how}: {said}")]
+    NotFetched {
+        /// How Nix ended.
+        how: String,
+        /// The end of what it said.
+        said: String,
+    },
+    /// What was fetched is not what was signed, or cannot be told.
+    #[error(transparent)]
+    Contents(#[from] ContentsError),
+    /// What was fetched is no system.
+    #[error("{0} brings no bin/switch-to-configuration: it is not a NixOS system")]
+    NotASystem(Closure),
+}
+
+impl FetchError {
+    /// Whether another try may have another end.
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Roots { .. } | Self::Run { .. } | Self::NotFetched { .. } => true,
+            Self::Contents(error) => !matches!(error, ContentsError::Other { .. }),
+            Self::NotASystem(_) => false,
+        }
+    }
+}
+
+/// The roots that the agent keeps.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Roots(PathBuf);
+
+impl Roots {
+    /// Those of an agent whose state is in this folder.
+    pub(super) fn of(state_dir: &Path) -> Self {
+        Self(state_dir.join(ROOTS))
+    }
+
+    /// The root of what is fetched ahead.
+    pub(super) fn ahead(&self, closure: &Closure) -> PathBuf {
+        self.0.join(format!("{AHEAD}{}", closure.as_str().trim_start_matches("/nix/store/")))
+    }
+
+    /// The root of a part of the newest switch: `target`, or `previous`.
+    pub(super) fn of_switch(&self, part: &'static str) -> PathBuf {
+        self.0.join(part)
+    }
+
+    /// Lets go of everything that was fetched ahead but these.
+    pub(super) fn keep_ahead(&self, wanted: &[Closure]) -> io::Result<()> {
+        let kept: Vec<PathBuf> = wanted.iter().map(|closure| self.ahead(closure)).collect();
+        let entries = match fs::read_dir(&self.0) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
+            let path = entry?.path();
+            let is_ahead = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(AHEAD));
+            if is_ahead && !kept.contains(&path) {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Machine {
+    /// Fetches a system at low priority, keeps it by a root, and checks what came; `tell` hears of the progress.
+    pub(super) async fn fetch(
+        &self,
+        closure: &Closure,
+        contents: Option<Digest>,
+        root: &Path,
+        limit: Duration,
+        tell: &mut (dyn FnMut(String) + Send),
+    ) -> Result<(), FetchError> {
+        let folder = root.parent().unwrap_or(root);
+        fs::create_dir_all(folder).map_err(|source| FetchError::Roots { path: folder.to_owned(), source })?;
+        let total = self.to_fetch(closure).await;
+        self.realise(closure, root, limit, total, tell).await?;
+        if let Some(signed) = contents {
+            self.check_contents(closure, signed).await?;
+        }
+        if self.resolve(format!("{closure}/bin/switch-to-configuration")).is_none() {
+            return Err(FetchError::NotASystem(closure.clone()));
+        }
+        Ok(())
+    }
+
+    /// How many paths Nix says that it would fetch; none if it does not say.
+    async fn to_fetch(&self, closure: &Closure) -> Option<u32> {
+        let mut command = Command::new(&self.programs.nix_store);
+        command.args(["--realise", "--dry-run", "--", closure.as_str()]);
+        let output = timeout(PLAN_TIME_MAX, self.prepared(&mut command).output()).await.ok()?.ok()?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let line = said.lines().find(|line| line.contains("will be fetched"))?;
+        line.split_whitespace().find_map(|word| word.parse().ok())
+    }
+
+    async fn realise(
+        &self,
+        closure: &Closure,
+        root: &Path,
+        limit: Duration,
+        total: Option<u32>,
+        tell: &mut (dyn FnMut(String) + Send),
+    ) -> Result<(), FetchError> {
+        let nix_store = &self.programs.nix_store;
+        let polite = [(&self.programs.nice, &["-n", "19"][..]), (&self.programs.ionice, &["-c", "3"][..])];
+        let mut words: Vec<std::ffi::OsString> = Vec::new();
+        for (program, args) in polite.into_iter().filter(|(program, _)| is_there(program)) {
+            words.push(program.into());
+            words.extend(args.iter().map(Into::into));
+        }
+        words.push(nix_store.into());
+        words.extend(["--realise", "--add-root"].map(Into::into));
+        words.push(root.into());
+        words.extend(["--indirect", "--", closure.as_str()].map(Into::into));
+        let run = |source| FetchError::Run { program: nix_store.display().to_string(), source };
+        let Some((program, args)) = words.split_first() else { return Ok(()) };
+        let mut child = self.prepared(Command::new(program).args(args)).spawn().map_err(run)?;
+        let mut said = Tail::new(FAILURE_REASON_BYTES_MAX);
+        let stderr = child.stderr.take();
+        let ended = timeout(limit, async {
+            if let Some(stderr) = stderr {
+                follow(stderr, total, &mut said, tell).await;
+            }
+            child.wait().await
+        });
+        let how = match ended.await {
+            Ok(Ok(status)) if status.success() => return Ok(()),
+            Ok(Ok(status)) => status.to_string(),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => format!("not done after {} s", limit.as_secs()),
+        };
+        Err(FetchError::NotFetched { how, said: said.text().trim().to_owned() })
+    }
+
+    fn prepared<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command
+            .current_dir("/")
+            .env_clear()
+            .env("PATH", search_path())
+            .envs(self.env.iter().map(|(name, value)| (name, value)))
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+    }
+}
+
+/// Reads what Nix says while it fetches; each path that it copies is one step.
+async fn follow(
+    stderr: tokio::process::ChildStderr,
+    total: Option<u32>,
+    said: &mut Tail,
+    tell: &mut (dyn FnMut(String) + Send),
+) {
+    let mut reader = BufReader::new(stderr);
+    let (mut copied, mut told) = (0_u32, None::<Instant>);
+    let mut line = Vec::new();
+    loop {
+        line.clear();
+        match (&mut reader).take(LINE_BYTES_MAX).read_until(b'\n', &mut line).await {
+            Ok(0) | Err(_) => return,
+            Ok(_) => {}
+        }
+        if !line.starts_with(b"copying path ") {
+            said.push(&line);
+            continue;
+        }
+        copied += 1;
+        if told.is_none_or(|told| told.elapsed() >= TELL_GAP) {
+            told = Some(Instant::now());
+            tell(match total {
+                Some(total) => format!("fetches path {copied} of {}", total.max(copied)),
+                None => format!("fetches path {copied}"),
+            });
+        }
+    }
+}
+
+/// Whether a program can be found, as a path or by its name.
+fn is_there(program: &Path) -> bool {
+    let is_name = program.is_relative() && program.components().count() == 1;
+    if is_name {
+        std::env::split_paths(&search_path()).any(|folder| folder.join(program).is_file())
+    } else {
+        program.is_file()
+    }
+}
+
+/// Waits as long as a failed try asks for; false if it was the last one.
+pub(super) async fn pause(patience: &Patience, failed: u32) -> bool {
+    match patience.pause(failed) {
+        Some(pause) => {
+            sleep(pause).await;
+            true
+        }
+        None => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,214 @@
+//! The ways of a job: forth, now or at the next boot, and back; and what became of one that an earlier life began.
+
+use std::time::Duration;
+
+use muster_core::id::Closure;
+use muster_signing::Digest;
+use tokio::time::sleep;
+
+use super::root::{Dispatch, Order, Road, Unit};
+use super::unit::UnitTrace;
+use super::{Nixos, dispatch};
+use crate::activation::switch::bounded;
+use crate::activation::{Job, Outcome, Switched, Task, Trace};
+use crate::text::head;
+
+/// How often a rollback is tried that could not be begun, and how long between two tries.
+const ROLLBACK_TRIES: u32 = 4;
+const ROLLBACK_PAUSE: Duration = Duration::from_secs(2);
+/// How often systemd is asked what became of a unit before that counts as lost, and how long between two times.
+const TRACE_TRIES: u32 = 30;
+const TRACE_PAUSE: Duration = Duration::from_secs(1);
+/// The exit code of a switch that has none.
+const NO_EXIT_CODE: i32 = -1;
+/// The longest reason that an agent adds to what a switch said, in bytes.
+const REASON_BYTES_MAX: usize = 1024;
+
+impl Nixos {
+    /// See [`crate::activation::Backend::switch`].
+    pub async fn switch(&self, job: Job, contents: Option<Digest>, timeout: Duration) -> Switched {
+        let switched = match job.task {
+            Task::Switch => self.forth(&job, contents, timeout).await,
+            Task::RollBack => self.back(&job, timeout).await,
+        };
+        switched.unwrap_or_else(|reason| Switched::Ended(self.failed(&reason)))
+    }
+
+    async fn forth(
+        &self,
+        job: &Job,
+        contents: Option<Digest>,
+        timeout: Duration,
+    ) -> Result<Switched, String> {
+        let Job { target, previous, .. } = job;
+        self.accepts(target)?;
+        // Most often it is here already; what was fetched ahead may have been tampered with since.
+        let root = self.roots().of_switch("target");
+        let fetched = self.machine.fetch(target, contents, &root, timeout, &mut |_| {}).await;
+        fetched.map_err(|error| error.to_string())?;
+        if let Some(previous) = previous.as_ref().or(self.current().as_ref()) {
+            // Where a rollback would go must outlive a clean-up of generations.
+            let root = self.roots().of_switch("previous");
+            let kept = self.machine.fetch(previous, None, &root, timeout, &mut |_| {}).await;
+            kept.map_err(|error| format!("the way back is not there: {error}"))?;
+        }
+        let waits_for = match self.current() {
+            Some(running) => self.machine.compare(&running, target, &self.defer),
+            None => Ok(None),
+        };
+        let waits_for = waits_for.map_err(|error| error.to_string())?;
+        let (dispatch, to, timeout_secs) = (dispatch(job), target.clone(), seconds(timeout));
+        let (order, road) = match waits_for {
+            Some(_) => (Order::Boot { dispatch: dispatch.clone(), to, timeout_secs }, Road::Boot),
+            None => (Order::Switch { dispatch: dispatch.clone(), to, timeout_secs }, Road::Switch),
+        };
+        self.root.carry_out(&order).await.map_err(|error| error.to_string())?;
+        Ok(self.end_of(&dispatch.unit(road), target).await)
+    }
+
+    /// Goes back. A machine whose running system was left alone has only its next boot to be set back.
+    async fn back(&self, job: &Job, timeout: Duration) -> Result<Switched, String> {
+        self.accepts(&job.target)?;
+        let dispatch = dispatch(job);
+        let live = self.must_be_live(&dispatch, &job.target).await;
+        let (to, timeout_secs) = (job.target.clone(), seconds(timeout));
+        let order = Order::RollBack { dispatch: dispatch.clone(), to, timeout_secs, live };
+        let mut tries = 1;
+        while let Err(error) = self.root.carry_out(&order).await {
+            tracing::warn!(%error, tries, "a rollback could not be begun");
+            if tries == ROLLBACK_TRIES {
+                return Err(error.to_string());
+            }
+            tries += 1;
+            sleep(ROLLBACK_PAUSE).await;
+        }
+        Ok(self.end_of(&dispatch.unit(Road::RollBack), &job.target).await)
+    }
+
+    /// Whether anything of the dispatch touched the running system; what cannot be told counts as touched.
+    async fn must_be_live(&self, dispatch: &Dispatch, to: &Closure) -> bool {
+        let mut touched = self.current().as_ref() != Some(to);
+        for road in [Road::Switch, Road::RollBack] {
+            let trace = self.machine.trace(&dispatch.unit(road)).await;
+            touched |= !matches!(trace, Ok(UnitTrace::Absent));
+        }
+        touched
+    }
+
+    /// See [`crate::activation::Backend::trace`].
+    pub async fn trace(&self, job: &Job) -> Trace {
+        let dispatch = dispatch(job);
+        for unit in units_of(job).map(|road| dispatch.unit(road)) {
+            match self.patient_trace(&unit).await {
+                Ok(UnitTrace::Absent) => {}
+                Ok(UnitTrace::Running) => return Trace::Running,
+                Ok(ended @ UnitTrace::Ended { .. }) => {
+                    return match self.judged(&unit, &job.target, ended).await {
+                        Switched::Ended(outcome) => Trace::Ended(outcome),
+                        Switched::Deferred { component } => Trace::Deferred { component },
+                    };
+                }
+                Err(reason) => return Trace::Ended(self.failed(&reason)),
+            }
+        }
+        Trace::None
+    }
+
+    /// See [`crate::activation::Backend::wait`].
+    pub async fn wait(&self, job: &Job) -> Switched {
+        let dispatch = dispatch(job);
+        let roads: Vec<Unit> = units_of(job).map(|road| dispatch.unit(road)).collect();
+        for unit in &roads {
+            if matches!(self.machine.trace(unit).await, Ok(UnitTrace::Running | UnitTrace::Ended { .. })) {
+                return self.end_of(unit, &job.target).await;
+            }
+        }
+        Switched::Ended(self.failed("nothing is known of this switch"))
+    }
+
+    async fn patient_trace(&self, unit: &Unit) -> Result<UnitTrace, String> {
+        let mut tries = 1;
+        loop {
+            match self.machine.trace(unit).await {
+                Ok(trace) => return Ok(trace),
+                Err(error) if tries == TRACE_TRIES => return Err(error.to_string()),
+                Err(error) => tracing::warn!(%error, tries, "systemd does not say what became of a switch"),
+            }
+            tries += 1;
+            sleep(TRACE_PAUSE).await;
+        }
+    }
+
+    async fn end_of(&self, unit: &Unit, target: &Closure) -> Switched {
+        match self.machine.wait(unit).await {
+            Ok(trace) => self.judged(unit, target, trace).await,
+            Err(error) => Switched::Ended(self.failed(&error.to_string())),
+        }
+    }
+
+    /// How a unit ended. Its exit code alone proves nothing: what runs and what the profile names are looked at, too.
+    async fn judged(&self, unit: &Unit, target: &Closure, trace: UnitTrace) -> Switched {
+        let UnitTrace::Ended { exit_code, how } = trace else {
+            let reason = format!("{} is gone and nobody knows how it ended", unit.name());
+            return Switched::Ended(self.failed(&reason));
+        };
+        self.was_told(unit);
+        let (observed, profile) = (self.current(), self.machine.profile());
+        let runs = |system: &Option<Closure>| system.as_ref().map_or("no system", Closure::as_str).to_owned();
+        let wrong = match unit.road {
+            Road::Switch | Road::RollBack if exit_code == 0 && observed.as_ref() != Some(target) => {
+                Some(format!("it exited with 0, but /run/current-system is {}", runs(&observed)))
+            }
+            Road::Boot | Road::RollBack if exit_code == 0 && profile.as_ref() != Some(target) => {
+                Some(format!("it exited with 0, but the profile is {}", runs(&profile)))
+            }
+            Road::Switch | Road::Boot | Road::RollBack => {
+                how.or_else(|| meaning(exit_code).map(str::to_owned))
+            }
+        };
+        if unit.road == Road::Boot && exit_code == 0 && wrong.is_none() {
+            return Switched::Deferred { component: self.waits_for(target) };
+        }
+        let mut stderr_tail = self.machine.said(unit).await;
+        if let Some(wrong) = &wrong {
+            stderr_tail.push_str(&format!("\n{}: {}", unit.name(), head(wrong, REASON_BYTES_MAX)));
+        }
+        let exit_code = if exit_code == 0 && wrong.is_some() { NO_EXIT_CODE } else { exit_code };
+        Switched::Ended(Outcome { exit_code, stderr_tail: bounded(&stderr_tail), observed })
+    }
+
+    /// The component that made a switch wait, as far as it can still be told.
+    fn waits_for(&self, target: &Closure) -> String {
+        let running = self.current();
+        let found = running.and_then(|running| self.machine.compare(&running, target, &self.defer).ok()?);
+        found.unwrap_or_else(|| "system".to_owned())
+    }
+
+    fn failed(&self, reason: &str) -> Outcome {
+        Outcome { exit_code: NO_EXIT_CODE, stderr_tail: bounded(reason), observed: self.current() }
+    }
+}
+
+/// The units that a job may have left, the one that says most first.
+fn units_of(job: &Job) -> impl Iterator<Item = Road> {
+    let roads: &[Road] = match job.task {
+        Task::Switch => &[Road::Switch, Road::Boot],
+        Task::RollBack => &[Road::RollBack],
+    };
+    roads.iter().copied()
+}
+
+/// What `switch-to-configuration` means by an exit code.
+fn meaning(exit_code: i32) -> Option<&'static str> {
+    match exit_code {
+        2 => Some("the system's activation script failed"),
+        3 => Some("systemd could not be told what to restart or reload"),
+        4 => Some("the system was switched to, and units of it failed"),
+        _ => None,
+    }
+}
+
+/// Whole seconds, at least one.
+fn seconds(timeout: Duration) -> u64 {
+    timeout.as_secs().clamp(1, 86_400)
+}

@@ -1,0 +1,51 @@
+# The keys of the virtual machines in vm-test.nix, and of their operator. Everybody can read them, and they open nothing else.
+{
+  operator = {
+    public = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMY/6rRWZkZxAPXR7F4Z1iFb92mGY3/T9hZGHVd39awx";
+    private = ''
+      -----BEGIN OPENSSH PRIVATE KEY-----
+      b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW
+      QyNTUxOQAAACDGP+q0VmZGcQD10exeGdYhW/dphmN/0/YWRh1Xd/WsMQAAAJiVFLNNlRSz
+      TQAAAAtzc2gtZWQyNTUxOQAAACDGP+q0VmZGcQD10exeGdYhW/dphmN/0/YWRh1Xd/WsMQ
+      AAAEDo2CWA7J3x6vNC52ksxEy0OdOGlIxzsI5W74AIQohKtMY/6rRWZkZxAPXR7F4Z1iFb
+      92mGY3/T9hZGHVd39awxAAAAFG9wZXJhdG9yIG9mIHRoZSB0ZXN0AQ==
+      -----END OPENSSH PRIVATE KEY-----
+    '';
+  };
+  alpha = {
+    public = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK8XYzzZ2lhYgVPdt/TX0o4gXfO/neUKM7FMnr/FWoUB";
+    private = ''
+      -----BEGIN OPENSSH PRIVATE KEY-----
+      b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW
+      QyNTUxOQAAACCvF2M82dpYWIFT3bf019KOIF3zv53lCjOxTJ6/xVqFAQAAAJjFvWx1xb1s
+      dQAAAAtzc2gtZWQyNTUxOQAAACCvF2M82dpYWIFT3bf019KOIF3zv53lCjOxTJ6/xVqFAQ
+      AAAECPu8j45+8UWUiOUq9J2S9fE7Lhex6xHmN6EQR5Y6Srz68XYzzZ2lhYgVPdt/TX0o4g
+      XfO/neUKM7FMnr/FWoUBAAAAEWFscGhhIG9mIHRoZSB0ZXN0AQIDBA==
+      -----END OPENSSH PRIVATE KEY-----
+    '';
+  };
+  beta = {
+    public = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIK+C+2eGNRjnMZNhP7hXB0zfX7B8TybZTTZxyAC/w2mm";
+    private = ''
+      -----BEGIN OPENSSH PRIVATE KEY-----
+      b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW
+      QyNTUxOQAAACCvgvtnhjUY5zGTYT+4VwdM31+wfE8m2U02ccgAv8NppgAAAJhSPhWHUj4V
+      hwAAAAtzc2gtZWQyNTUxOQAAACCvgvtnhjUY5zGTYT+4VwdM31+wfE8m2U02ccgAv8Nppg
+      AAAEBWvDdHbDv0X/X9m0/aC1hGZNz3s3fn2sbqQN/YEIWKCa+C+2eGNRjnMZNhP7hXB0zf
+      X7B8TybZTTZxyAC/w2mmAAAAEGJldGEgb2YgdGhlIHRlc3QBAgMEBQ==
+      -----END OPENSSH PRIVATE KEY-----
+    '';
+  };
+  gamma = {
+    public = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIPjaadk1aSawWaCBUFafiYuMRHYisubJaJmxIA1IpwfD";
+    private = ''
+      -----BEGIN OPENSSH PRIVATE KEY-----
+      b3BlbnNzaC1rZXktdjEAAAAABG5vbmUAAAAEbm9uZQAAAAAAAAABAAAAMwAAAAtzc2gtZW
+      QyNTUxOQAAACD42mnZNWkmsFmggVBWn4mLjER2IrLmyWiZsSANSKcHwwAAAJg3ZAFHN2QB
+      RwAAAAtzc2gtZWQyNTUxOQAAACD42mnZNWkmsFmggVBWn4mLjER2IrLmyWiZsSANSKcHww
+      AAAEBICGIlDdTL9Y35pR5DlfNl7JAgE2GTm24bWSHO9q41Ufjaadk1aSawWaCBUFafiYuM
+      RHYisubJaJmxIA1IpwfDAAAAEWdhbW1hIG9mIHRoZSB0ZXN0AQIDBA==
+      -----END OPENSSH PRIVATE KEY-----
+    '';
+  };
+}
