@@ -8,12 +8,12 @@ use muster_signing::{Digest, PublicKey, Purpose, Signature, SigningKey, seal};
 use super::approvals::{Approval, Said, Unpublished};
 use super::door::CoordinatorMessage;
 use super::early::Early;
+use super::restore::StoredLog;
 use super::turn::Turn;
 use super::{Node, Note, Output};
 use crate::coordination::approval::CLOCK_AHEAD_MAX;
 use crate::coordination::log::{
-    self, Config, Durable, Entry, Forwarded, Log, MemberId, Operation, ProposalId, Ready, Standing,
-    Tolerance, WriteId,
+    self, Config, Entry, Forwarded, Log, MemberId, Operation, ProposalId, Ready, Standing, Tolerance, WriteId,
 };
 use crate::document::fleet::{Fleet, Tolerate};
 use crate::id::{FleetName, HostId};
@@ -81,12 +81,11 @@ impl Coordinator {
         epoch: Digest,
         base: u64,
         fleet: &Fleet,
-        durable: Durable,
-        said: BTreeMap<DecisionId, Said>,
-        life: Option<Digest>,
+        stored: StoredLog,
         seed: u64,
         now: Mono,
     ) -> Self {
+        let StoredLog { durable, said, life, memory } = stored;
         let of_log = life.map(|command| log::Life(command.0));
         let founders = fleet.founders().iter().map(member_of).collect();
         let mut config = Config::new(member_of(&me).in_life(of_log), founders, epoch.0, seed);
@@ -102,7 +101,11 @@ impl Coordinator {
         let of_other = first.is_some_and(|entry| entry.chain_hash != entry.chain_hash_after(&epoch.0));
         Self {
             stored_last: durable.entries.last().map_or(0, |(index, _)| *index),
-            log: Log::new(config, durable, now),
+            log: {
+                let mut log = Log::new(config, durable, now);
+                log.remember(memory.into_iter().collect());
+                log
+            },
             aimed: (None, None, (0, 0)),
             epoch,
             base,

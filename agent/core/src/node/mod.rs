@@ -144,8 +144,8 @@ impl Node {
             turn.changed = true;
         }
         self.tick_head(turn);
-        self.fetch_targets(turn);
         self.prove_store(turn);
+        self.fetch_targets(turn);
         if self.feed_is_open() {
             self.begin_incarnation(turn);
             self.consider_dispatches(turn);
@@ -289,18 +289,8 @@ impl Node {
         let Some(epoch) = self.ledger.epoch() else { return };
         let stored = self.stored_log.take().unwrap_or_default();
         let seed = self.random.next();
-        let mut coordinator = Coordinator::new(
-            self.signer.public(),
-            epoch,
-            self.ledger.log_begins_behind(),
-            &fleet,
-            stored.durable,
-            stored.said,
-            stored.life,
-            seed,
-            now.mono,
-        );
-        coordinator.log.remember(stored.memory.into_iter().collect());
+        let base = self.ledger.log_begins_behind();
+        let coordinator = Coordinator::new(self.signer.public(), epoch, base, &fleet, stored, seed, now.mono);
         self.coordinator = Some(coordinator);
         self.settle_in(now);
     }

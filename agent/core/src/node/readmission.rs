@@ -20,15 +20,19 @@ use crate::ledger::{Table, key};
 use crate::time::{Mono, Now};
 use crate::wire::codec;
 
-/// What people read of a coordinator that only they can bring back.
-fn readmit(host: &HostId) -> String {
-    format!(
-        "the store of {host}, a coordinator, was lost or put back in time, so that it votes and approves no more: sign a \
-         readmit command for host {host}"
-    )
-}
-
 impl Node {
+    /// What people read of a coordinator that only they can bring back.
+    fn readmit(&self, host: &HostId) -> String {
+        let way = match self.others_suffice() {
+            true => format!("sign a readmit command for host {host}"),
+            false => "the others are no quorum without it: sign a fleet document with recovery and replaces"
+                .to_owned(),
+        };
+        format!(
+            "the store of {host}, a coordinator, was lost or put back in time, so that it votes and approves no more: {way}"
+        )
+    }
+
     /// Whether this coordinator takes no part until operators readmit it, or should not.
     pub fn awaits_readmission(&self) -> bool {
         self.coordinator.is_some() && (self.distrusted || self.doubted)
@@ -58,7 +62,7 @@ impl Node {
     pub(super) fn readmission_alarms(&self) -> impl Iterator<Item = String> {
         let members = self.ledger.documents().fleet().map(|fleet| fleet.electorate().members);
         let hosts = members.into_iter().flat_map(BTreeMap::into_values);
-        hosts.filter(|host| self.is_out(host)).map(|host| readmit(&host))
+        hosts.filter(|host| self.is_out(host)).map(|host| self.readmit(&host))
     }
 
     /// That the fleet was recovered is shown for as long as the store keeps the document.
@@ -107,15 +111,15 @@ impl Node {
 
     /// Takes no part from now on, and not after a restart either.
     fn distrust(&mut self, turn: &mut Turn) {
-        let host = &self.settings.host;
+        let words = self.readmit(&self.settings.host);
         let Some(coordinator) = &mut self.coordinator else { return };
         if !self.distrusted {
             self.distrusted = true;
             self.presence_wanted = true;
             turn.rows.put(Table::Meta, key::meta("distrusted"), codec::encode(&true));
-            turn.tell(Note::Alarm { message: readmit(host) });
+            turn.tell(Note::Alarm { message: words.clone() });
         }
-        coordinator.stopped.get_or_insert_with(|| readmit(host));
+        coordinator.stopped.get_or_insert(words);
     }
 
     /// What the log says that a person must know.
@@ -160,7 +164,7 @@ impl Node {
     pub(super) fn forget_readmitted(&mut self) {
         let hosts =
             self.ledger.roster().members().keys().filter(|host| self.ledger.readmission(host).is_some());
-        let over: BTreeSet<String> = hosts.map(readmit).collect();
+        let over: BTreeSet<String> = hosts.map(|host| self.readmit(host)).collect();
         self.alarms.retain(|told| !over.contains(told));
     }
 
@@ -168,7 +172,7 @@ impl Node {
         let Some(key) = self.ledger.key_of_member(member) else { return };
         let Some(host) = self.ledger.roster().host_of(&key) else { return };
         if self.ledger.member_of(&key, host) == *member {
-            turn.tell(Note::Alarm { message: readmit(host) });
+            turn.tell(Note::Alarm { message: self.readmit(host) });
         }
     }
 
@@ -210,20 +214,11 @@ impl Node {
         (self.distrusted, self.doubted, self.presence_wanted) = (false, false, true);
         turn.log_writes.clear();
         turn.own_signatures.clear();
+        let memory = before.log.memory().iter().map(|(member, echo)| (*member, *echo)).collect();
         let durable = Durable { hard_state, snapshot: None, entries };
-        let seed = self.random.next();
-        let mut coordinator = Coordinator::new(
-            self.signer.public(),
-            before.epoch,
-            base,
-            &fleet,
-            durable,
-            before.said,
-            Some(command),
-            seed,
-            turn.now.mono,
-        );
-        coordinator.log.remember(before.log.memory().clone());
+        let stored = StoredLog { durable, said: before.said, life: Some(command), memory };
+        let (me, seed) = (self.signer.public(), self.random.next());
+        let mut coordinator = Coordinator::new(me, before.epoch, base, &fleet, stored, seed, turn.now.mono);
         (coordinator.unproven, coordinator.life_is_new) = (before.unproven, true);
         self.coordinator = Some(coordinator);
         self.settle_in(turn.now);
@@ -247,11 +242,9 @@ impl Node {
     pub(super) fn settle_in(&mut self, now: Now) {
         self.stop_under_newer_rules();
         self.resume_approvals(now);
-        if self.distrusted
-            && let Some(coordinator) = &mut self.coordinator
-        {
-            let host = &self.settings.host;
-            coordinator.stopped.get_or_insert_with(|| readmit(host));
+        let words = self.readmit(&self.settings.host);
+        if let Some(coordinator) = self.coordinator.as_mut().filter(|_| self.distrusted) {
+            coordinator.stopped.get_or_insert(words);
         }
     }
 }

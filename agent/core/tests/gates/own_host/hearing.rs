@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use muster_core::document::Refusal;
 use muster_core::ledger::NO_HASH;
-use muster_core::node::{Input, MessageRef, Node, Note, Origin, Output, RequestId, Verdict};
+use muster_core::node::{Input, MessageRef, Node, Origin, Output, RequestId, Verdict};
 use muster_core::time::Now;
 use muster_core::verify;
 use muster_core::wire::{FeedBody, IncarnationStarted, Notice, NoticeBody};
@@ -38,28 +38,22 @@ fn other_coordinators_are_refused_without_the_founders_of_the_log_but_by_recover
 }
 
 #[test]
-fn a_coordinator_stops_for_good_when_a_recovery_document_ends_its_epoch() {
+fn a_coordinator_begins_the_log_anew_when_a_recovery_document_ends_it() {
     let story = Story::as_host("h1", fleet_of(&["h1"], all_at_once()));
     let mut disk = Disk(std::collections::BTreeMap::new());
     let now = |story: &Story| Now { utc: story.now, mono: story.mono };
     let (mut node, outputs) = node("h1", &disk, story.now);
     let run = |node: &mut Node, disk: &mut Disk, mut outputs: Vec<Output>| {
-        let mut alarms = Vec::new();
         while !outputs.is_empty() {
             let mut next = Vec::new();
             for output in outputs {
-                match output {
-                    Output::Persist { batch, rows } => {
-                        disk.write(rows);
-                        next.extend(node.step(now(&story), Input::Stored { batch }));
-                    }
-                    Output::Tell(Note::Alarm { message }) => alarms.push(message),
-                    _ => {}
+                if let Output::Persist { batch, rows } = output {
+                    disk.write(rows);
+                    next.extend(node.step(now(&story), Input::Stored { batch }));
                 }
             }
             outputs = next;
         }
-        alarms
     };
     run(&mut node, &mut disk, outputs);
     let document =
@@ -67,17 +61,24 @@ fn a_coordinator_stops_for_good_when_a_recovery_document_ends_its_epoch() {
     let outputs = node.step(now(&story), document(&story.fleet));
     run(&mut node, &mut disk, outputs);
     assert!(node.leads());
+    let (epoch, applied) = (node.ledger().epoch(), node.ledger().applied());
+    assert!(applied > 0);
     let recovery =
         [("/recovery", true.into()), ("/replaces", story.fleet["serial"].clone()), ("/serial", 9.into())];
     let outputs = node.step(now(&story), document(&with(story.fleet.clone(), &recovery)));
-    let alarms = run(&mut node, &mut disk, outputs);
-    assert!(alarms.iter().any(|alarm| alarm.contains("recovery document has ended")), "{alarms:?}");
-    assert!(!node.leads());
+    run(&mut node, &mut disk, outputs);
+    let begins = |node: &Node| {
+        let ledger = node.ledger();
+        let shown = node.alarms().any(|alarm| alarm.contains("9 recovered the fleet"));
+        shown && ledger.epoch() != epoch && ledger.applied() > ledger.log_begins_behind()
+    };
+    assert!(node.leads() && begins(&node), "{:?}", node.alarms().collect::<Vec<_>>());
+    assert!(node.ledger().log_begins_behind() > applied, "no index of the old log comes again");
     let (mut node, outputs) = crate::kit::node("h1", &disk, story.now);
     run(&mut node, &mut disk, outputs);
     let outputs = node.step(now(&story), Input::Tick);
     run(&mut node, &mut disk, outputs);
-    assert!(!node.leads());
+    assert!(node.leads() && begins(&node));
 }
 
 #[test]
