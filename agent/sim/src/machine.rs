@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use muster_core::host::{Boot, Found, Job as JobTrace, ProbeRun};
 use muster_core::id::{Closure, ProbeName, RolloutId};
-use muster_core::node::{HostOrder, HostReport, Job};
+use muster_core::node::{Fetch, Goods, HostOrder, HostReport, Job};
 use muster_core::wire::{DeclaredProbe, ProbeMode, ProbeStatus};
 
 use crate::fault::{Fault, Faults};
@@ -211,7 +211,10 @@ impl Machine {
                 vec![Told::Report(ANSWER, HostReport::Running(observed))]
             }
             // Simulated releases are there from the start.
-            HostOrder::Fetch(_) => Vec::new(),
+            HostOrder::Fetch(goods) => {
+                let done = |goods: Goods| HostReport::Fetching { closure: goods.closure, fetch: Fetch::Done };
+                goods.into_iter().map(|goods| Told::Report(ANSWER, done(goods))).collect()
+            }
         }
     }
 

@@ -211,7 +211,10 @@ fn a_target_that_cannot_be_fetched_holds_the_dispatch_and_says_why() {
     host.lives("boot-1", async |life| {
         life.releases(&gone).await;
         life.until("a reason", |daemon| {
-            daemon.node.fetching_of(&alpha()).is_some_and(|it| it.starts_with("cannot be fetched (try 1 of "))
+            let fetching = daemon.node.fetching_of(&alpha());
+            // It is fetched from the moment on in which the ref is accepted, which is before the rollout opens.
+            daemon.node.ledger().rollouts().contains_key(&rollout())
+                && fetching.is_some_and(|it| it.starts_with("cannot be fetched (try 1 of "))
         })
         .await;
         let status = life.status().await;

@@ -86,8 +86,8 @@ impl Node {
         if enrolled.is_none() {
             return Answer::Reject(R::Revoked);
         }
-        // A newer fleet document may still come.
-        if self.own.running.is_none() || documents.fleet_is_expired(now) {
+        // A newer fleet document may still come; and a switch would run into the rollback of what failed before it.
+        if self.own.running.is_none() || documents.fleet_is_expired(now) || self.rolls_back(rollout_id) {
             return Answer::Hold;
         }
         let reason = if let Some(reason) = documents.forbid(plan, host, target_closure, now) {
@@ -124,6 +124,12 @@ impl Node {
                 it.record.dispatch_acked_at.is_some() && it.record.channel == plan.channel && of_this_log;
             ran && self.ledger.plan(&it.record.rollout_id).is_some_and(|other| other.order > plan.order)
         })
+    }
+
+    /// Whether this host still goes back from another rollout.
+    fn rolls_back(&self, rollout: &RolloutId) -> bool {
+        let mut own = self.ledger.records_of(&self.settings.host);
+        own.any(|it| it.record.rollout_id != *rollout && it.record.owes_rollback())
     }
 
     fn busy_elsewhere(&self, rollout: &RolloutId) -> bool {

@@ -66,16 +66,17 @@ impl Truth {
             let of_wave = |it: &Host| !it.is_dormant && wave.hosts.contains(&it.name);
             for (number, state) in hosts.iter().enumerate().filter(|(_, it)| of_wave(it)) {
                 let own = self.own[number].get(rollout_id);
-                converged += usize::from(own.is_some_and(|own| own.state == HostState::Converged));
+                let is = |wanted| usize::from(own.is_some_and(|own| own.state == wanted));
+                converged += is(HostState::Converged);
+                deferred += is(HostState::Deferred);
                 if self.is_let_go(&state.name, rollout_id) || self.is_twofold(&state.name) {
                     let_go += 1;
                     continue;
                 }
                 let Some(own) = own else { continue };
                 let lost = self.now.saturating_sub(own.acked) + 100_000_000 >= patience * 1_000_000;
-                if own.state == HostState::Deferred {
-                    deferred += 1;
-                } else if own.in_flight() && own.log_index < decision.log_index && !lost {
+                let under_way = own.in_flight() && own.state != HostState::Deferred;
+                if under_way && own.log_index < decision.log_index && !lost {
                     let what = format!(
                         "{host} of a later wave is dispatched into {rollout_id} while {} of wave {} is {}",
                         state.name,
