@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{Blocked, Gate, Reason};
 use crate::document::Plan;
 use crate::id::HostId;
-use crate::planted::{self, Bug};
+use crate::planted::Bug;
 use crate::view::View;
 use crate::wire::HostState;
 
@@ -21,7 +21,7 @@ pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, now: DateTime<U
             .filter(|other| view.holds_slot(other, now) && !overlooked(view, plan, other))
             .cloned()
             .collect();
-        if in_flight.len() >= budget.limit + usize::from(planted::on(Bug::BudgetOffByOne)) {
+        if in_flight.len() >= budget.limit + usize::from(view.ledger.planted().has(Bug::BudgetOffByOne)) {
             let reason = Reason::BudgetFull { budget: budget.index + 1, limit: budget.limit, in_flight };
             return Err(Blocked::by(Gate::Budget, reason));
         }
@@ -33,7 +33,8 @@ pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, now: DateTime<U
 fn overlooked(view: &View<'_>, plan: &Plan, host: &HostId) -> bool {
     let is = |state| view.ledger.records_of(host).any(|it| it.record.state == state);
     let slots = || view.ledger.slots().of(host);
-    (planted::on(Bug::BudgetIgnoresFailed) && is(HostState::Failed))
-        || (planted::on(Bug::BudgetIgnoresOthers) && slots().all(|slot| slot.rollout != plan.rollout_id))
-        || (planted::on(Bug::BudgetForgetsPending) && is(HostState::Pending))
+    (view.ledger.planted().has(Bug::BudgetIgnoresFailed) && is(HostState::Failed))
+        || (view.ledger.planted().has(Bug::BudgetIgnoresOthers)
+            && slots().all(|slot| slot.rollout != plan.rollout_id))
+        || (view.ledger.planted().has(Bug::BudgetForgetsPending) && is(HostState::Pending))
 }

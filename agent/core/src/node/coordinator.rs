@@ -8,18 +8,18 @@ use muster_signing::{Digest, PublicKey, Purpose, Signature, SigningKey, seal};
 use super::approvals::{Approval, Said, Unpublished};
 use super::door::CoordinatorMessage;
 use super::early::Early;
+use super::restore::StoredLog;
 use super::turn::Turn;
 use super::{Node, Note, Output};
 use crate::coordination::approval::CLOCK_AHEAD_MAX;
 use crate::coordination::log::{
-    self, Config, Durable, Entry, Forwarded, Log, MemberId, Operation, ProposalId, Ready, Standing,
-    Tolerance, WriteId,
+    self, Config, Entry, Forwarded, Log, MemberId, Operation, ProposalId, Ready, Standing, Tolerance, WriteId,
 };
 use crate::document::fleet::{Fleet, Tolerate};
 use crate::id::{FleetName, HostId};
 use crate::ledger::{Batch, Derived, EntryError, Table, key};
 use crate::planner;
-use crate::planted::{self, Bug};
+use crate::planted::{Bug, Planted};
 use crate::time::Mono;
 use crate::view::View;
 use crate::wire::codec;
@@ -63,6 +63,7 @@ pub(super) struct Coordinator {
     pub(super) retries: BTreeMap<HostId, (Mono, Duration)>,
     pub(super) stopped: Option<String>,
     pub(super) awaits: Option<Digest>,
+    planted: Planted,
 }
 
 impl Coordinator {
@@ -70,10 +71,10 @@ impl Coordinator {
         me: PublicKey,
         epoch: Digest,
         fleet: &Fleet,
-        durable: Durable,
-        said: BTreeMap<DecisionId, Said>,
+        StoredLog { durable, said }: StoredLog,
         seed: u64,
         now: Mono,
+        planted: Planted,
     ) -> Self {
         let mut config =
             Config::new(member_of(&me), fleet.founders().iter().map(member_of).collect(), epoch.0, seed);
@@ -82,7 +83,7 @@ impl Coordinator {
         }
         #[cfg(feature = "planted")]
         {
-            config.planted = log_bug();
+            config.planted = log_bug(planted);
         }
         let first = durable.entries.first().map(|(_, entry)| entry);
         let of_other = first.is_some_and(|entry| entry.chain_hash != entry.chain_hash_after(&epoch.0));
@@ -108,6 +109,7 @@ impl Coordinator {
             retries: BTreeMap::new(),
             stopped: of_other.then(|| OTHER_EPOCH.to_owned()),
             awaits: None,
+            planted,
         }
     }
 
@@ -375,8 +377,7 @@ impl Node {
                 }
             }
         }
-        let lies = planted::on(Bug::LieRules) && self.random.fraction() < 0.3;
-        let rules = if lies { u32::MAX } else { self.ledger.rules() };
+        let rules = self.ledger.rules();
         let payloads =
             statements.into_iter().map(|what| codec::encode(&LogPayload { rules, what })).collect();
         match coordinator.log.propose(now, payloads) {
@@ -400,7 +401,7 @@ impl Coordinator {
 
     pub(super) fn store(&mut self, rows: &mut Batch, operation: Operation) {
         match operation {
-            Operation::HardState(_) if planted::on(Bug::VoteForgotten) => {}
+            Operation::HardState(_) if self.planted.has(Bug::VoteForgotten) => {}
             Operation::HardState(state) => {
                 rows.put(Table::HardState, key::meta("hard_state"), codec::encode(&state));
             }
@@ -446,11 +447,8 @@ fn sign_append(signer: &SigningKey, fleet: &FleetName, message: &mut log::Messag
 
 /// The planted bug that is the log's own.
 #[cfg(feature = "planted")]
-fn log_bug() -> Option<log::Planted> {
-    let bugs = [
-        (Bug::VoteTwice, log::Planted::VoteTwice),
-        (Bug::SkipElectability, log::Planted::SkipElectability),
-        (Bug::CountOwnMatchEarly, log::Planted::CountOwnMatchEarly),
-    ];
-    bugs.into_iter().find(|(bug, _)| planted::on(*bug)).map(|(_, planted)| planted)
+fn log_bug(planted: Planted) -> Option<log::Planted> {
+    let bugs =
+        [(Bug::VoteTwice, log::Planted::VoteTwice), (Bug::SkipElectability, log::Planted::SkipElectability)];
+    bugs.into_iter().find(|(bug, _)| planted.has(*bug)).map(|(_, in_log)| in_log)
 }

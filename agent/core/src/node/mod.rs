@@ -10,9 +10,10 @@ mod coordinator;
 mod dispatching;
 mod door;
 mod early;
+#[cfg(feature = "planted")]
+mod enter;
 mod head;
 mod inspect;
-mod lies;
 mod own;
 mod quota;
 mod random;
@@ -35,6 +36,7 @@ pub use restore::StartError;
 use crate::document::{Acceptance, ChannelRefDocument, Document, Refusal, check};
 use crate::id::HostId;
 use crate::ledger::{FeedError, Ledger};
+use crate::planted::Bug;
 use crate::presence::{Heard, Presences};
 use crate::time::{Mono, Now};
 use crate::verify::{self, Certified};
@@ -216,7 +218,8 @@ impl Node {
         // What was decided under an older fleet document is signed by the coordinators that it names, and refs name it:
         // who missed it learns it as history, whose place in time it keeps.
         let missed = matches!(checked, Err(Refusal::FleetDowngrade { .. }));
-        if !missed && !self.is_spoken_of(document) {
+        let refuses = self.ledger.planted().has(Bug::HistoryRefused);
+        if refuses || !missed && !self.is_spoken_of(document) {
             return checked;
         }
         let named = documents.check_named(document, now);
@@ -268,10 +271,10 @@ impl Node {
             self.signer.public(),
             epoch,
             &fleet,
-            stored.durable,
-            stored.said,
+            stored,
             seed,
             now.mono,
+            self.ledger.planted(),
         ));
         self.stop_under_newer_rules();
         self.resume_approvals(now);
