@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 
 use crate::ledger::Batch;
 use crate::node::Output;
+use crate::planted::{Bug, Planted};
 
 /// What carries out a node's orders.
 pub trait Shell {
@@ -24,12 +25,19 @@ pub struct Drive {
     asked: u64,
     durable: u64,
     held: VecDeque<(u64, Output)>,
+    planted: Planted,
 }
 
 impl Drive {
     /// Nothing was asked for yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same with a bug.
+    #[cfg(feature = "planted")]
+    pub fn planted(planted: Planted) -> Self {
+        Self { planted, ..Self::default() }
     }
 
     /// Carries out what a step asked for, as far as it may happen already.
@@ -49,7 +57,7 @@ impl Drive {
                 | Output::Enrol(_)
                 | Output::Reply { .. }
                 | Output::Tell(_) => {
-                    let at_once = crate::planted::on(crate::planted::Bug::SendBeforeStore);
+                    let at_once = self.planted.has(Bug::SendBeforeStore);
                     if at_once || (self.asked <= self.durable && self.held.is_empty()) {
                         shell.perform(output);
                     } else {

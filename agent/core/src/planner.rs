@@ -12,7 +12,7 @@ use crate::document::{Plan, Verb};
 use crate::gate::{self, WaveState};
 use crate::id::{ChannelId, HostId, RolloutId};
 use crate::ledger::Mirrored;
-use crate::planted::{self, Bug};
+use crate::planted::Bug;
 use crate::rollout::{HostEntry, Record};
 use crate::view::{Failure, Standing, View};
 use crate::wire::{
@@ -101,7 +101,7 @@ fn withdrawals(view: &View<'_>, now: DateTime<Utc>) -> Vec<LogStatement> {
                 .ledger
                 .record(host, &slot.rollout)
                 .is_none_or(|it| it.record.state == HostState::Pending);
-            !planted::on(Bug::NoWithdrawals) && !slot.withdrawn && pending && view.is_free(host, slot, now)
+            !slot.withdrawn && pending && view.is_free(host, slot, now)
         });
     let decisions = spent.map(|(_, slot)| slot.decision);
     decisions
@@ -209,7 +209,7 @@ fn claim(
         let lost = mirrored.record.is_lost();
         (mirrored.record.state, if lost { Cause::Lost } else { Cause::Reported { envelope } })
     });
-    if is_unfounded(view, host, entry, mirrored) && !planted::on(Bug::LieForge) {
+    if is_unfounded(view, host, entry, mirrored) {
         let says = reported.filter(|(_, cause)| !cause.is_reckoned());
         return Some(says.unwrap_or((HostState::Pending, Cause::Unfounded)));
     }
@@ -217,9 +217,6 @@ fn claim(
         return None;
     }
     let unexplained = !matches!(entry.cause, Some(Cause::Reported { .. }));
-    if planted::on(Bug::LieForge) {
-        return reported.map(|(_, cause)| (HostState::Converged, cause)).filter(|(to, _)| *to != entry.state);
-    }
     let counted = match view.standing(plan, host, at) {
         Standing::Failed(Failure::Lost) => Some((HostState::Failed, Cause::Lost)),
         Standing::Failed(Failure::Rejected) => Some((HostState::Failed, Cause::Rejected)),
@@ -268,13 +265,18 @@ fn advances(view: &View<'_>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
         let Some(plan) = view.ledger.plan(id) else { continue };
         let last = u32::try_from(plan.waves.len()).unwrap_or(u32::MAX).saturating_sub(1);
         let wave = record.current_wave;
-        let done =
-            || gate::wave_state(view, plan, wave, at) == WaveState::Done || planted::on(Bug::WaveIgnored);
+        let done = || {
+            gate::wave_state(view, plan, wave, at) == WaveState::Done
+                || view.ledger.planted().has(Bug::WaveIgnored)
+        };
         if record.state == RolloutState::Converging {
-            if record.unfinished(plan, at).next().is_none() && done() && !planted::on(Bug::NoTerminal) {
+            if record.unfinished(plan, at).next().is_none()
+                && done()
+                && !view.ledger.planted().has(Bug::NoTerminal)
+            {
                 events.push(RolloutEvent::RolloutTerminal { rollout_id: id.clone(), at });
             }
-        } else if done() && !planted::on(Bug::NoAdvance) {
+        } else if done() && !view.ledger.planted().has(Bug::NoAdvance) {
             let to_wave = last.min(wave + 1);
             events.push(RolloutEvent::WaveAdvanced { rollout_id: id.clone(), from_wave: wave, to_wave, at });
         }
@@ -315,11 +317,7 @@ fn joins(view: &View<'_>, hold: &BTreeSet<HostId>, at: DateTime<Utc>) -> Vec<Rol
 }
 
 fn may_join(view: &View<'_>, plan: &Plan, record: &Record, host: &HostId, at: DateTime<Utc>) -> bool {
-    let dispatchable = record.hosts.get(host).is_none_or(|entry| entry.is_dispatchable(at));
-    if planted::on(Bug::LieEarly) && dispatchable {
-        return true;
-    }
-    dispatchable
+    record.hosts.get(host).is_none_or(|entry| entry.is_dispatchable(at))
         && view.standing(plan, host, at) == Standing::Waiting
         && !view.excuse(plan, host, at).is_some_and(crate::view::Excuse::by_operator)
         && gate::admit(view, plan, host, at).is_ok()

@@ -1,14 +1,12 @@
 //! Bugs for the simulator to find, one per rule that matters.
 //!
-//! Without the feature `planted`, which only the simulator turns on, there are none and every question here is answered
-//! no. With it a bug exists only while the simulator runs a node inside [`with`].
-
-#[cfg(feature = "planted")]
-use std::cell::Cell;
+//! A bug is an argument of the constructors with which only the simulator makes a node, and goes with its documents and
+//! what is made of them. Without the feature `planted`, which only the simulator turns on, no such constructor exists
+//! and every question here is answered no.
 
 macro_rules! bugs {
     ($($(#[$when:meta])* $variant:ident $name:literal $what:literal,)*) => {
-        /// One planted bug, or one way in which a coordinator lies.
+        /// One planted bug.
         #[cfg_attr(not(feature = "planted"), expect(unreachable_pub, reason = "it is exported with the feature only"))]
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
         pub enum Bug {
@@ -62,50 +60,55 @@ bugs! {
     VoteTwice "vote-twice" "votes are given without regard to an earlier one of the term",
     #[cfg(feature = "planted")]
     SkipElectability "skip-electability" "votes are given to candidates whose log is older",
-    #[cfg(feature = "planted")]
-    CountOwnMatchEarly "count-own-match-early" "entries count as stored by their leader before they are",
     NoTerminal "no-terminal" "a rollout that is done is never said to be",
     NoAdvance "no-advance" "a wave that is done never lets the next one go",
-    NoWithdrawals "no-withdrawals" "a dispatch that came to nothing is never given up",
     OwnDecisions "own-decisions" "coordinators derive different bytes from one entry",
     ForgedAccepted "forged-accepted" "documents count whoever signed them",
+    PromotionIgnored "promotion-ignored" "a wave goes on without the person whom it asks for",
+    PauseIgnored "pause-ignored" "a pause holds nobody back",
+    LateTaken "late-taken" "a dispatch is taken after its end",
+    ObjectionForgotten "objection-forgotten" "who objected to a decision may sign it later",
+    EndorsementUnstored "endorsement-unstored" "a signature leaves that was not stored",
+    SignersKept "signers-kept" "a ref counts although its operators were replaced",
+    SoakFromDispatch "soak-from-dispatch" "a soak counts from the dispatch instead of the activation",
+    DeferredKept "deferred-kept" "a host that waits for its reboot keeps a target that has failed elsewhere",
+    HistoryRefused "history-refused" "a fleet document that was missed is refused as a downgrade",
+    SaidOnce "said-once" "a signature is sent once and never again",
+    FeedUnasked "feed-unasked" "a host goes on from its disk without asking where its feed ends",
+    MajorityForLies "majority-for-lies" "a majority certifies although coordinators may lie",
+    ForkUntold "fork-untold" "who finds a host's two histories tells nobody",
     UncertifiedActed "uncertified-acted" "the leader hands out decisions that it alone has signed, and hosts take them",
-    LieEarly "lie-early" "a coordinator dispatches and signs whatever its evidence says",
-    LieForge "lie-forge" "a coordinator claims that hosts converged which did not",
+}
+
+/// The bug that a node is made with; none, unless the simulator makes it.
+#[cfg_attr(
+    not(feature = "planted"),
+    expect(unreachable_pub, reason = "it is exported with the feature only")
+)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Planted {
     #[cfg(feature = "planted")]
-    LieSilent "lie-silent" "a coordinator tells the others nothing",
-    LieRules "lie-rules" "a leading coordinator says that its entries are of rules that nobody knows",
-    LieHealthy "lie-healthy" "a host says that it converged, whatever came of its switch",
-    LieFlood "lie-flood" "a host fills its feed with events of rollouts that nobody knows",
-    LiePresence "lie-presence" "a host's heartbeats say what is not so",
-    #[cfg(feature = "planted")]
-    LieFork "lie-fork" "a host tells two histories of itself",
-    #[cfg(feature = "planted")]
-    LieTwice "lie-twice" "a coordinator signs two decisions of one id",
+    bug: Option<Bug>,
 }
 
 #[cfg(feature = "planted")]
-thread_local! {
-    static PLANTED: Cell<Option<Bug>> = const { Cell::new(None) };
+impl Planted {
+    /// A bug, or none.
+    pub const fn of(bug: Option<Bug>) -> Self {
+        Self { bug }
+    }
+
+    /// Whether it is this bug.
+    pub(crate) fn has(self, bug: Bug) -> bool {
+        self.bug == Some(bug)
+    }
 }
 
-/// Runs something with a bug, or none.
-#[cfg(feature = "planted")]
-pub fn with<T>(bug: Option<Bug>, run: impl FnOnce() -> T) -> T {
-    let before = PLANTED.replace(bug);
-    let result = run();
-    PLANTED.set(before);
-    result
-}
-
-/// Whether a bug is planted here and now.
-#[cfg(feature = "planted")]
-pub(crate) fn on(bug: Bug) -> bool {
-    PLANTED.get() == Some(bug)
-}
-
-/// Nothing is ever planted.
 #[cfg(not(feature = "planted"))]
-pub(crate) const fn on(_bug: Bug) -> bool {
-    false
+impl Planted {
+    /// Nothing is ever planted.
+    #[expect(clippy::unused_self, reason = "with the feature it looks at the bug")]
+    pub(crate) const fn has(self, _bug: Bug) -> bool {
+        false
+    }
 }

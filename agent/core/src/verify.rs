@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::coordination::log;
 use crate::document::{self, Documents, Electorate};
 use crate::id::{FleetName, HostId};
-use crate::planted::{self, Bug};
+use crate::planted::{Bug, Planted};
 use crate::wire::codec::{self, DecodeError};
 use crate::wire::{DECISION_VERSION, Decision, Envelope, Notice, Received};
 
@@ -65,19 +65,30 @@ pub struct Roster {
     serial: u64,
     keys: BTreeMap<HostId, PublicKey>,
     electorates: BTreeMap<u64, Electorate>,
+    planted: Planted,
 }
 
 impl Roster {
     /// The roster of a fleet of which no document is held yet: nobody.
     pub fn empty(fleet: FleetName) -> Self {
-        Self { fleet, serial: 0, keys: BTreeMap::new(), electorates: BTreeMap::new() }
+        Self {
+            fleet,
+            serial: 0,
+            keys: BTreeMap::new(),
+            electorates: BTreeMap::new(),
+            planted: Planted::default(),
+        }
     }
 
     /// The roster of the newest fleet document, with the electorates of all that are held.
     pub fn of(fleet: FleetName, documents: &Documents) -> Self {
-        let mut roster = Self::empty(fleet);
+        let mut roster = Self { planted: documents.planted(), ..Self::empty(fleet) };
         for held in documents.fleets() {
-            roster.electorates.insert(held.serial, held.electorate());
+            let mut electorate = held.electorate();
+            if roster.planted.has(Bug::MajorityForLies) {
+                electorate.quorum = electorate.members.len() / 2 + 1;
+            }
+            roster.electorates.insert(held.serial, electorate);
         }
         if let Some(newest) = documents.fleet() {
             roster.serial = newest.serial;
@@ -217,7 +228,8 @@ pub fn certificate(roster: &Roster, bytes: &[u8]) -> Result<Certified, VerifyErr
         .ok_or(VerifyError::UnknownFleetSerial(decision.fleet_serial))?;
     let counted = certificate.verify(roster.fleet.as_str(), &roster.counted_keys(electorate));
     let (signed, needed) = (counted.signers().len(), electorate.quorum);
-    let (one_less, any) = (planted::on(Bug::QuorumMinusOne), planted::on(Bug::UncertifiedActed));
+    let (one_less, any) =
+        (roster.planted.has(Bug::QuorumMinusOne), roster.planted.has(Bug::UncertifiedActed));
     if signed + usize::from(one_less) < needed && !(any && signed > 0) {
         return Err(VerifyError::NoQuorum { signed, needed });
     }
@@ -231,8 +243,8 @@ pub fn recount(roster: &Roster, certified: &Certified) -> Result<(), VerifyError
     let counted = roster.counted_keys(electorate);
     let signed = certified.certificate.signers().keys().filter(|key| counted.contains(*key)).count();
     let needed = match () {
-        () if planted::on(Bug::UncertifiedActed) => 1,
-        () => electorate.quorum - usize::from(planted::on(Bug::QuorumMinusOne)),
+        () if roster.planted.has(Bug::UncertifiedActed) => 1,
+        () => electorate.quorum - usize::from(roster.planted.has(Bug::QuorumMinusOne)),
     };
     if signed < needed { Err(VerifyError::NoQuorum { signed, needed }) } else { Ok(()) }
 }

@@ -10,7 +10,7 @@ use crate::host::after;
 use crate::id::{ChannelId, HostId, RolloutId};
 use crate::ledger::{Answer, Ledger, Slot};
 use crate::memo::Memo;
-use crate::planted::{self, Bug};
+use crate::planted::Bug;
 use crate::presence::{Presences, Reach};
 use crate::time::Mono;
 use crate::wire::{DecisionId, HostState};
@@ -114,7 +114,9 @@ impl View<'_> {
             None if self.has_expired(host, slot) || self.void.contains(&slot.decision) => return true,
             None => {}
         }
-        if planted::on(Bug::SilenceFreesSlot) && self.presences.reach(host, self.mono) == Reach::Offline {
+        if self.ledger.planted().has(Bug::SilenceFreesSlot)
+            && self.presences.reach(host, self.mono) == Reach::Offline
+        {
             return true;
         }
         self.is_skipped(host, &slot.rollout, now) || self.is_removed(host)
@@ -261,7 +263,9 @@ impl View<'_> {
         let answered =
             self.ledger.slots().of(host).filter(|slot| slot.rollout == plan.rollout_id && in_flight);
         let started = record.dispatch_acked_at.or_else(|| answered.map(|slot| slot.not_after).max())?;
-        let started = started.max(record.activation_completed_at.unwrap_or_default());
+        // Its own clock may be behind, and nobody acts on a dispatch before it is made.
+        let started =
+            started.max(record.activation_completed_at.unwrap_or_default()).max(record.dispatched_at);
         (now > after(started, allowed)).then_some(Failure::Overdue)
     }
 

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use muster_core::ledger::{Batch, Rows, Table};
+use muster_core::ledger::{Batch, Change, Rows, Table};
 
 /// The tables that hosts sync, in the order in which they are sent.
 pub(crate) const SYNCED: [Table; 3] = [Table::Documents, Table::Decisions, Table::Feeds];
@@ -23,7 +23,7 @@ impl Disk {
     /// The oldest write becomes durable: its number and rows.
     pub(crate) fn next_durable(&mut self) -> Option<(u64, Batch)> {
         let (number, batch) = self.writes.pop_front()?;
-        self.apply(&batch);
+        self.apply(&batch.0);
         Some((number, batch))
     }
 
@@ -32,8 +32,19 @@ impl Disk {
         Self { writes: VecDeque::new(), ..self.clone() }
     }
 
-    fn apply(&mut self, batch: &Batch) {
-        for change in &batch.0 {
+    /// Takes a batch in, but for the rows of one feed.
+    pub(crate) fn copy(&mut self, batch: &Batch, but: &[u8]) {
+        let others = |change: &&Change| change.table != Table::Feeds || !change.key.starts_with(but);
+        self.apply(batch.0.iter().filter(others));
+    }
+
+    /// Takes an envelope in.
+    pub(crate) fn show(&mut self, key: Vec<u8>, envelope: Vec<u8>) {
+        self.apply(&[Change { table: Table::Feeds, key, value: Some(envelope) }]);
+    }
+
+    fn apply<'a>(&mut self, changes: impl IntoIterator<Item = &'a Change>) {
+        for change in changes {
             let rows = self.rows.entry(change.table).or_default();
             let was = match &change.value {
                 Some(value) => rows.insert(change.key.clone(), value.clone()).is_some(),
@@ -108,6 +119,11 @@ impl Rows for Disk {
 
     fn table(&self, table: Table) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), String>> {
         self.of(table).map(|(key, value)| Ok((key.clone(), value.clone())))
+    }
+
+    fn since(&self, table: Table, key: &[u8]) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), String>> {
+        let rows = self.rows.get(&table).into_iter().flat_map(|rows| rows.range(key.to_vec()..));
+        rows.map(|(key, value)| Ok((key.clone(), value.clone())))
     }
 }
 

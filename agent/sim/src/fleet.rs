@@ -28,6 +28,9 @@ pub struct Fleet {
     stranger: SigningKey,
     hosts: BTreeMap<HostId, SigningKey>,
     names: Vec<HostId>,
+    keys: Vec<PublicKey>,
+    by_name: BTreeMap<HostId, usize>,
+    by_key: BTreeMap<PublicKey, usize>,
     /// The newest fleet document.
     document: Vec<u8>,
     fleet_serial: u64,
@@ -56,14 +59,21 @@ impl Fleet {
         real_signatures: bool,
         make: impl Fn(&str) -> SigningKey,
     ) -> Self {
+        let hosts: BTreeMap<HostId, SigningKey> =
+            names.iter().map(|name| (name.clone(), make(&format!("host {name}")))).collect();
+        let keys: Vec<PublicKey> =
+            names.iter().filter_map(|name| hosts.get(name)).map(SigningKey::public).collect();
         Self {
             name,
+            by_name: names.iter().cloned().zip(0..).collect(),
+            by_key: keys.iter().copied().zip(0..).collect(),
+            keys,
             operator: make("operator"),
             revoked: Vec::new(),
             hands_over: false,
             real_signatures,
             stranger: make("stranger"),
-            hosts: names.iter().map(|name| (name.clone(), make(&format!("host {name}")))).collect(),
+            hosts,
             names,
             document: Vec::new(),
             fleet_serial: 0,
@@ -89,7 +99,17 @@ impl Fleet {
 
     /// The number of the host that has a key.
     pub(crate) fn number_of(&self, key: &PublicKey) -> Option<usize> {
-        self.names.iter().position(|name| self.hosts.get(name).is_some_and(|of| of.public() == *key))
+        self.by_key.get(key).copied()
+    }
+
+    /// The number of a host.
+    pub(crate) fn number(&self, host: &HostId) -> Option<usize> {
+        self.by_name.get(host).copied()
+    }
+
+    /// A host's key.
+    pub(crate) fn key_of(&self, host: &HostId) -> Option<PublicKey> {
+        self.keys.get(*self.by_name.get(host)?).copied()
     }
 
     /// What every host pins.

@@ -3,14 +3,17 @@
 use std::rc::Rc;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use muster_core::document::{Documents, Trust};
 use muster_core::drive::{Drive, Shell};
 use muster_core::host::CLOCK_JUMP_SECS_MAX;
 use muster_core::id::{Closure, HostId};
-use muster_core::ledger::Batch;
-use muster_core::node::{BackendKind, Node, Output};
+use muster_core::ledger::{Batch, Ledger, rebuild};
+use muster_core::node::{BackendKind, Node, Output, Settings, StartError};
 use muster_core::time::{Mono, Now};
+use muster_signing::SigningKey;
 
 use crate::disk::Disk;
+use crate::liar::Liar;
 use crate::machine::Machine;
 use crate::parcel::Parcel;
 
@@ -19,6 +22,8 @@ const EPOCH_SECS: i64 = 1_790_000_000;
 
 #[cfg(feature = "planted")]
 pub use muster_core::planted::Bug;
+#[cfg(feature = "planted")]
+use muster_core::planted::Planted;
 
 /// Without planted bugs there is none to name.
 #[cfg(not(feature = "planted"))]
@@ -35,6 +40,8 @@ pub(crate) struct Host {
     pub(crate) node: Option<Node>,
     pub(crate) drive: Drive,
     pub(crate) disk: Disk,
+    /// What its agent had learnt again from its disk when it last started.
+    known: Option<Ledger>,
     pub(crate) machine: Machine,
     pub(crate) backend: BackendKind,
     /// Counts the starts of its agent: what an earlier life had asked for is no concern of a later one.
@@ -59,8 +66,8 @@ pub(crate) struct Host {
     pub(crate) spins: u32,
     /// The bug that is planted in its agent.
     pub(crate) bug: Option<Bug>,
-    /// Whether it does not follow the protocol.
-    pub(crate) lies: bool,
+    /// What it remembers if it does not follow the protocol.
+    pub(crate) liar: Option<Box<Liar>>,
     /// Whether it is a machine that nobody has started yet.
     pub(crate) is_dormant: bool,
     /// The newest version of the log's reducer that its agent knows.
@@ -74,6 +81,7 @@ impl Host {
             node: None,
             drive: Drive::new(),
             disk: Disk::default(),
+            known: None,
             machine: Machine::new(running),
             backend: BackendKind::Directory,
             life: 0,
@@ -92,7 +100,7 @@ impl Host {
             fetches_at: 0,
             spins: 0,
             bug: None,
-            lies: false,
+            liar: None,
             is_dormant: false,
             rules: muster_core::wire::RULES,
         }
@@ -116,6 +124,78 @@ impl Host {
     /// Its agent starts with an idle disk.
     pub(crate) fn disk_is_idle(&mut self) {
         self.disk_commits = (0, 0);
+    }
+
+    /// Its agent starts from its disk. What an earlier life learnt again from it need not be learnt a third time.
+    pub(crate) fn begin(
+        &mut self,
+        settings: Settings,
+        key: SigningKey,
+        pin: Trust,
+        now: Now,
+    ) -> Result<(Node, Vec<Output>), StartError> {
+        let known = match self.known.take() {
+            Some(known) => known,
+            None => Ledger::new(settings.fleet.clone(), settings.host.clone(), self.no_documents(pin)?),
+        };
+        let (mut ledger, _) = rebuild(known, &self.disk)?;
+        let _ = (ledger.take_batch(), ledger.take_happenings());
+        self.known = Some(ledger.clone());
+        Node::start_rebuilt(settings, key, ledger, &self.disk, now)
+    }
+
+    /// What an agent begins with, and the bug that is planted in it.
+    #[cfg(feature = "planted")]
+    fn no_documents(&self, pin: Trust) -> Result<Documents, StartError> {
+        Ok(Documents::new(vec![pin])?.with_planted(Planted::of(self.bug)))
+    }
+
+    /// What an agent begins with.
+    #[cfg(not(feature = "planted"))]
+    #[expect(clippy::unused_self, reason = "with the feature it looks at the bug")]
+    fn no_documents(&self, pin: Trust) -> Result<Documents, StartError> {
+        Ok(Documents::new(vec![pin])?)
+    }
+
+    /// It has another disk from now on.
+    pub(crate) fn change_disk(&mut self, disk: Disk) {
+        self.disk = disk;
+        self.known = None;
+        self.heard.fill(None);
+    }
+
+    /// The order of things in a new agent, with the bug that is planted in it.
+    #[cfg(feature = "planted")]
+    pub(crate) fn new_drive(&self) -> Drive {
+        Drive::planted(Planted::of(self.bug))
+    }
+
+    /// The order of things in a new agent.
+    #[cfg(not(feature = "planted"))]
+    #[expect(clippy::unused_self, reason = "with the feature it looks at the bug")]
+    pub(crate) fn new_drive(&self) -> Drive {
+        Drive::new()
+    }
+
+    /// Whether it does not follow the protocol, or once did not.
+    pub(crate) fn lies(&self) -> bool {
+        self.liar.is_some()
+    }
+
+    /// The oldest write becomes durable: its number and rows.
+    pub(crate) fn next_durable(&mut self) -> Option<(u64, Batch)> {
+        let (number, batch) = self.disk.next_durable()?;
+        if let Some(tale) = self.liar.as_mut().and_then(|liar| liar.tale.as_mut()) {
+            let own = [self.name.as_str().as_bytes(), &[0]].concat();
+            tale.shown.copy(&batch, &own);
+        }
+        Some((number, batch))
+    }
+
+    /// What others may pull from it.
+    pub(crate) fn shown(&self) -> &Disk {
+        let tale = self.liar.as_ref().and_then(|liar| liar.tale.as_ref());
+        tale.map_or(&self.disk, |tale| &tale.shown)
     }
 
     pub(crate) fn is_up(&self) -> bool {

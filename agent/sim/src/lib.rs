@@ -14,9 +14,12 @@
 //! would become of it.
 //!
 //! The harness is tested itself: `muster-sim --mutants` plants one bug after the other into the nodes and has each
-//! caught. `muster-sim --tolerate lies` has as many coordinators lie as their electorate tolerates. The program and the
-//! tests have the feature `planted` on, which also stands cheap stand-ins in for keys (`--real-signatures` turns those
-//! off); who takes this crate for its library alone takes it without.
+//! caught; the table below names them. `muster-sim --tolerate lies` has as many coordinators lie as their electorate
+//! tolerates. Liars are hosts whose outputs the world changes on their way out (see [`Lie`]); the node inside them is the
+//! shipped one. The program and the tests have the feature `planted` on, which also stands cheap stand-ins in for keys
+//! (`--real-signatures` turns those off); who takes this crate for its library alone takes it without.
+#![doc = ""]
+#![doc = include_str!("../mutants.md")]
 
 pub mod bench;
 mod disk;
@@ -26,6 +29,7 @@ pub mod fault;
 pub mod fleet;
 pub mod forecast;
 mod host;
+mod liar;
 #[cfg(feature = "planted")]
 pub mod log;
 mod machine;
@@ -42,5 +46,6 @@ pub mod world;
 
 pub use draw::Size;
 pub use host::Bug;
+pub use liar::Lie;
 pub use machine::Health;
 pub use world::World;

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// What each property says; the numbers are their names.
-pub const PROPERTIES: [(u8, &str); 13] = [
+pub const PROPERTIES: [(u8, &str); 14] = [
     (1, "no host starts to activate a closure that the operators did not sign for that host and channel"),
     (2, "no host starts to activate without a certificate of a quorum of one electorate"),
     (3, "no budget's hosts in flight ever exceed the limit that held when they were dispatched"),
@@ -19,6 +19,11 @@ pub const PROPERTIES: [(u8, &str); 13] = [
     (
         13,
         "all connected nodes hold the same documents, decisions and feeds soon after the faults have stopped",
+    ),
+    (
+        14,
+        "nobody signs or takes a dispatch against a pause that it knows of, without a promotion, before the hosts that \
+         go first, after its end, or after having objected",
     ),
 ];
 

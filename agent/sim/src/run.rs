@@ -12,6 +12,7 @@ use muster_core::wire::{HealthPolicy, HostState};
 use crate::draw::{Draft, Size};
 use crate::fault::{Fault, Faults};
 use crate::host::Bug;
+use crate::liar::Lie;
 use crate::operator::Operator;
 use crate::property::Violation;
 use crate::random::Random;
@@ -85,18 +86,15 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
 }
 
 /// As many coordinators lie as the electorate tolerates, each in its own way.
-#[cfg(feature = "planted")]
 fn choose_liars(world: &mut World, coordinators: usize, random: &mut Random) {
-    const WAYS: [Bug; 5] = [Bug::LieRules, Bug::LieEarly, Bug::LieForge, Bug::LieSilent, Bug::LieTwice];
+    const WAYS: [Lie; 5] = [Lie::Rules, Lie::Early, Lie::Forge, Lie::Silent, Lie::Twice];
     for _ in 0..coordinators.saturating_sub(1) / 3 {
         let host = random.index(coordinators);
-        world.hosts[host].lies = true;
-        world.hosts[host].bug = random.pick(&WAYS).copied();
+        if let Some(lie) = random.pick(&WAYS).copied() {
+            world.make_liar(host, lie);
+        }
     }
 }
-
-#[cfg(not(feature = "planted"))]
-fn choose_liars(_world: &mut World, _coordinators: usize, _random: &mut Random) {}
 
 struct Run {
     world: World,
@@ -126,9 +124,7 @@ impl Run {
         if options.size.lies {
             choose_liars(&mut world, draft.coordinators, &mut root.fork("liars"));
         }
-        if options.bug.is_none() {
-            world.choose_lying_hosts(draft.coordinators, &mut root.fork("lying hosts"));
-        }
+        world.choose_lying_hosts(draft.coordinators, &mut root.fork("lying hosts"));
         let operator = Operator::new(draft, root.fork("operators"));
         Self { world, operator, striker, random }
     }
@@ -189,10 +185,7 @@ impl Run {
         self.world.trace.line(self.world.now, "****", || "calm from here on".to_owned());
         self.world.draw_rebooting(&mut self.random);
         self.striker.calm(&mut self.world);
-        // Who lies can delay for as long as he does.
-        for host in self.world.hosts.iter_mut().filter(|host| host.lies) {
-            host.bug = None;
-        }
+        self.world.end_lies();
         let paused = self.world.hosts.iter().map(|host| host.paused_until).max().unwrap_or(0);
         let wait = Duration::from_micros(paused.saturating_sub(self.world.now));
         if !self.pass(wait) {
@@ -415,7 +408,7 @@ impl Run {
             .hosts
             .iter()
             .enumerate()
-            .filter(|(_, host)| fleet.hosts.contains_key(&host.name) && !host.lies)
+            .filter(|(_, host)| fleet.hosts.contains_key(&host.name) && !host.lies())
             .filter(|(number, host)| {
                 *number < self.world.fleet.names().len() && !self.world.truth.is_twofold(&host.name)
             })

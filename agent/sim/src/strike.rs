@@ -309,7 +309,7 @@ impl Striker {
             node.is_some_and(|node| {
                 node.is_settled() && !node.awaits_readmission() && Some(same(node)) == first
             }) && host.paused_until <= world.now
-                && !host.lies
+                && !host.lies()
                 && !world.truth.is_twofold(&host.name)
         };
         self.coordinators > 2

@@ -4,6 +4,7 @@
 //! asked of the machines, and what operators signed is known from the operators.
 
 mod decisions;
+mod orders;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -69,6 +70,11 @@ pub(crate) struct Truth {
     begun: BTreeSet<(usize, RolloutId, u64)>,
     quarantines: Vec<BTreeSet<(ChannelId, Closure, DecisionId)>>,
     endorsed: BTreeMap<(usize, DecisionId), u64>,
+    objections: BTreeSet<(usize, DecisionId)>,
+    /// When a coordinator's word about a decision became durable.
+    said_at: BTreeMap<(usize, Vec<u8>), u64>,
+    /// When a host's documents became durable.
+    known_at: BTreeMap<(usize, Vec<u8>), u64>,
     /// Hosts that some fleet document left out or moved.
     pub(crate) left_out: BTreeSet<HostId>,
     /// Hosts whose disk was put back in time.
@@ -107,6 +113,9 @@ impl Truth {
             begun: BTreeSet::new(),
             quarantines: vec![BTreeSet::new(); hosts],
             endorsed: BTreeMap::new(),
+            objections: BTreeSet::new(),
+            said_at: BTreeMap::new(),
+            known_at: BTreeMap::new(),
             left_out: BTreeSet::new(),
             put_back: BTreeSet::new(),
             buried: BTreeMap::new(),
@@ -169,6 +178,8 @@ impl Truth {
             match change.table {
                 Table::Feeds => self.feed_row(host, &change.key, value, hosts),
                 Table::Decisions => self.decision_row(host, value, hosts),
+                Table::Documents => self.document_row(host, &change.key),
+                Table::Endorsed => self.said_row(host, &change.key),
                 Table::Arrivals => self.arrival_row(host, value, &hosts[host]),
                 _ => {}
             }
@@ -213,6 +224,9 @@ impl Truth {
     pub(crate) fn disk_replaced(&mut self, host: usize, hosts: &[Host]) {
         self.put_back.insert(hosts[host].name.clone());
         self.quarantines[host].clear();
+        self.known_at.retain(|(of, _), _| *of != host);
+        self.said_at.retain(|(of, _), _| *of != host);
+        self.objections.retain(|(of, _)| *of != host);
     }
 
     /// A host has lost the disk of a life among the coordinators.
@@ -236,7 +250,6 @@ impl Truth {
     }
 
     /// A host lies about itself.
-    #[cfg(feature = "planted")]
     pub(crate) fn lies(&mut self, host: &HostId) {
         self.twofold.insert(host.clone());
     }
@@ -317,7 +330,7 @@ impl Truth {
     /// A host gossips: of its own feed only what is on its disk.
     pub(crate) fn published(&mut self, now: u64, host: usize, topic: Topic, bytes: &[u8], hosts: &[Host]) {
         self.now = now;
-        if topic != Topic::Events || hosts[host].lies {
+        if topic != Topic::Events || hosts[host].lies() {
             return;
         }
         let sealed = Sealed::parse(bytes).ok();

@@ -12,7 +12,6 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use muster_core::drive::Drive;
 use muster_core::id::{Closure, HostId, RolloutId};
 use muster_core::ledger::{Ledger, Table};
 use muster_core::node::{
@@ -195,7 +194,7 @@ impl World {
     }
 
     pub(crate) fn number(&self, host: &str) -> Option<usize> {
-        self.hosts.iter().position(|it| it.name.as_str() == host)
+        self.fleet.number(&host.parse().ok()?)
     }
 
     /// The node of a host, if it is up.
@@ -275,7 +274,7 @@ impl World {
             return;
         }
         state.node = None;
-        state.drive = Drive::new();
+        state.drive = state.new_drive();
         state.life += 1;
         state.tick_at = None;
         state.machine.agent_died();
@@ -299,7 +298,7 @@ impl World {
 
     /// The oldest write of a host becomes durable.
     fn make_durable(&mut self, host: usize) -> Option<u64> {
-        let (number, batch) = self.hosts[host].disk.next_durable()?;
+        let (number, batch) = self.hosts[host].next_durable()?;
         self.trace.mix(
             self.now,
             host,
@@ -334,8 +333,7 @@ impl World {
             seed,
         };
         let now = state.now(self.now);
-        let pins = vec![self.fleet.trust()];
-        match planted(state.bug, || Node::start(settings, key, pins, &state.disk, now)) {
+        match state.begin(settings, key, self.fleet.trust(), now) {
             Ok((node, outputs)) => {
                 state.node = Some(node);
                 self.trace.line(self.now, self.hosts[host].name.as_str(), || "starts".to_owned());
@@ -450,16 +448,6 @@ impl World {
     pub(crate) fn disk(&self, host: usize) -> &Disk {
         &self.hosts[host].disk
     }
-}
-/// Runs a node with the bug that is planted in it.
-#[cfg(feature = "planted")]
-fn planted<T>(bug: Option<crate::host::Bug>, run: impl FnOnce() -> T) -> T {
-    muster_core::planted::with(bug, run)
-}
-
-#[cfg(not(feature = "planted"))]
-fn planted<T>(_bug: Option<crate::host::Bug>, run: impl FnOnce() -> T) -> T {
-    run()
 }
 
 pub(crate) fn micros(duration: Duration) -> u64 {

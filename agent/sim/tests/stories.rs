@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use muster_core::document::{Acceptance, Documents};
 use muster_core::node::Note;
-use muster_core::planted::Bug;
 use muster_core::wire::{HostState, RolloutState};
+use muster_sim::Lie;
 use muster_sim::World;
 use muster_sim::fleet::Fleet;
 use serde_json::json;
@@ -340,7 +340,7 @@ fn alarmed(world: &World, says: &str) -> Vec<String> {
 #[test]
 fn host_that_tells_two_histories_is_shown_to_everybody_and_dispatched_no_more() {
     let mut world = fleet(14, 5, 3);
-    world.make_lie("h4", Bug::LieFork);
+    world.make_lie("h4", Lie::Fork);
     release(&mut world, "v1");
     reaches(&mut world, "everybody knows", |world| {
         everybody(world, 3, |world, host| feed_of(world, host, "h4").is_forked())
@@ -356,7 +356,7 @@ fn host_that_tells_two_histories_is_shown_to_everybody_and_dispatched_no_more() 
 #[test]
 fn host_that_floods_its_feed_is_throttled_and_named() {
     let mut world = fleet(15, 5, 3);
-    world.make_lie("h4", Bug::LieFlood);
+    world.make_lie("h4", Lie::Flood);
     world.run_until(Duration::from_secs(50), |_| false);
     release(&mut world, "v1");
     world.run_until(Duration::from_secs(30), |_| false);
@@ -416,7 +416,7 @@ fn older_program_under_newer_rules_coordinates_no_more_and_holds_nobody_up() {
 fn leader_that_claims_rules_nobody_announced_stops_no_other_coordinator() {
     let mut world = fleet(18, 5, 4);
     let leader = world.leader().unwrap();
-    world.make_lie(leader.as_str(), Bug::LieRules);
+    world.make_lie(leader.as_str(), Lie::Rules);
     release(&mut world, "v1");
     reaches(&mut world, "v1 is Terminal", |world| {
         world.rollout_state("h5", "stable@v1") == Some(RolloutState::Terminal)

@@ -6,7 +6,6 @@ use crate::document::{Plan, Verb};
 use crate::gate::{self, WaveState};
 use crate::id::{HostId, RolloutId};
 use crate::ledger::{Because, Derived};
-use crate::planted::{self, Bug};
 use crate::view::{Standing, View};
 use crate::wire::{Cause, DecisionBody, DecisionId, EnvelopeRef, HostState, RolloutEvent};
 
@@ -26,9 +25,6 @@ pub enum Judgement {
 
 /// Judges a decision that the log led to.
 pub fn judge(view: &View<'_>, derived: &Derived, now: DateTime<Utc>) -> Judgement {
-    if planted::on(Bug::LieEarly) || planted::on(Bug::LieForge) {
-        return Judgement::Endorse;
-    }
     let at = match &derived.because {
         Because::Event(event) => Some(event.at()),
         Because::Withdrawn(_) => None,

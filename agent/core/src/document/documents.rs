@@ -16,6 +16,7 @@ use super::held::{Held, Proof, ProofPlace};
 use super::plan::{self, Plan, RefOrder};
 use super::trust::{Trust, TrustError};
 use crate::id::{ChannelId, FleetName, OperatorName, RolloutId};
+use crate::planted::{Bug, Planted};
 use crate::wire::DocumentKind;
 
 /// The set of accepted documents; cheap to clone.
@@ -26,6 +27,8 @@ pub struct Documents(Arc<State>);
 pub(super) struct State {
     /// Never empty, all of one fleet.
     pub(super) pins: Vec<Trust>,
+    /// The bug that whatever relies on them has, in the simulator.
+    pub(super) planted: Planted,
     /// The position of the next document.
     pub(super) next: u64,
     /// Every document by position.
@@ -116,6 +119,7 @@ impl Documents {
         }
         Ok(Self(Arc::new(State {
             pins,
+            planted: Planted::default(),
             next: 0,
             by_position: BTreeMap::new(),
             positions: BTreeMap::new(),
@@ -129,6 +133,19 @@ impl Documents {
             contended: BTreeMap::new(),
             supposed: None,
         })))
+    }
+
+    /// The same documents for a node that has a bug.
+    #[cfg(feature = "planted")]
+    #[must_use]
+    pub fn with_planted(mut self, planted: Planted) -> Self {
+        Arc::make_mut(&mut self.0).planted = planted;
+        self
+    }
+
+    /// The bug that whatever relies on them has: none but in the simulator.
+    pub(crate) fn planted(&self) -> Planted {
+        self.0.planted
     }
 
     pub(super) fn state(&self) -> &State {
@@ -353,7 +370,8 @@ impl Documents {
     /// Whether a ref is held and enough of the newest operators sign it.
     pub fn is_still_signed(&self, hash: &Digest) -> bool {
         let (Some(held), Some(fleet)) = (self.ref_by_hash(hash), self.fleet()) else { return false };
-        self.0.supposed == Some(*hash) || enough(&held.signed, fleet, fleet.thresholds.channel_ref)
+        let enough = enough(&held.signed, fleet, fleet.thresholds.channel_ref);
+        self.0.supposed == Some(*hash) || enough || self.planted().has(Bug::SignersKept)
     }
 
     /// The name of the first of the newest operators who is among the signers.

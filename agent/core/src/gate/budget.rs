@@ -8,7 +8,7 @@ use super::{Blocked, Gate, Reason};
 use crate::document::Plan;
 use crate::document::plan::Budget;
 use crate::id::HostId;
-use crate::planted::{self, Bug};
+use crate::planted::Bug;
 use crate::view::View;
 use crate::wire::HostState;
 
@@ -25,7 +25,7 @@ pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, now: DateTime<U
             .cloned()
             .chain(unsettled(view, budget, host, now))
             .collect();
-        if in_flight.len() >= budget.limit + usize::from(planted::on(Bug::BudgetOffByOne)) {
+        if in_flight.len() >= budget.limit + usize::from(view.ledger.planted().has(Bug::BudgetOffByOne)) {
             let reason = Reason::BudgetFull {
                 budget: budget.index + 1,
                 limit: budget.limit,
@@ -50,7 +50,8 @@ fn unsettled(view: &View<'_>, budget: &Budget, host: &HostId, now: DateTime<Utc>
 fn overlooked(view: &View<'_>, plan: &Plan, host: &HostId) -> bool {
     let is = |state| view.ledger.records_of(host).any(|it| it.record.state == state);
     let slots = || view.ledger.slots().of(host);
-    (planted::on(Bug::BudgetIgnoresFailed) && is(HostState::Failed))
-        || (planted::on(Bug::BudgetIgnoresOthers) && slots().all(|slot| slot.rollout != plan.rollout_id))
-        || (planted::on(Bug::BudgetForgetsPending) && is(HostState::Pending))
+    (view.ledger.planted().has(Bug::BudgetIgnoresFailed) && is(HostState::Failed))
+        || (view.ledger.planted().has(Bug::BudgetIgnoresOthers)
+            && slots().all(|slot| slot.rollout != plan.rollout_id))
+        || (view.ledger.planted().has(Bug::BudgetForgetsPending) && is(HostState::Pending))
 }

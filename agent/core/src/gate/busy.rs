@@ -5,13 +5,13 @@ use chrono::{DateTime, Utc};
 use super::{Blocked, Gate, Reason};
 use crate::document::Plan;
 use crate::id::HostId;
-use crate::planted::{self, Bug};
+use crate::planted::Bug;
 use crate::view::View;
 use crate::wire::HostState;
 
 /// Holds a host back while it is in flight in another rollout.
 pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, now: DateTime<Utc>) -> Result<(), Blocked> {
-    if planted::on(Bug::BusyIgnored) {
+    if view.ledger.planted().has(Bug::BusyIgnored) {
         return Ok(());
     }
     match view.busy_in(host, now).find(|rollout| **rollout != plan.rollout_id) {

@@ -6,6 +6,7 @@ use super::wave::has_converged_on;
 use super::{Blocked, Gate, Reason};
 use crate::document::Plan;
 use crate::id::HostId;
+use crate::planted::Bug;
 use crate::view::View;
 
 /// Holds a host back while a wave before its own asks for a person's promotion and has none.
@@ -13,6 +14,9 @@ pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, now: DateTime<U
     let Some(wave) = plan.wave_of(host) else {
         return Err(Blocked::by(Gate::Promotion, Reason::NotInPlan));
     };
+    if view.ledger.planted().has(Bug::PromotionIgnored) {
+        return Ok(());
+    }
     if plan.urgent && plan.targets.get(host).is_some_and(|target| has_converged_on(view, host, target)) {
         return Ok(());
     }

@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{Blocked, Gate, Reason};
 use crate::document::Plan;
 use crate::id::HostId;
-use crate::planted::{self, Bug};
+use crate::planted::Bug;
 use crate::view::View;
 
 /// Holds a host back while its target is quarantined on its channel, or suspect by this node's own evidence.
@@ -13,7 +13,7 @@ pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, _now: DateTime<
     let Some(target) = plan.targets.get(host) else {
         return Err(Blocked::by(Gate::Quarantine, Reason::NotInPlan));
     };
-    if planted::on(Bug::QuarantineIgnored) {
+    if view.ledger.planted().has(Bug::QuarantineIgnored) {
         return Ok(());
     }
     let mut standing = view.ledger.quarantines();

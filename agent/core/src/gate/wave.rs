@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{Blocked, Gate, Reason};
 use crate::document::Plan;
 use crate::id::{Closure, HostId};
-use crate::planted::{self, Bug};
+use crate::planted::Bug;
 use crate::presence::Reach;
 use crate::view::{Excuse, Standing, View};
 use crate::wire::HostState;
@@ -31,7 +31,7 @@ pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, now: DateTime<U
     if plan.urgent && plan.targets.get(host).is_some_and(|target| has_converged_on(view, host, target)) {
         return Ok(());
     }
-    if planted::on(Bug::WaveIgnored) {
+    if view.ledger.planted().has(Bug::WaveIgnored) {
         return Ok(());
     }
     (0..wave).try_for_each(|earlier| match wave_state(view, plan, earlier, now) {
@@ -68,7 +68,7 @@ fn look_at(view: &View<'_>, plan: &Plan, wave: u32, now: DateTime<Utc>) -> WaveS
     if !tally.waits_for.is_empty() {
         return WaveState::Open(Reason::WaveNotDone { wave: people_count_from_1, hosts: tally.waits_for });
     }
-    let proven = planted::on(Bug::EmptyCanaryProves)
+    let proven = view.ledger.planted().has(Bug::EmptyCanaryProves)
         || tally.converged > 0
         || (plan.policy.deferred_advances && !tally.deferred.is_empty());
     match (proven, tally.offline) {
@@ -105,7 +105,7 @@ impl Tally {
                 Standing::Deferred { .. } => self.deferred.push(host.clone()),
                 // How many may fail is asked of the whole rollout.
                 Standing::Failed(_) | Standing::Converged => {}
-                Standing::InFlight(_) if planted::on(Bug::InFlightIsDone) => {}
+                Standing::InFlight(_) if view.ledger.planted().has(Bug::InFlightIsDone) => {}
                 Standing::Waiting | Standing::InFlight(_) => self.waits_for.push(host.clone()),
             },
         }

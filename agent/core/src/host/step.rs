@@ -10,7 +10,7 @@ use super::record::{ProbeRecord, Record, THIRD_CLOSURE_EXIT_CODE};
 use super::role::Role;
 use crate::document::plan::Policy;
 use crate::id::{Closure, ProbeName};
-use crate::planted::{self, Bug};
+use crate::planted::{Bug, Planted};
 use crate::wire::{
     DeclaredProbe, HealthPolicy, HostEvent, HostEventKind, HostState, IncarnationStarted, ProbeMode,
     ProbeStatus, RejectReason,
@@ -21,6 +21,19 @@ use crate::wire::{
 pub struct HostContext<'a> {
     /// The policy that the operators signed.
     pub policy: &'a Policy,
+    planted: Planted,
+}
+
+impl<'a> HostContext<'a> {
+    /// The context of a rollout under this policy.
+    pub fn new(policy: &'a Policy) -> Self {
+        Self::with(policy, Planted::default())
+    }
+
+    /// The same with a bug, or none.
+    pub(crate) fn with(policy: &'a Policy, planted: Planted) -> Self {
+        Self { policy, planted }
+    }
 }
 
 /// A legal step: the record after it, and what it asks for.
@@ -47,7 +60,7 @@ pub fn step<R: Role>(
         return Err(StepError::SeqRegression { got: event.seq, last: record.last_event_seq });
     }
     R::check_next(record.last_event_seq, event.seq)?;
-    let mut turn = Turn::<R> { next: record.clone(), follows: Vec::new() };
+    let mut turn = Turn::<R> { next: record.clone(), follows: Vec::new(), planted: context.planted };
     let at = turn.apply(context.policy, &event.kind)?;
     turn.next.last_event_seq = event.seq;
 
@@ -132,6 +145,7 @@ fn allows(from: HostState, kind: &HostEventKind) -> bool {
 struct Turn<R: Role> {
     next: Record,
     follows: Vec<Effect<R::Effect>>,
+    planted: Planted,
 }
 
 impl<R: Role> Turn<R> {
@@ -341,10 +355,11 @@ impl<R: Role> Turn<R> {
         else {
             return Err(Invariant::ActivationNotComplete);
         };
-        if converged_at < due_at && !planted::on(Bug::SoakUnchecked) {
+        let unchecked = self.planted.has(Bug::SoakUnchecked) || self.planted.has(Bug::SoakFromDispatch);
+        if converged_at < due_at && !unchecked {
             return Err(Invariant::SoakNotOver { converged_at, due_at });
         }
-        check_enforced_probes(next, activation_completed_at)?;
+        check_enforced_probes(next, activation_completed_at, self.planted)?;
         next.converged_at = Some(converged_at);
         next.current_closure = Some(current.clone());
         next.state = HostState::Converged;
@@ -395,12 +410,13 @@ fn check_on_target(record: &Record, observed: &Closure) -> Result<(), Invariant>
 pub(super) fn check_enforced_probes(
     record: &Record,
     activation_completed_at: DateTime<Utc>,
+    planted: Planted,
 ) -> Result<(), Invariant> {
     if record.declared_probes.is_none() {
         return Err(Invariant::ProbesNotDeclared);
     }
     for probe_name in record.enforced_probes().cloned() {
-        if planted::on(Bug::SilenceIsHealth) && !record.probes.contains_key(&probe_name) {
+        if planted.has(Bug::SilenceIsHealth) && !record.probes.contains_key(&probe_name) {
             continue;
         }
         let Some(probe) = record.probes.get(&probe_name) else {

@@ -22,7 +22,7 @@ use super::recover::lost_health;
 use super::step::check_enforced_probes;
 use crate::document::plan::Policy;
 use crate::id::{Closure, ProbeName};
-use crate::planted::{self, Bug};
+use crate::planted::{Bug, Planted};
 use crate::time::{Mono, Now};
 use crate::wire::{
     DeclaredProbe, FAILURE_REASON_BYTES_MAX, HostEventKind, HostState, ProbeMode, ProbeStatus, SubResult,
@@ -75,6 +75,7 @@ pub struct Vigil {
     asked: Option<Mono>,
     unreadable: Option<Unreadable>,
     probes: BTreeMap<ProbeName, Watch>,
+    planted: Planted,
 }
 
 /// Since when nobody can tell which probes the host is to run, and when that was last tried.
@@ -104,7 +105,13 @@ struct Watch {
 impl Vigil {
     /// Begins the watch: when the switch is fired, when the soak begins, and after every restart.
     pub fn new(now: Now) -> Self {
+        Self::with(now, Planted::default())
+    }
+
+    /// The same with a bug, or none.
+    pub(crate) fn with(now: Now, planted: Planted) -> Self {
         Self {
+            planted,
             began: now.mono,
             seen: now,
             soak: None,
@@ -198,7 +205,7 @@ impl Vigil {
     pub fn clock_jumped(&mut self, now: Now) -> bool {
         self.seen = now;
         let limit = Duration::from_secs(CLOCK_JUMP_SECS_MAX);
-        if self.soak.is_some_and(|soak| skew(soak, now) > limit) && !planted::on(Bug::ClockJumpIgnored) {
+        if self.soak.is_some_and(|soak| skew(soak, now) > limit) && !self.planted.has(Bug::ClockJumpIgnored) {
             self.soak = Some(now);
             self.declared = false;
             self.asked = None;
@@ -265,7 +272,7 @@ impl Vigil {
         }
         let silent = self.asked.is_none_or(|asked| now.mono >= plus(asked, OBSERVE_AGAIN_SECS));
         let observe = silent && self.is_due(now, record);
-        if observe && planted::on(Bug::ConvergeUnasked) {
+        if observe && self.planted.has(Bug::ConvergeUnasked) {
             let current_closure = record.target_closure.clone();
             let events = vec![HostEventKind::Converged { converged_at: now.utc, current_closure }];
             return Vigilance { events, ..Vigilance::default() };
@@ -310,12 +317,15 @@ impl Vigil {
     /// Soaked on both clocks, and healthy both by what is recorded and by what was seen since the reset.
     fn is_due(&self, now: Now, record: &Record) -> bool {
         let Some((mono, utc)) = self.soak_ends(record) else { return false };
-        let soaked = (now.mono >= mono && now.utc >= utc) || planted::on(Bug::SoakUnchecked);
+        let soaked = (now.mono >= mono && now.utc >= utc) || self.planted.has(Bug::SoakUnchecked);
         soaked && self.is_healthy(record)
     }
 
     fn soak_ends(&self, record: &Record) -> Option<(Mono, DateTime<Utc>)> {
         let soak = self.soak?;
+        if self.planted.has(Bug::SoakFromDispatch) {
+            return Some((soak.mono, after(record.dispatch_acked_at?, record.soak_secs)));
+        }
         let utc = record.soak_deadline()?.max(after(soak.utc, record.soak_secs));
         Some((plus(soak.mono, record.soak_secs), utc))
     }
@@ -324,8 +334,8 @@ impl Vigil {
         let seen = self.probes.values().filter(|watch| watch.mode == ProbeMode::Enforce);
         let recorded = record
             .activation_completed_at
-            .is_some_and(|completed_at| check_enforced_probes(record, completed_at).is_ok());
-        if planted::on(Bug::SilenceIsHealth) {
+            .is_some_and(|completed_at| check_enforced_probes(record, completed_at, self.planted).is_ok());
+        if self.planted.has(Bug::SilenceIsHealth) {
             return recorded;
         }
         self.declared && recorded && seen.into_iter().all(|watch| watch.status == Some(ProbeStatus::Pass))
@@ -341,7 +351,7 @@ impl Vigil {
         }
         let to_go = (utc - self.seen.utc).to_std().unwrap_or_default();
         let due = mono.max(self.seen.mono.after(to_go));
-        let due = if planted::on(Bug::SoakUnchecked) { self.seen.mono } else { due };
+        let due = if self.planted.has(Bug::SoakUnchecked) { self.seen.mono } else { due };
         Some(self.asked.map_or(due, |asked| due.max(plus(asked, OBSERVE_AGAIN_SECS))))
     }
 }

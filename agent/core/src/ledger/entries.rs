@@ -6,7 +6,7 @@ use super::views::Subject;
 use super::{Happening, Ledger, Table, key};
 use crate::coordination::log::{Entry, MemberId, Membership};
 use crate::document::{Plan, Verb};
-use crate::planted::{self, Bug};
+use crate::planted::Bug;
 use crate::rollout::{self, Effect, StepContext};
 use crate::wire::{
     DECISION_VERSION, Decision, DecisionBody, DecisionId, DocumentKind, LogPayload, LogStatement,
@@ -95,7 +95,7 @@ impl Ledger {
                 bodies.push((DecisionBody::Withdrawn { decision }, Because::Withdrawn(decision)));
             }
         }
-        let own = planted::on(Bug::OwnDecisions) && self.me.as_str().len() > 1;
+        let own = self.planted().has(Bug::OwnDecisions) && self.me.as_str().len() > 1;
         let own = if own { self.me.as_str().bytes().map(u64::from).sum::<u64>() } else { 0 };
         self.choose_deciding();
         let fleet_serial = self.deciding + own % 2;

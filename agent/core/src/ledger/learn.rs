@@ -5,7 +5,7 @@ use super::{FeedError, Happening, Ledger, Quarantine, Reference, Table, key};
 use crate::coordination;
 use crate::document::{Accepted, ChannelRefDocument, Documents, Held, Plan, Refusal, Verb, plan};
 use crate::id::{FleetName, HostId, RolloutId};
-use crate::planted::{self, Bug};
+use crate::planted::Bug;
 use crate::verify::Roster;
 use crate::wire::{
     Decision, DecisionBody, DocumentKind, Envelope, FeedBody, ForkProof, HostEventKind, Received, codec,
@@ -66,7 +66,7 @@ impl Ledger {
         }
         feed.append(envelope);
         let row = key::feed(&host, content.incarnation, content.seq);
-        if !planted::on(Bug::FeedRowForgotten) {
+        if !self.planted().has(Bug::FeedRowForgotten) {
             self.batch.put(Table::Feeds, row.clone(), envelope.bytes.clone());
         }
         let position = self.arrive(Table::Feeds, row);
@@ -277,7 +277,7 @@ impl Ledger {
         let position = self.position;
         self.position += 1;
         let reference = Reference { table, key: row };
-        if planted::on(Bug::ArrivalForgotten) && table == Table::Decisions {
+        if self.planted().has(Bug::ArrivalForgotten) && table == Table::Decisions {
             return position;
         }
         self.batch.put(Table::Arrivals, key::number(position), codec::encode(&reference));

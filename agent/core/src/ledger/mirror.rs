@@ -94,7 +94,8 @@ impl Ledger {
     fn mirror_late(&mut self, plan: &Plan, mirrored: Mirrored, event: &HostEvent, waiting: &Waiting) {
         let ended = mirrored.record.clone();
         let before = host::before_incarnation(&ended, event.seq);
-        let Ok(step) = host::step::<Mirror>(&before, &HostContext { policy: &plan.policy }, event) else {
+        let Ok(step) = host::step::<Mirror>(&before, &HostContext::with(&plan.policy, self.planted()), event)
+        else {
             return;
         };
         let mut next = step.record;
@@ -128,8 +129,11 @@ impl Ledger {
         waiting: &Waiting,
     ) {
         let (host, before) = (mirrored.record.host.clone(), mirrored.record.state);
-        let step = match host::step::<Mirror>(&mirrored.record, &HostContext { policy: &plan.policy }, event)
-        {
+        let step = match host::step::<Mirror>(
+            &mirrored.record,
+            &HostContext::with(&plan.policy, self.planted()),
+            event,
+        ) {
             Ok(step) => step,
             Err(error) => {
                 self.alarm(format!("{host} reports what cannot be in {}: {error}", event.rollout_id));

@@ -37,6 +37,7 @@ use crate::document::plan::Budget;
 use crate::document::{Command, Documents, Fleet, Held, Plan};
 use crate::host::{self};
 use crate::id::{ChannelId, Closure, FleetName, HostId, RolloutId};
+use crate::planted::Planted;
 use crate::rollout;
 use crate::verify::Roster;
 use crate::wire::{DecisionBody, DecisionId, EnvelopeRef, ForkProof, HostState, RolloutState};
@@ -212,6 +213,11 @@ impl Ledger {
     /// What happened since this was last asked.
     pub fn take_happenings(&mut self) -> Vec<Happening> {
         std::mem::take(&mut self.happenings)
+    }
+
+    /// The bug that was planted, in the simulator.
+    pub(crate) fn planted(&self) -> Planted {
+        self.documents.planted()
     }
 
     /// The accepted documents.

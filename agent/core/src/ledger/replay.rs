@@ -82,6 +82,11 @@ pub trait Rows {
 
     /// Every row of a table, by key.
     fn table(&self, table: Table) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), String>>;
+
+    /// Every row of a table from a key on.
+    fn since(&self, table: Table, key: &[u8]) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), String>> {
+        self.table(table).filter(move |row| row.as_ref().map_or(true, |(of, _)| of.as_slice() >= key))
+    }
 }
 
 /// Why a store's rows do not make a ledger.
@@ -106,7 +111,8 @@ pub enum RebuildError {
 /// The rows of the views, as the canonical rows derive them.
 pub type Views = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 
-/// Learns everything again that a store holds, in the order in which it was learnt the first time.
+/// Learns everything again that a store holds and the ledger has not learnt from it yet, in the order in which it was
+/// learnt the first time.
 pub fn rebuild(ledger: Ledger, rows: &impl Rows) -> Result<(Ledger, Views), RebuildError> {
     let mut ledger = rebuild_while(ledger, rows, |_, _, _| true)?;
     let rows = ledger.take_batch().0.into_iter();
@@ -120,7 +126,8 @@ pub fn rebuild_while(
     rows: &impl Rows,
     mut go_on: impl FnMut(&mut Ledger, Table, &[u8]) -> bool,
 ) -> Result<Ledger, RebuildError> {
-    for row in rows.table(Table::Arrivals) {
+    let from = super::key::number(ledger.position());
+    for row in rows.since(Table::Arrivals, &from) {
         let (key, value) = row.map_err(RebuildError::Store)?;
         let position = ledger.position();
         let unreadable = |error| RebuildError::Arrival { position, error };

@@ -5,7 +5,7 @@ use serde::Serialize;
 
 use super::{Ledger, ROW_VERSION, Table, ViewRow, key};
 use crate::id::{ChannelId, Closure, HostId, RolloutId};
-use crate::planted::{self, Bug};
+use crate::planted::Bug;
 use crate::wire::HostState;
 use crate::wire::codec;
 
@@ -44,7 +44,7 @@ impl Ledger {
                     self.put_view(Table::ProbeFailures, row.clone(), position, since);
                     let converged =
                         mirrored.as_ref().is_some_and(|it| it.record.state == HostState::Converged);
-                    if !(converged && planted::on(Bug::ViewForgotten)) {
+                    if !(converged && self.planted().has(Bug::ViewForgotten)) {
                         self.put_view(Table::HostRecords, row, position, mirrored);
                     }
                 }

@@ -8,7 +8,7 @@ use crate::coordination::approval::{Judgement, judge};
 use crate::document::Electorate;
 use crate::id::FleetName;
 use crate::ledger::{Derived, Table, key};
-use crate::planted::{self, Bug};
+use crate::planted::Bug;
 use crate::time::{Mono, Now};
 use crate::verify;
 use crate::verify::{Endorsement, EndorsementMessage};
@@ -93,7 +93,7 @@ impl Node {
         let void = coordinator.void.clone();
         let nobody = BTreeSet::new();
         let view = View::new(&self.ledger, &self.presences, &void, &nobody, now.mono);
-        let me = self.signer.public();
+        let (me, planted) = (self.signer.public(), self.ledger.planted());
         let since = self.ledger.approves_since(coordinator.life);
         for (id, approval) in &mut coordinator.approvals {
             // To what an earlier life may have answered otherwise, a readmitted coordinator says nothing at all.
@@ -103,9 +103,12 @@ impl Node {
                 approval.pause = REPEAT_MAX;
                 continue;
             }
+            if planted.has(Bug::ObjectionForgotten) && matches!(approval.said, Some(Said::Objected { .. })) {
+                approval.said = None;
+            }
             if approval.said.is_some() {
                 if now.mono >= approval.looked.after(approval.pause) {
-                    turn.say_again.push(*id);
+                    turn.say_again.extend((!planted.has(Bug::SaidOnce)).then_some(*id));
                     approval.looked = now.mono;
                     // What an earlier life said begins without a pause.
                     approval.pause = (approval.pause * 2).clamp(REVIEW_INTERVAL, REPEAT_MAX);
@@ -124,7 +127,9 @@ impl Node {
             }
             if let Some(said) = &approval.said {
                 approval.waits_for = None;
-                turn.rows.put(Table::Endorsed, key::endorsed(*id), codec::encode(said));
+                if !planted.has(Bug::EndorsementUnstored) {
+                    turn.rows.put(Table::Endorsed, key::endorsed(*id), codec::encode(said));
+                }
                 coordinator.said.insert(*id, said.clone());
                 turn.say.push(*id);
             }
@@ -230,13 +235,13 @@ impl Node {
     /// Puts certificates together of decisions that a quorum has signed.
     pub(super) fn certify(&mut self, turn: &mut Turn) {
         let Some(coordinator) = &mut self.coordinator else { return };
-        let roster = self.ledger.roster().clone();
+        let (roster, planted) = (self.ledger.roster().clone(), self.ledger.planted());
         let ready: Vec<DecisionId> = coordinator
             .approvals
             .iter()
             .filter(|(_, approval)| {
-                let one_less = usize::from(planted::on(Bug::QuorumMinusOne));
-                let any = planted::on(Bug::UncertifiedActed) && !approval.signatures.is_empty();
+                let one_less = usize::from(planted.has(Bug::QuorumMinusOne));
+                let any = planted.has(Bug::UncertifiedActed) && !approval.signatures.is_empty();
                 approval.signatures.len() + one_less >= approval.electorate.quorum || any
             })
             .map(|(id, _)| *id)

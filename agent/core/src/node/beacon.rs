@@ -11,6 +11,7 @@ use super::turn::Turn;
 use super::{Node, Output, Topic};
 use crate::id::HostId;
 use crate::ledger::{Feed, NO_HASH, Table, key};
+use crate::planted::Bug;
 use crate::time::Mono;
 use crate::wire::{FeedMark, Notice, NoticeBody, Presence, StoreState, codec};
 
@@ -138,7 +139,6 @@ impl Node {
             awaits_readmission: self.awaits_readmission(),
             heartbeat_millis: u64::try_from(self.settings.heartbeat.as_millis()).unwrap_or(u64::MAX),
         };
-        let presence = self.or_a_lie(turn, presence);
         let bytes = self.sign_notice(turn, NoticeBody::Presence(Box::new(presence.clone())));
         self.own_presence = Some(bytes.clone());
         if let Some(at) = self.greatest_at {
@@ -156,6 +156,9 @@ impl Node {
 
     /// Shows the proofs of forks that this host holds: who has not seen both histories cannot find it out by himself.
     fn show_forks(&mut self, turn: &mut Turn) {
+        if self.ledger.planted().has(Bug::ForkUntold) {
+            return;
+        }
         let proofs: Vec<_> =
             self.ledger.forks().map(|(_, proof)| proof.clone()).take(SHOWN_FORKS_MAX).collect();
         for proof in proofs {

@@ -19,7 +19,7 @@ use crate::document::fleet::{Fleet, Tolerate};
 use crate::id::{FleetName, HostId};
 use crate::ledger::{Batch, Derived, EntryError, Table, key};
 use crate::planner;
-use crate::planted::{self, Bug};
+use crate::planted::{Bug, Planted};
 use crate::time::Mono;
 use crate::view::View;
 use crate::wire::codec;
@@ -73,18 +73,28 @@ pub(super) struct Coordinator {
     /// What it remembers of the others' stores, as it was last written.
     pub(super) remembered: BTreeMap<MemberId, log::Echo>,
     pub(super) awaits: Option<Digest>,
+    planted: Planted,
+}
+
+/// Which log a coordinator takes part in.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct WhichLog {
+    pub(super) epoch: Digest,
+    /// The index behind which it begins.
+    pub(super) base: u64,
 }
 
 impl Coordinator {
     pub(super) fn new(
         me: PublicKey,
-        epoch: Digest,
-        base: u64,
+        of: WhichLog,
         fleet: &Fleet,
         stored: StoredLog,
         seed: u64,
         now: Mono,
+        planted: Planted,
     ) -> Self {
+        let WhichLog { epoch, base } = of;
         let StoredLog { durable, said, life, memory } = stored;
         let of_log = life.map(|command| log::Life(command.0));
         let founders = fleet.founders().iter().map(member_of).collect();
@@ -95,7 +105,7 @@ impl Coordinator {
         }
         #[cfg(feature = "planted")]
         {
-            config.planted = log_bug();
+            config.planted = log_bug(planted);
         }
         let first = durable.entries.first().map(|(_, entry)| entry);
         let of_other = first.is_some_and(|entry| entry.chain_hash != entry.chain_hash_after(&epoch.0));
@@ -130,6 +140,7 @@ impl Coordinator {
             life_is_new: false,
             remembered: BTreeMap::new(),
             awaits: None,
+            planted,
         }
     }
 
@@ -400,8 +411,7 @@ impl Node {
                 }
             }
         }
-        let lies = planted::on(Bug::LieRules) && self.random.fraction() < 0.3;
-        let rules = if lies { u32::MAX } else { self.ledger.rules() };
+        let rules = self.ledger.rules();
         let payloads =
             statements.into_iter().map(|what| codec::encode(&LogPayload { rules, what })).collect();
         match coordinator.log.propose(now, payloads) {
@@ -425,7 +435,7 @@ impl Coordinator {
 
     pub(super) fn store(&mut self, rows: &mut Batch, operation: Operation) {
         match operation {
-            Operation::HardState(_) if planted::on(Bug::VoteForgotten) => {}
+            Operation::HardState(_) if self.planted.has(Bug::VoteForgotten) => {}
             Operation::HardState(state) => {
                 rows.put(Table::HardState, key::meta("hard_state"), codec::encode(&state));
             }
@@ -481,11 +491,8 @@ fn sign_append(signer: &SigningKey, fleet: &FleetName, message: &mut log::Messag
 
 /// The planted bug that is the log's own.
 #[cfg(feature = "planted")]
-fn log_bug() -> Option<log::Planted> {
-    let bugs = [
-        (Bug::VoteTwice, log::Planted::VoteTwice),
-        (Bug::SkipElectability, log::Planted::SkipElectability),
-        (Bug::CountOwnMatchEarly, log::Planted::CountOwnMatchEarly),
-    ];
-    bugs.into_iter().find(|(bug, _)| planted::on(*bug)).map(|(_, planted)| planted)
+fn log_bug(planted: Planted) -> Option<log::Planted> {
+    let bugs =
+        [(Bug::VoteTwice, log::Planted::VoteTwice), (Bug::SkipElectability, log::Planted::SkipElectability)];
+    bugs.into_iter().find(|(bug, _)| planted.has(*bug)).map(|(_, in_log)| in_log)
 }

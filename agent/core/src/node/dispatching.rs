@@ -8,7 +8,7 @@ use super::{Node, Note, Output};
 use crate::document::Plan;
 use crate::id::RolloutId;
 use crate::ledger::Mirrored;
-use crate::planted::{self, Bug};
+use crate::planted::Bug;
 use crate::view::secs;
 use crate::wire::{DecisionBody, DecisionId, HostEventKind, HostState, RejectReason};
 
@@ -75,7 +75,7 @@ impl Node {
             return Answer::Hold;
         }
         let greatest = self.greatest_at.max(Some(now));
-        if greatest > Some(*not_after) {
+        if greatest > Some(*not_after) && !self.ledger.planted().has(Bug::LateTaken) {
             return Answer::Reject(R::TooLate);
         }
         if self.presences.own_offset(turn.now).is_some_and(|offset| offset.abs() > OWN_CLOCK_OFF_MAX) {
@@ -95,7 +95,7 @@ impl Node {
         } else if self.ran_newer(plan) {
             Some(R::RefDowngrade)
         } else if self.ledger.is_quarantined(&plan.channel, target_closure)
-            && !planted::on(Bug::QuarantineIgnored)
+            && !self.ledger.planted().has(Bug::QuarantineIgnored)
         {
             Some(R::Quarantined)
         } else if self.entered_at(plan, *not_after) < self.incarnation_began() {
@@ -111,8 +111,8 @@ impl Node {
             return Answer::Reject(reason);
         }
         match documents.paused(&plan.channel, rollout_id, host, now) {
-            Some(_) => Answer::Hold,
-            None => Answer::Acknowledge,
+            Some(_) if !self.ledger.planted().has(Bug::PauseIgnored) => Answer::Hold,
+            Some(_) | None => Answer::Acknowledge,
         }
     }
 
@@ -137,7 +137,7 @@ impl Node {
             it.record.rollout_id != *rollout
                 && it.record.is_in_flight()
                 && it.record.state != HostState::Deferred
-                && !planted::on(Bug::BusyIgnored)
+                && !self.ledger.planted().has(Bug::BusyIgnored)
         })
     }
 

@@ -15,6 +15,7 @@ use super::{Node, Note, Output};
 use crate::document::Electorate;
 use crate::id::HostId;
 use crate::ledger::{FeedError, Table, key};
+use crate::planted::Bug;
 use crate::time::Mono;
 use crate::wire::{Envelope, FeedMark, Received, codec};
 
@@ -81,6 +82,9 @@ impl Node {
         }
         let now = turn.now.mono;
         let Some(needed) = self.answers_needed() else { return };
+        if self.ledger.planted().has(Bug::FeedUnasked) {
+            return self.open_feed(turn);
+        }
         if let Some(longer) = self.end.longer {
             if now < longer.after(HISTORY_PATIENCE) {
                 return;

@@ -10,10 +10,11 @@ mod coordinator;
 mod dispatching;
 mod door;
 mod early;
+#[cfg(feature = "planted")]
+mod enter;
 mod fetching;
 mod head;
 mod inspect;
-mod lies;
 mod own;
 mod parting;
 mod quota;
@@ -38,12 +39,13 @@ pub use restore::StartError;
 use crate::document::{Acceptance, ChannelRefDocument, Document, Refusal, check};
 use crate::id::HostId;
 use crate::ledger::{FeedError, Ledger};
+use crate::planted::Bug;
 use crate::presence::{Heard, Presences};
 use crate::time::{Mono, Now};
 use crate::verify::{self, Certified};
 use crate::wire::{DecisionId, DocumentKind, Envelope, Notice, NoticeBody, Received};
 use beacon::Marks;
-use coordinator::Coordinator;
+use coordinator::{Coordinator, WhichLog};
 use head::FeedEnd;
 use own::Own;
 use quota::Quotas;
@@ -241,7 +243,8 @@ impl Node {
         // What was decided under an older fleet document is signed by the coordinators that it names, and refs name it:
         // who missed it learns it as history, whose place in time it keeps.
         let missed = matches!(checked, Err(Refusal::FleetDowngrade { .. }));
-        if !missed && !self.is_spoken_of(document) {
+        let refuses = self.ledger.planted().has(Bug::HistoryRefused);
+        if refuses || !missed && !self.is_spoken_of(document) {
             return checked;
         }
         let named = documents.check_named(document, now);
@@ -289,9 +292,9 @@ impl Node {
         let Some(epoch) = self.ledger.epoch() else { return };
         let stored = self.stored_log.take().unwrap_or_default();
         let seed = self.random.next();
-        let base = self.ledger.log_begins_behind();
-        let coordinator = Coordinator::new(self.signer.public(), epoch, base, &fleet, stored, seed, now.mono);
-        self.coordinator = Some(coordinator);
+        let of = WhichLog { epoch, base: self.ledger.log_begins_behind() };
+        let (me, planted) = (self.signer.public(), self.ledger.planted());
+        self.coordinator = Some(Coordinator::new(me, of, &fleet, stored, seed, now.mono, planted));
         self.settle_in(now);
     }
 

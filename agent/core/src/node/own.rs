@@ -14,7 +14,7 @@ use crate::document::{Fleet, Held, Plan};
 use crate::host::{self, Effect, HostContext, Local, LocalEffect, ProbeRun, Recovery, Vigil};
 use crate::id::{Closure, ProbeName, RolloutId};
 use crate::ledger::{NO_HASH, Table, key};
-use crate::planted::{self, Bug};
+use crate::planted::{Bug, Planted};
 use crate::verify;
 use crate::wire::{
     DecisionId, Envelope, FeedBody, HostEvent, HostEventKind, HostState, IncarnationStarted, ProbeMode,
@@ -63,7 +63,7 @@ impl Node {
             let Some(plan) = self.ledger.plan(&record.rollout_id).cloned() else { continue };
             let rollback = record.state == HostState::Failed;
             let boot_id = record.activation_boot_id.clone();
-            if let Some(job) = job_of(&plan, &record, rollback) {
+            if let Some(job) = job_of(&plan, &record, rollback, self.ledger.planted()) {
                 turn.outputs.push(Output::Order(HostOrder::Inspect { job, rollback, boot_id }));
             }
         }
@@ -96,6 +96,9 @@ impl Node {
 
     /// Takes the target of the next boot back once it is known to be bad.
     pub(super) fn take_back_deferred(&mut self, turn: &mut Turn) {
+        if self.ledger.planted().has(Bug::DeferredKept) {
+            return;
+        }
         let mine = self.ledger.records_of(&self.settings.host).map(|it| &it.record);
         let waits =
             |record: &&host::Record| record.state == HostState::Deferred && !self.is_passed_over(record);
@@ -142,7 +145,7 @@ impl Node {
                 .tell(Note::Warning { message: format!("{} of {rollout}, which is not held", kind.name()) });
         };
         let event = HostEvent { rollout_id: rollout.clone(), seq: mirrored.record.last_event_seq + 1, kind };
-        let context = HostContext { policy: &plan.policy };
+        let context = HostContext::with(&plan.policy, self.ledger.planted());
         let step = match host::step::<Local>(&mirrored.record, &context, &event) {
             Ok(step) => step,
             Err(error) => {
@@ -200,7 +203,7 @@ impl Node {
             LocalEffect::FireSwitch { rollout_id, .. } => self.fire_switch(turn, plan, &rollout_id),
             LocalEffect::FireRollbackTo { rollout_id, .. } => self.fire_rollback(turn, plan, &rollout_id),
             LocalEffect::ResetProbeCache { rollout_id } => {
-                self.own.vigil = Some((rollout_id, Vigil::new(turn.now)));
+                self.own.vigil = Some((rollout_id, Vigil::with(turn.now, self.ledger.planted())));
                 self.start_probes(turn);
             }
             // The event itself was appended before what follows from it.
@@ -222,7 +225,7 @@ impl Node {
             };
             self.emit(turn, rollout, started);
         }
-        self.own.vigil = Some((rollout.clone(), Vigil::new(turn.now)));
+        self.own.vigil = Some((rollout.clone(), Vigil::with(turn.now, self.ledger.planted())));
         if runs_already {
             let completed = HostEventKind::ActivationCompleted {
                 observed_current_closure: target,
@@ -232,7 +235,7 @@ impl Node {
             return self.emit(turn, rollout, completed);
         }
         self.stop_probes(turn);
-        if let Some(job) = job_of(plan, &record, false) {
+        if let Some(job) = job_of(plan, &record, false, self.ledger.planted()) {
             let contents = self.signed_contents(&plan.ref_hash);
             turn.outputs.push(Output::Order(HostOrder::Switch(Job { contents, ..job })));
         }
@@ -242,7 +245,7 @@ impl Node {
         let Some(record) = self.own_record(rollout) else { return };
         self.own.vigil = None;
         self.stop_probes(turn);
-        if let Some(job) = job_of(plan, &record, true) {
+        if let Some(job) = job_of(plan, &record, true, self.ledger.planted()) {
             turn.outputs.push(Output::Order(HostOrder::RollBack(job)));
         }
     }
@@ -289,9 +292,6 @@ impl Node {
                     return;
                 };
                 let now = turn.now.utc;
-                if planted::on(Bug::LieHealthy) {
-                    return self.lie_healthy(turn, &rollout, &record);
-                }
                 let kind = host::activation_ended(&record, exit_code, &stderr_tail, observed.as_ref(), now);
                 self.emit(turn, &rollout, kind);
             }
@@ -306,7 +306,7 @@ impl Node {
                 self.own.running = Some(observed.clone());
                 self.presence_wanted = true;
                 let Some(record) = self.own_record(&rollout) else { return };
-                let (exit_code, observed) = if planted::on(Bug::RollbackOnTrust) {
+                let (exit_code, observed) = if self.ledger.planted().has(Bug::RollbackOnTrust) {
                     (0, record.rollback_target().cloned())
                 } else {
                     (exit_code, observed)
@@ -368,27 +368,27 @@ impl Node {
         else {
             return;
         };
-        if planted::on(Bug::SwitchTwice) && record.state == HostState::Activating {
+        if self.ledger.planted().has(Bug::SwitchTwice) && record.state == HostState::Activating {
             return self.fire_switch(turn, &plan, rollout);
         }
         match host::recover(&record, &plan.policy, found, turn.now.utc) {
             Recovery::Nothing => {}
             Recovery::Fire => self.fire_switch(turn, &plan, rollout),
-            Recovery::FireRollback { .. } if planted::on(Bug::ForgetRollbackDebt) => {}
+            Recovery::FireRollback { .. } if self.ledger.planted().has(Bug::ForgetRollbackDebt) => {}
             Recovery::FireRollback { .. } => self.fire_rollback(turn, &plan, rollout),
             Recovery::Wait => {
                 // For a reboot nobody has to wait: it starts the agent anew.
                 if record.state == HostState::Deferred {
                     return;
                 }
-                self.own.vigil = Some((rollout.clone(), Vigil::new(turn.now)));
-                if let Some(job) = job_of(&plan, &record, false) {
+                self.own.vigil = Some((rollout.clone(), Vigil::with(turn.now, self.ledger.planted())));
+                if let Some(job) = job_of(&plan, &record, false, self.ledger.planted()) {
                     turn.outputs.push(Output::Order(HostOrder::Await { job, rollback: false }));
                 }
             }
             Recovery::Emit(kind) => self.emit(turn, rollout, kind),
             Recovery::ResetProbes { .. } => {
-                self.own.vigil = Some((rollout.clone(), Vigil::new(turn.now)));
+                self.own.vigil = Some((rollout.clone(), Vigil::with(turn.now, self.ledger.planted())));
                 self.start_probes(turn);
             }
         }
@@ -452,8 +452,8 @@ impl Node {
 }
 
 /// The job that a record asks for: the switch to its target, or the way back.
-fn job_of(plan: &Plan, record: &host::Record, rollback: bool) -> Option<Job> {
-    if rollback && planted::on(Bug::RollbackElsewhere) {
+fn job_of(plan: &Plan, record: &host::Record, rollback: bool, planted: Planted) -> Option<Job> {
+    if rollback && planted.has(Bug::RollbackElsewhere) {
         let target = "dir:v0".parse().ok()?;
         let (rollout, log_index, previous) = (record.rollout_id.clone(), record.log_index, None);
         let timeout = Duration::from_secs(10);

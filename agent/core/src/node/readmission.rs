@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, Utc};
 use muster_signing::Digest;
 
-use super::coordinator::Coordinator;
+use super::coordinator::{Coordinator, WhichLog};
 use super::restore::StoredLog;
 use super::turn::Turn;
 use super::{Node, Note};
@@ -218,7 +218,8 @@ impl Node {
         let durable = Durable { hard_state, snapshot: None, entries };
         let stored = StoredLog { durable, said: before.said, life: Some(command), memory };
         let (me, seed) = (self.signer.public(), self.random.next());
-        let mut coordinator = Coordinator::new(me, before.epoch, base, &fleet, stored, seed, turn.now.mono);
+        let (of, planted) = (WhichLog { epoch: before.epoch, base }, self.ledger.planted());
+        let mut coordinator = Coordinator::new(me, of, &fleet, stored, seed, turn.now.mono, planted);
         (coordinator.unproven, coordinator.life_is_new) = (before.unproven, true);
         self.coordinator = Some(coordinator);
         self.settle_in(turn.now);

@@ -61,7 +61,18 @@ impl Node {
         now: Now,
     ) -> Result<(Self, Vec<Output>), StartError> {
         let empty = Ledger::new(settings.fleet.clone(), settings.host.clone(), Documents::new(pins)?);
-        let (mut ledger, _) = rebuild(empty, rows)?;
+        let (ledger, _) = rebuild(empty, rows)?;
+        Self::start_rebuilt(settings, signer, ledger, rows, now)
+    }
+
+    /// The same with the ledger that was rebuilt from the rows.
+    pub fn start_rebuilt(
+        settings: Settings,
+        signer: SigningKey,
+        mut ledger: Ledger,
+        rows: &impl Rows,
+        now: Now,
+    ) -> Result<(Self, Vec<Output>), StartError> {
         for row in rows.table(Table::Proofs) {
             ledger.restore_proof(&row.map_err(StartError::Store)?.1);
         }

@@ -152,7 +152,7 @@ pub(crate) fn try_apply(
     on_failure: HealthPolicy,
 ) -> Result<Record, StepError> {
     let policy = policy(on_failure);
-    let context = HostContext { policy: &policy };
+    let context = HostContext::new(&policy);
     step::<Local>(record, &context, &event(record, kind)).map(|step| step.record)
 }
 

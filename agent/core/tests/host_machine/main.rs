@@ -41,7 +41,7 @@ fn mirror_consequence(kind: &HostEventKind) -> Option<RemoteEffect> {
 #[test]
 fn every_pair_has_exactly_its_effects_or_exactly_its_refusal() {
     let policy = policy(HealthPolicy::RollbackAndHalt);
-    let context = HostContext { policy: &policy };
+    let context = HostContext::new(&policy);
     for state in HostState::ALL {
         for (kind, at) in samples() {
             let record = record_in(state);
@@ -83,7 +83,7 @@ fn every_pair_has_exactly_its_effects_or_exactly_its_refusal() {
 #[test]
 fn numbers_are_checked_before_the_table() {
     let policy = policy(HealthPolicy::Halt);
-    let context = HostContext { policy: &policy };
+    let context = HostContext::new(&policy);
     let record = record_in(HostState::Converged);
     let numbered = |seq| HostEvent { rollout_id: rollout(), seq, kind: ack(7) };
     let last = record.last_event_seq;
@@ -206,7 +206,7 @@ fn a_rollback_is_owed_until_its_end_is_known() {
     assert_eq!(failed.owes(), Some(Owed::Rollback { closure: closure("v1") }));
     assert!(failed.owes_rollback());
     let policy = policy(HealthPolicy::RollbackAndHalt);
-    let context = HostContext { policy: &policy };
+    let context = HostContext::new(&policy);
     for (to, exit_code) in [("v1", 1), ("v2", 0), ("v3", 0)] {
         let event = event(&failed, rolled_back(to, exit_code));
         let stayed = step::<Local>(&failed, &context, &event).unwrap();

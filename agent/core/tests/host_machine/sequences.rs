@@ -35,7 +35,7 @@ proptest! {
         jumps in prop::collection::vec(prop_oneof![8 => Just(1), 1 => Just(0), 1 => Just(2u64)], 60),
     ) {
         let policy = policy(HealthPolicy::RollbackAndHalt);
-        let context = HostContext { policy: &policy };
+        let context = HostContext::new(&policy);
         let (mut local, mut mirror) = (pending(), pending());
         for (kind, jump) in kinds.into_iter().zip(jumps) {
             let event = HostEvent { rollout_id: rollout(), seq: local.last_event_seq + jump, kind };

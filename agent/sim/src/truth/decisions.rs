@@ -117,7 +117,7 @@ impl Truth {
     /// A coordinator signs a decision.
     pub(crate) fn endorsed(&mut self, now: u64, host: usize, decision: &[u8], hosts: &[Host]) {
         self.now = now;
-        if hosts[host].lies {
+        if hosts[host].lies() {
             return;
         }
         let hash = fnv(decision);
@@ -129,6 +129,7 @@ impl Truth {
             }
             return;
         }
+        self.check_word(host, &decision, hosts);
         let DecisionBody::Dispatch { rollout_id, target_closure, .. } = &decision.body else { return };
         let channel = rollout_id.channel();
         let barred = self.quarantines[host].iter().any(|(on, closure, id)| {

@@ -12,7 +12,10 @@ impl Truth {
     pub(super) fn own_event(&mut self, host: usize, envelope: &Envelope, hosts: &[Host]) {
         let FeedBody::Rollout(event) = &envelope.body else { return self.begun_anew(host) };
         let rollout = event.rollout_id.clone();
-        if let HostEventKind::DispatchAck { current_closure_at_dispatch, log_index, .. } = &event.kind {
+        if let HostEventKind::DispatchAck { current_closure_at_dispatch, log_index, received_at } =
+            &event.kind
+        {
+            self.check_taken(host, &rollout, *log_index, *received_at, hosts);
             return self.acknowledged(host, rollout, *log_index, current_closure_at_dispatch.clone(), hosts);
         }
         let now = self.now;

@@ -23,8 +23,7 @@ impl World {
             self.truth.bury(host, life);
         }
         self.stores[host] += 1;
-        self.hosts[host].disk = disk;
-        self.hosts[host].heard.fill(None);
+        self.hosts[host].change_disk(disk);
         self.truth.disk_replaced(host, &self.hosts);
     }
 
@@ -85,7 +84,8 @@ impl World {
         let (name, disk, running) =
             (original.name.clone(), original.disk.durable(), original.machine.running.clone());
         let clone = &mut self.hosts[spare];
-        (clone.name, clone.disk, clone.is_dormant) = (name, disk, false);
+        (clone.name, clone.is_dormant) = (name, false);
+        clone.change_disk(disk);
         clone.machine.running = running;
         let name = self.hosts[of].name.clone();
         self.truth.cloned(of, &name, spare);

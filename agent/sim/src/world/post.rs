@@ -7,7 +7,7 @@ use muster_core::ledger::Table;
 use muster_core::node::{CoordinatorMessage, Input, MessageRef, Topic};
 use muster_core::wire::NoticeBody;
 
-use super::{Event, World, micros, planted};
+use super::{Event, World, micros};
 use crate::disk::SYNCED;
 use crate::fault::Fault;
 use crate::host::Host;
@@ -51,10 +51,12 @@ impl World {
     }
 
     pub(super) fn send(&mut self, host: usize, to: usize, message: CoordinatorMessage) {
-        let Some(message) = self.lie(host, to, message) else { return };
         self.check_words(host, &message);
         if let CoordinatorMessage::Endorsement(endorsement) = &message {
             self.truth.endorsed(self.now, host, &endorsement.decision, &self.hosts);
+        }
+        if let CoordinatorMessage::Objection(notice) = &message {
+            self.truth.objected(host, notice);
         }
         if !self.network.reaches(host, to) || !self.hosts[to].is_up() {
             return;
@@ -63,47 +65,6 @@ impl World {
         for (after, message) in self.ways(1, &message) {
             self.push(after, to, Event::Direct { from: host, message });
         }
-    }
-
-    /// What a lying coordinator sends instead; none: nothing.
-    #[cfg(feature = "planted")]
-    pub(super) fn lie(
-        &mut self,
-        host: usize,
-        to: usize,
-        message: CoordinatorMessage,
-    ) -> Option<CoordinatorMessage> {
-        use muster_core::planted::Bug;
-        use muster_core::wire::{Decision, DecisionBody, codec};
-        match (self.hosts[host].bug, message) {
-            (Some(Bug::LieSilent), _) => None,
-            (Some(Bug::LieTwice), CoordinatorMessage::Endorsement(mut endorsement))
-                if to.is_multiple_of(2) =>
-            {
-                let mut decision: Decision = codec::decode("decision", &endorsement.decision).ok()?;
-                if let DecisionBody::Dispatch { soak_secs, .. } = &mut decision.body {
-                    *soak_secs = 0;
-                }
-                decision.ordinal ^= 1;
-                endorsement.decision = codec::encode(&decision);
-                let key = self.fleet.hosts().get(&self.hosts[host].name)?;
-                endorsement.signature =
-                    muster_signing::sign_decision(key, self.fleet.name().as_str(), &endorsement.decision);
-                Some(CoordinatorMessage::Endorsement(endorsement))
-            }
-            (_, message) => Some(message),
-        }
-    }
-
-    #[cfg(not(feature = "planted"))]
-    #[expect(clippy::unused_self, reason = "with the feature it asks who lies")]
-    pub(super) fn lie(
-        &mut self,
-        _host: usize,
-        _to: usize,
-        message: CoordinatorMessage,
-    ) -> Option<CoordinatorMessage> {
-        Some(message)
     }
 
     /// The ways that a message takes: none if it is lost, several if it is doubled; damaged ones are lost here too, or
@@ -140,12 +101,13 @@ impl World {
 
     pub(super) fn arrived(&mut self, host: usize, parcel: &Rc<Parcel>, message: Option<MessageRef>) {
         let Some(node) = &self.hosts[host].node else { return };
-        let bug = self.hosts[host].bug;
-        let Some(input) = planted(bug, || parcel.read(node.ledger().roster(), message)) else { return };
+        let Some(input) = parcel.read(node.ledger().roster(), message) else { return };
         if parcel.topic == Topic::Presence {
             self.note_heard_input(host, parcel, &input);
         }
-        self.step(host, input);
+        if self.lets_in(host, &input) {
+            self.step(host, input);
+        }
     }
 
     /// A host holds a heartbeat now that it can pass on by sync.
@@ -159,7 +121,7 @@ impl World {
     pub(super) fn note_heard_input(&mut self, host: usize, parcel: &Rc<Parcel>, input: &Input) {
         let Input::Notice { notice, .. } = input else { return };
         if let NoticeBody::Presence(_) = &notice.content.body
-            && let Some(of) = self.number(notice.content.host.as_str())
+            && let Some(of) = self.fleet.number(&notice.content.host)
         {
             let order = notice.content.order();
             let known = &mut self.hosts[host].heard[of];
@@ -179,11 +141,12 @@ impl World {
         let Some(from) = from.filter(|from| self.is_linked(host, *from)).or(picked) else { return };
         let all = self.hears_all(host);
         let (to, of) = (&self.hosts[host], &self.hosts[from]);
+        let (has, offers) = (to.shown(), of.shown());
         let mut found: Vec<Rc<Parcel>> = Vec::new();
         let topics = [Topic::Documents, Topic::Decisions, Topic::Events];
         for (at, (table, topic)) in SYNCED.iter().zip(topics).enumerate() {
-            if to.disk.sums()[at] != of.disk.sums()[at] && (all || *table == Table::Documents) {
-                let missing = to.disk.lacks(&of.disk, *table);
+            if has.sums()[at] != offers.sums()[at] && (all || *table == Table::Documents) {
+                let missing = has.lacks(offers, *table);
                 found.extend(missing.into_iter().map(|bytes| Rc::new(Parcel::new(topic, bytes))));
             }
         }

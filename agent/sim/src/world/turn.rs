@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_core::node::{HostReport, Input, Node, Note, Output};
 
-use super::{Event, SPINS_MAX, World, micros, planted};
+use super::{Event, SPINS_MAX, World, micros};
 use crate::fault::Fault;
 use crate::host::Orders;
 use crate::machine::{Machine, Told, Weather};
@@ -40,8 +40,8 @@ impl World {
             Event::Message { parcel, message } => self.arrived(host, &parcel, message),
             Event::Direct { from, message } => {
                 let Some(node) = &self.hosts[host].node else { return };
-                let Some(key) = self.fleet.hosts().get(&self.hosts[from].name) else { return };
-                if let Some(input) = read_direct(node.ledger().roster(), key.public(), &message) {
+                let Some(key) = self.fleet.key_of(&self.hosts[from].name) else { return };
+                if let Some(input) = read_direct(node.ledger().roster(), key, &message) {
                     self.step(host, input);
                 }
             }
@@ -84,8 +84,7 @@ impl World {
             }
             Event::Peer { peer, up } => {
                 if self.hosts[peer].is_up() == up || !up {
-                    let key = self.fleet.hosts().get(&self.hosts[peer].name).map(|key| key.public());
-                    if let Some(key) = key {
+                    if let Some(key) = self.fleet.key_of(&self.hosts[peer].name) {
                         self.step(host, if up { Input::PeerUp(key) } else { Input::PeerDown(key) });
                     }
                 }
@@ -107,9 +106,9 @@ impl World {
 
     /// The last words of a host whose disk is full, as the agent has them: nothing that needs a write.
     fn part(&mut self, host: usize) {
-        let (now, bug) = (self.hosts[host].now(self.now), self.hosts[host].bug);
+        let now = self.hosts[host].now(self.now);
         let Some(node) = &mut self.hosts[host].node else { return };
-        let mut outputs = planted(bug, || node.step(now, Input::DiskFull));
+        let mut outputs = node.step(now, Input::DiskFull);
         outputs.retain(|output| matches!(output, Output::Send { at_once: true, .. }));
         self.obey(host, Orders { writes: Vec::new(), outputs });
     }
@@ -136,14 +135,14 @@ impl World {
         let Some(node) = &mut state.node else { return };
         self.steps += 1;
         *self.inputs.entry(kind_of(&input)).or_default() += 1;
-        let outputs = planted(state.bug, || node.step(now, input));
+        let outputs = node.step(now, input);
         self.carry_out(host, outputs);
     }
 
     pub(super) fn carry_out(&mut self, host: usize, outputs: Vec<Output>) {
+        let outputs = self.lets_out(host, outputs);
         let mut orders = Orders::default();
-        let state = &mut self.hosts[host];
-        planted(state.bug, || state.drive.carry_out(outputs, &mut orders));
+        self.hosts[host].drive.carry_out(outputs, &mut orders);
         self.obey(host, orders);
         self.set_timer(host);
     }

@@ -90,8 +90,7 @@ impl Story {
         for kind in kinds {
             let rollout_id = self.record.rollout_id.clone();
             let event = HostEvent { rollout_id, seq: self.record.last_event_seq + 1, kind: kind.clone() };
-            self.record =
-                step::<Local>(&self.record, &HostContext { policy: &policy() }, &event).unwrap().record;
+            self.record = step::<Local>(&self.record, &HostContext::new(&policy()), &event).unwrap().record;
             self.said.push(kind);
         }
     }

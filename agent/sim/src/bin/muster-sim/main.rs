@@ -2,9 +2,12 @@
 
 #![expect(clippy::print_stdout, reason = "it is a program that prints what came of the runs")]
 
-mod log_program;
+mod log;
+mod mutants;
+mod workers;
 
 use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -15,11 +18,17 @@ use muster_sim::run::{Options, Outcome, run};
 
 const USAGE: &str =
     "usage: muster-sim [--seeds A..B] [--hosts N] [--coordinators N] [--tolerate lies] [--faults LIST]
-                  [--real-signatures] [--trace] [--coverage] [--bench] [--mutants] [--keep-going]
+                  [--real-signatures] [--trace] [--coverage] [--bench] [--mutants] [--planted BUG] [--keep-going] [--jobs N]
        muster-sim log [--seeds A..B] [--scenario NAME] [--mutants]: the coordinators' log alone";
 
+/// Seeds of a campaign of which nobody says how long it is.
+const SEEDS: u64 = 100;
+/// Seeds of busy fleets in a benchmark.
+const UNRESTING: u64 = 10;
+
 struct Arguments {
-    seeds: (u64, u64),
+    seeds: Option<(u64, u64)>,
+    workers: usize,
     options: Options,
     coverage: bool,
     bench: bool,
@@ -31,11 +40,16 @@ struct Arguments {
 fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     if let Some((_, words)) = words.split_first().filter(|(first, _)| *first == "log") {
-        return log_program::main(words);
+        return log::main(words);
     }
     match parse(words) {
         Ok(arguments) if arguments.bench => bench(&arguments),
-        Ok(arguments) if arguments.mutants => mutants(&arguments),
+        Ok(arguments) if arguments.mutants => mutants::mutants(&mutants::Asked {
+            seeds: arguments.seeds,
+            only: arguments.options.bug,
+            options: &arguments.options,
+            workers: arguments.workers,
+        }),
         Ok(arguments) => campaign(&arguments),
         Err(what) => {
             println!("{what}\n{USAGE}");
@@ -46,7 +60,8 @@ fn main() -> ExitCode {
 
 fn parse(words: Vec<String>) -> Result<Arguments, String> {
     let mut arguments = Arguments {
-        seeds: (0, 100),
+        seeds: None,
+        workers: workers::cores(),
         options: Options::default(),
         coverage: false,
         bench: false,
@@ -61,7 +76,7 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
             "--seeds" => {
                 let range = value()?;
                 let (from, to) = range.split_once("..").ok_or("--seeds is written A..B")?;
-                arguments.seeds = (number(from)?, number(to)?);
+                arguments.seeds = Some((number(from)?, number(to)?));
                 continue;
             }
             "--hosts" => arguments.options.size.hosts = Some(number(&value()?)? as usize),
@@ -81,6 +96,7 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
             }
             "--real-signatures" => arguments.options.real_signatures = true,
             "--trace" => arguments.options.trace = true,
+            "--jobs" => arguments.workers = number(&value()?)? as usize,
             "--coverage" => arguments.coverage = true,
             "--bench" => arguments.bench = true,
             "--mutants" => arguments.mutants = true,
@@ -96,6 +112,9 @@ fn parse(words: Vec<String>) -> Result<Arguments, String> {
     }
     if size.lies {
         arguments.command.push_str(" --tolerate lies");
+    }
+    if let Some(bug) = arguments.options.bug {
+        arguments.command.push_str(&format!(" --planted {}", bug.name()));
     }
     if let Some(faults) = &arguments.options.faults {
         let names: Vec<&str> = faults.iter().map(|fault| fault.name()).collect();
@@ -139,8 +158,9 @@ impl Sum {
 fn campaign(arguments: &Arguments) -> ExitCode {
     let began = Instant::now();
     let mut sum = Sum::default();
-    for seed in arguments.seeds.0..arguments.seeds.1 {
-        let outcome = run(seed, &arguments.options);
+    let (from, to) = arguments.seeds.unwrap_or((0, SEEDS));
+    let work = |seed| run(seed, &arguments.options);
+    workers::in_order(from..to, arguments.workers, work, |seed, outcome| {
         sum.add(&outcome);
         for line in &outcome.lines {
             println!("{line}");
@@ -155,10 +175,11 @@ fn campaign(arguments: &Arguments) -> ExitCode {
                 outcome.hosts, outcome.coordinators
             );
             if !arguments.keep_going {
-                break;
+                return ControlFlow::Break(());
             }
         }
-    }
+        ControlFlow::Continue(())
+    });
     if !arguments.options.trace {
         print_sum(arguments, &sum, began.elapsed());
     }
@@ -210,50 +231,13 @@ fn print_sum(arguments: &Arguments, sum: &Sum, took: Duration) {
     }
 }
 
-/// Plants every bug in turn, and says in which seed and by which property it was caught.
-fn mutants(arguments: &Arguments) -> ExitCode {
-    const LIES: [Bug; 9] = [
-        Bug::LieRules,
-        Bug::LieEarly,
-        Bug::LieForge,
-        Bug::LieSilent,
-        Bug::LieTwice,
-        Bug::LieHealthy,
-        Bug::LieFlood,
-        Bug::LiePresence,
-        Bug::LieFork,
-    ];
-    let (from, to) = if arguments.seeds == (0, 100) { (0, 500) } else { arguments.seeds };
-    let mut missed = 0;
-    for bug in Bug::ALL.iter().filter(|bug| !LIES.contains(bug)) {
-        let options = Options { bug: Some(*bug), ..arguments.options.clone() };
-        let caught =
-            (from..to).find_map(|seed| run(seed, &options).violation.map(|violation| (seed, violation)));
-        match caught {
-            Some((seed, violation)) => {
-                println!(
-                    "{:>24} caught by property {:>2} in seed {seed}: {}",
-                    bug.name(),
-                    violation.property,
-                    bug.what()
-                );
-            }
-            None => {
-                missed += 1;
-                println!("{:>24} NOT CAUGHT: {}", bug.name(), bug.what());
-            }
-        }
-    }
-    println!("{} bugs, {missed} not caught", Bug::ALL.len() - LIES.len());
-    if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
 /// How fast virtual time passes: a day of a healthy fleet, and seeds whose faults and operators never rest.
 fn bench(arguments: &Arguments) -> ExitCode {
     let hosts = arguments.options.size.hosts.unwrap_or(30);
+    let first = arguments.seeds.map_or(0, |(from, _)| from);
     let hours = if hosts > 100 { 1 } else { 24 };
     let began = Instant::now();
-    let passed = bench::day(arguments.seeds.0, hosts, Duration::from_secs(hours * 3600));
+    let passed = bench::day(first, hosts, Duration::from_secs(hours * 3600));
     let took = began.elapsed();
     println!(
         "{hosts} healthy hosts, {} rollouts: {:.1} virtual hours in {:.1} s ({:.0} times real time); {} steps ({:.0} a second)",
@@ -272,7 +256,7 @@ fn bench(arguments: &Arguments) -> ExitCode {
     options.size.coordinators.get_or_insert(3);
     let began = Instant::now();
     let mut sum = Sum::default();
-    for seed in arguments.seeds.0..arguments.seeds.1.min(arguments.seeds.0 + 10) {
+    for seed in first..first + UNRESTING {
         sum.add(&run(seed, &options));
     }
     println!("{hosts} hosts that know no rest:");
