@@ -15,7 +15,16 @@ const LOCK_BYTES_MAX: u64 = 32;
 /// The lock file stays when the lock goes: deleting it would let two openers hold two files of one name.
 #[derive(Debug)]
 pub(crate) struct Lock {
-    _file: File,
+    file: File,
+}
+
+impl Drop for Lock {
+    /// Unlocks by name: closing alone leaves the lock to a child that was forked and has not begun its program yet.
+    fn drop(&mut self) {
+        if let Err(error) = self.file.unlock() {
+            tracing::error!(%error, "the store's lock was not released");
+        }
+    }
 }
 
 impl Lock {
@@ -41,7 +50,7 @@ impl Lock {
         match write_pid(&mut file) {
             // A full disk must not keep the store from being opened; the pid is only a courtesy.
             Err(source) if !crate::error::is_full(&source) => Err(fail(source)),
-            Ok(()) | Err(_) => Ok(Self { _file: file }),
+            Ok(()) | Err(_) => Ok(Self { file }),
         }
     }
 }
@@ -62,4 +71,22 @@ fn read_pid(file: &mut File) -> Option<u32> {
 fn write_pid(file: &mut File) -> io::Result<()> {
     file.set_len(0)?;
     writeln!(file, "{}", std::process::id())
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn the_lock_goes_although_a_forked_child_still_has_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("muster.redb");
+        let lock = Lock::acquire(&path).unwrap();
+        let of_a_child = lock.file.try_clone().unwrap();
+        assert!(matches!(Lock::acquire(&path), Err(StoreError::InUse { .. })));
+        drop(lock);
+        Lock::acquire(&path).unwrap();
+        drop(of_a_child);
+    }
 }
