@@ -1,8 +1,7 @@
 //! `muster hook`: whom this host's agent calls, and what became of it.
 
-use std::fmt::Write;
-
 use clap::{Args, Subcommand};
+use muster_core::hook::Event;
 
 use super::asking::{Agent, raw};
 use super::output::{Tone, count, line};
@@ -120,24 +119,30 @@ fn text(hooks: &[HookStatus], look: &Look) -> String {
     if hooks.is_empty() {
         return "this host's agent has no hooks; a [[hook]] in its configuration makes one".to_owned();
     }
-    let mut text = format!("{}\n", table(hooks, look).trim_end());
-    for hook in hooks {
-        let events = hook.events.join(", ");
-        let _ = write!(text, "\n{} calls {}\n", look.tone(Tone::Strong, &hook.name), flat(&hook.calls));
-        let _ = writeln!(text, "  for {}", flat(&events));
-        for dead in &hook.dead {
-            let about = [&dead.rollout, &dead.host].into_iter().flatten().map(|it| flat(it));
-            let about = std::iter::once(flat(&dead.event)).chain(about).collect::<Vec<_>>().join(" ");
-            let tries = if dead.tries == 1 { "1 try".to_owned() } else { format!("{} tries", dead.tries) };
+    let what = hooks.iter().map(|hook| {
+        let all = hook.events.len() == Event::ALL.len();
+        let events = if all { "all".to_owned() } else { hook.events.join(", ") };
+        vec![field(&hook.name), field(&hook.calls), field(events)]
+    });
+    let what = look.table(&["HOOK", "CALLS", "FOR"], what);
+    let mut text = format!("{}\n\n{}", table(hooks, look).trim_end(), what.trim_end());
+    let dead: Vec<_> = hooks.iter().flat_map(|hook| hook.dead.iter().map(move |dead| (hook, dead))).collect();
+    if !dead.is_empty() {
+        let rows = dead.into_iter().map(|(hook, dead)| {
+            let about = [Some(&dead.event), dead.rollout.as_ref(), dead.host.as_ref()];
+            let about: Vec<&str> = about.into_iter().flatten().map(String::as_str).collect();
             let when = relative(dead.at, look.now);
-            let _ = writeln!(
-                text,
-                "  {} {about}, {when}, after {}: {}",
-                look.tone(Tone::Bad, "given up:"),
-                tries,
-                flat(&dead.reason)
-            );
-        }
+            vec![
+                tinted(Tone::Bad, about.join(" ")),
+                field(&hook.name),
+                field(when),
+                field(dead.tries),
+                field(&dead.reason),
+            ]
+        });
+        let rows = look.table(&["GIVEN UP", "HOOK", "HAPPENED", "TRIES", "WHY"], rows);
+        text.push_str("\n\n");
+        text.push_str(rows.trim_end());
     }
     text
 }
@@ -158,12 +163,13 @@ mod tests {
                 "pager  2        1          1         2 h ago: https://pager.example.org:",
                 "                                     status 503 Service Unavailable",
                 "",
-                "chat calls /etc/muster/tell-the-chat",
-                "  for rollout-completed, rollout-failed",
+                "HOOK   CALLS                      FOR",
+                "chat   /etc/muster/tell-the-chat  rollout-completed, rollout-failed",
+                "pager  https://pager.example.org  quorum-lost",
                 "",
-                "pager calls https://pager.example.org",
-                "  for quorum-lost",
-                "  given up: quorum-lost, 2 h ago, after 20 tries: https://pager.example.org: status 503 Service Unavailable",
+                "GIVEN UP     HOOK   HAPPENED  TRIES  WHY",
+                "quorum-lost  pager  2 h ago   20     https://pager.example.org: status 503",
+                "                                     Service Unavailable",
             ],
         );
         check(

@@ -228,7 +228,9 @@ fn forget_others(config: &Config, store: &Store, snapshot: &Snapshot) -> anyhow:
     }
     if !gone.is_empty() {
         // On a full disk they stay until a later start.
-        store.commit(gone, drop);
+        if let Err(error) = store.commit_wait(gone) {
+            tracing::warn!(%error, "hooks that are gone are not forgotten yet");
+        }
     }
     Ok(())
 }
