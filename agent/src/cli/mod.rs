@@ -162,6 +162,15 @@ mod tests {
     }
 
     #[test]
+    fn a_rollback_says_why_it_takes_no_reason() {
+        let words = ["muster", "rollback", "stable", "--reason", "it leaks", "--key", "/nowhere"];
+        let cli = Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{error}"));
+        let Err(failure) = cli.command.run() else { panic!("it went well") };
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.message.contains("no place for one"), "{failure}");
+    }
+
+    #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
     }

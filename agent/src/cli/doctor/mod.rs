@@ -2,6 +2,7 @@
 
 mod agent;
 mod files;
+mod hooks;
 mod ports;
 
 use std::fmt::Write;
@@ -122,6 +123,7 @@ fn examine(path: &Path) -> Result<Vec<Finding>, Failure> {
     files::state(&config, &mut found);
     files::backend(&config, &mut found);
     files::helper(&config, &mut found);
+    hooks::programs(&config, &mut found);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::new)?;
     let told = runtime.block_on(agent::ask(&config, &mut found));
     files::store(&config, told.is_some(), &mut found);
