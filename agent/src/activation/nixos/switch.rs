@@ -210,7 +210,7 @@ impl Nixos {
         if unit.road == Road::Boot && exit_code == 0 && wrong.is_none() {
             return Switched::Deferred { component: self.waits_for(target) };
         }
-        let mut stderr_tail = self.machine.said(unit).await;
+        let mut stderr_tail = self.root.said(unit).await;
         if let Some(wrong) = &wrong {
             stderr_tail.push_str(&format!("\n{}: {}", unit.name(), head(wrong, REASON_BYTES_MAX)));
         }
