@@ -13,5 +13,6 @@ mod listening;
 mod own_host;
 mod planning;
 mod previewing;
+mod retention;
 mod verbs;
 mod waves;
