@@ -15,7 +15,8 @@ use chrono::{DateTime, Utc};
 use muster_core::id::{Closure, HostId, RolloutId};
 use muster_core::ledger::{Ledger, Table};
 use muster_core::node::{
-    CoordinatorMessage, HostReport, Input, MessageRef, Node, Note, Origin, RequestId, Settings, Topic,
+    BackendKind, CoordinatorMessage, HostReport, Input, MessageRef, Node, Note, Origin, RequestId, Settings,
+    Topic,
 };
 use muster_core::wire::{HostState, RolloutState};
 use muster_signing::{SignedDocument, Verified};
@@ -170,6 +171,19 @@ impl World {
             count: 0,
             steps: 0,
             inputs: BTreeMap::new(),
+        }
+    }
+
+    /// Every machine fetches what it is to run, as those of NixOS do.
+    pub(crate) fn fetch_ahead(&mut self) {
+        self.hosts.iter_mut().for_each(|host| host.backend = BackendKind::Nixos);
+    }
+
+    /// The closure of a release, as the machines' backend takes it.
+    pub(crate) fn release_named(&self, name: &str) -> String {
+        match self.hosts.first().is_some_and(|host| host.backend.prefetches()) {
+            true => format!("/nix/store/{}-{name}", "0".repeat(32)),
+            false => format!("dir:{name}"),
         }
     }
 

@@ -7,6 +7,7 @@ mod approving;
 mod budgets;
 mod edges;
 mod explaining;
+mod fetching;
 mod history;
 mod kit;
 mod listening;
