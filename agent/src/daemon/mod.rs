@@ -10,6 +10,7 @@ mod figures;
 mod full;
 mod hands;
 mod helping;
+mod hooks;
 mod ingress;
 mod library;
 mod patience;
@@ -45,6 +46,7 @@ use crate::{keys, storage};
 use full::Disk;
 use hands::Hands;
 use helping::Helping;
+use hooks::Hooks;
 use library::Shelf;
 use patience::Patience;
 use readers::Readers;
@@ -92,6 +94,7 @@ struct Daemon {
     requests: u64,
     readers: Readers,
     verifier: Verifier,
+    hooks: Hooks,
     /// Closes the control socket and the metrics' when it is dropped.
     _closing: watch::Sender<()>,
 }
@@ -137,6 +140,7 @@ impl Daemon {
         let around = Surroundings { peers: network.watch_peers(), key: key.public() };
         let (workers, reports) = Workers::new(backend, config.health_checks.clone(), boot_id, around);
         let (inbox, closing) = open_doors(&config).await?;
+        let hooks = Hooks::start(&config, &store, &key, clock, &inbox.position)?;
         let (sender, written) = mpsc::unbounded_channel();
         let hands = Hands::new(network, store, shelf, sender);
         let mut daemon = Self {
@@ -158,6 +162,7 @@ impl Daemon {
             requests: 0,
             readers: Readers::new(),
             verifier: Verifier::new(),
+            hooks,
             _closing: closing,
         };
         daemon.carry_out(outputs);
@@ -190,7 +195,16 @@ impl Daemon {
                 () = tokio::time::sleep(sleep), if works => self.step(Input::Tick),
                 () = self.disk.try_again(), if !works => self.try_the_disk(),
             }
+            self.look_at_the_quorum();
             drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog]));
+        }
+    }
+
+    /// Tells the hooks how the quorum is; with a full disk nobody is heard, and nothing is said of whom.
+    fn look_at_the_quorum(&mut self) {
+        if !self.disk.is_full() {
+            let quorum = self.node.quorum(now(self.clock).mono);
+            self.hooks.look(|| hooks::Quorum::of(&quorum));
         }
     }
 
@@ -319,6 +333,7 @@ impl Daemon {
                 let asked = self.asked();
                 self.readers.answer(answers::foresee(&asked, parts), reply);
             }
+            Ask::Hook { name, verb } => self.hooks.obey(&name, verb, reply),
             // Who asked may have hung up.
             Ask::Publish(_) if self.disk.is_full() => drop(reply.send(Err(full::refusal()))),
             Ask::Publish(parts) => {
@@ -340,6 +355,7 @@ impl Daemon {
         answers::Asked {
             node: &self.node,
             hands: &self.hands,
+            hooks: &self.hooks,
             store_path: &self.store_path,
             disk_full: self.disk.is_full(),
             now: now(self.clock),
