@@ -96,6 +96,14 @@ fn choose_liars(world: &mut World, coordinators: usize, random: &mut Random) {
     }
 }
 
+/// How long what is over is kept: in some runs so shortly that it is given up while they go on.
+fn retention(random: &mut Random) -> Duration {
+    match random.percent(25) {
+        true => Duration::from_secs(random.between(20, 300)),
+        false => Habits::default().retention,
+    }
+}
+
 struct Run {
     world: World,
     operator: Operator,
@@ -113,6 +121,7 @@ impl Run {
             sync_interval: Duration::from_secs(random.between(5, 20)),
             probe_interval: Duration::from_secs(random.between(1, 10)),
             real_signatures: options.real_signatures || random.percent(3),
+            retention: retention(&mut root.fork("retention")),
         };
         let mut world = World::asleep(root.fork("world").next(), draft.hosts.len(), habits);
         world.trace.wanted = options.trace;
