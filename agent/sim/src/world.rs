@@ -26,7 +26,7 @@ use crate::fleet::Fleet;
 use crate::host::{Host, true_time};
 use crate::machine::Health;
 use crate::network::Network;
-use crate::parcel::Parcel;
+use crate::parcel::{Parcel, Shelf, Shelved};
 use crate::random::Random;
 use crate::trace::Trace;
 use crate::truth::Truth;
@@ -64,7 +64,7 @@ enum Event {
     Direct { from: usize, message: Rc<CoordinatorMessage> },
     Durable { life: u64 },
     WriteFailed { life: u64 },
-    Report { life: u64, report: HostReport },
+    Report { life: u64, report: Box<HostReport> },
     Probe { life: u64, generation: u64 },
     JobEnds { number: u64 },
     Sync { from: Option<usize>, again: bool },
@@ -100,6 +100,7 @@ pub struct World {
     kept: Option<(usize, Disk)>,
     habits: Habits,
     queue: BTreeMap<(u64, u64), (usize, Event)>,
+    shelf: Shelf,
     count: u64,
     steps: u64,
     /// How many inputs of each kind the nodes took.
@@ -155,6 +156,7 @@ impl World {
             kept: None,
             habits,
             queue: BTreeMap::new(),
+            shelf: Shelf::default(),
             count: 0,
             steps: 0,
             inputs: BTreeMap::new(),
@@ -333,7 +335,7 @@ impl World {
             seed,
         };
         let now = state.now(self.now);
-        match state.begin(settings, key, self.fleet.trust(), now) {
+        match state.begin(settings, key, self.fleet.trust(), now, &self.shelf) {
             Ok((node, outputs)) => {
                 state.node = Some(node);
                 self.trace.line(self.now, self.hosts[host].name.as_str(), || "starts".to_owned());
@@ -410,8 +412,9 @@ impl World {
                 .map_err(|error| error.to_string())?;
             let fleet = self.fleet.name().clone();
             let empty = Ledger::new(fleet, id.clone(), documents);
+            let rows = Shelved { disk: &host.disk, shelf: &self.shelf };
             let (_, views) =
-                muster_core::ledger::rebuild(empty, &host.disk).map_err(|error| format!("{id}: {error}"))?;
+                muster_core::ledger::rebuild(empty, &rows).map_err(|error| format!("{id}: {error}"))?;
             let rows = |table| host.disk.of(table).map(move |(key, value)| ((table, key.clone()), value));
             let stored: Vec<_> = Table::DERIVED.into_iter().flat_map(rows).collect();
             let same = |row: &((Table, Vec<u8>), &Vec<u8>)| views.get(&row.0) == Some(row.1);
