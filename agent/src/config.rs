@@ -118,7 +118,7 @@ pub struct Config {
     pub health_checks: PathBuf,
     /// The control socket.
     pub socket: PathBuf,
-    /// How long history is kept, in days.
+    /// How long what is over is kept, in days.
     pub retention_days: u32,
     /// How often this host speaks when it has nothing to say.
     pub heartbeat: Duration,

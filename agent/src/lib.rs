@@ -13,6 +13,7 @@ pub mod control;
 pub mod daemon;
 pub mod demo;
 pub mod helper;
+pub mod http_client;
 pub mod hooks;
 pub mod keys;
 pub mod probe;

@@ -438,9 +438,15 @@ in
     "services.muster.healthChecks.site is of kind systemd and checks nothing: it must set units or maxFailedUnits."
   ];
 
-  "the agent speaks plain HTTP only" = refuses (check { kind = "http"; url = "https://a/"; }) [
-    "services.muster.healthChecks.site has the url https://a/, which does not begin with http://: the agent speaks nothing else."
+  "the agent speaks HTTP, plain or over TLS" = refuses (check { kind = "http"; url = "ftp://a/"; }) [
+    "services.muster.healthChecks.site has the url ftp://a/, which begins neither with http:// nor with https://: the agent speaks nothing else."
   ];
+
+  "a file of authorities is for a server with a certificate" =
+    refuses (check { kind = "http"; url = "http://a/"; caFile = "/ca.pem"; })
+      [
+        "services.muster.healthChecks.site has the caFile /ca.pem, which must be a path from the root, for a url that begins with https://."
+      ];
 
   "a unit is named in full" =
     refuses (check { kind = "systemd"; units = [ "nginx" "a@b\\x2dc.mount" "-x.service" ]; })

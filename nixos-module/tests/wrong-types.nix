@@ -85,6 +85,7 @@ in
   "healthChecks.<name>.intervalSeconds" = peers "intervalSeconds" 0 1;
   "healthChecks.<name>.timeoutSeconds" = peers "timeoutSeconds" 86401 86400;
   "healthChecks.<name>.url" = http "url" 1 "http://a/";
+  "healthChecks.<name>.caFile" = http "caFile" 1 "/a";
   "healthChecks.<name>.expectStatus" = http "expectStatus" 99 100;
   "healthChecks.<name>.bodyContains" = http "bodyContains" true "ok";
   "healthChecks.<name>.host" = tcp "host" 1 "a";

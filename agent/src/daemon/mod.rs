@@ -59,6 +59,8 @@ pub use answers::past;
 const PARTING_TIME: Duration = Duration::from_millis(500);
 /// The longest the loop sleeps: the watchdog of systemd wants to hear of it.
 const SLEEP_MAX: Duration = Duration::from_secs(5);
+/// How long a day is.
+const DAY_SECS: u64 = 24 * 60 * 60;
 
 /// Runs the agent until it is told to stop.
 pub fn run(config: Config) -> anyhow::Result<()> {
@@ -119,6 +121,7 @@ impl Daemon {
         let store_path = config.state_dir.join(storage::STORE_FILE);
         let identity = Identity { fleet: config.fleet.to_string(), host: config.host.to_string() };
         let store = Arc::new(Store::open(&store_path, identity)?);
+        compact(&store);
         // What is there already needs no room: a host whose disk is full starts all the same.
         if !storage::has_pins(&store.read()?, &pins)? {
             store.commit_wait(vec![storage::pins_row(&pins)]).context("the store takes no writes")?;
@@ -359,6 +362,19 @@ impl Daemon {
     }
 }
 
+/// Gives the store's unused half back to the disk. An agent whose disk has no room for that does without.
+fn compact(store: &Store) {
+    let compacted = match store.stats() {
+        Ok(stats) if stats.worth_compacting() => store.compact(),
+        Ok(_) => return,
+        Err(error) => Err(error),
+    };
+    match compacted {
+        Ok(bytes) => tracing::info!(bytes, "the store was compacted"),
+        Err(error) => tracing::warn!(%error, "the store could not be compacted"),
+    }
+}
+
 /// Opens the control socket, and the metrics' address if there is one; both close when the sender is dropped.
 async fn open_doors(config: &Config) -> anyhow::Result<(control::Inbox, watch::Sender<()>)> {
     let (door, inbox) = control::door();
@@ -388,6 +404,7 @@ fn settings(config: &Config, boot_id: String) -> anyhow::Result<Settings> {
             BackendKind::Directory => node::BackendKind::Directory,
         },
         rules: muster_core::wire::RULES,
+        retention: Duration::from_secs(u64::from(config.retention_days) * DAY_SECS),
         seed: full::seed()?,
     })
 }

@@ -5,6 +5,9 @@ use muster_core::wire::{HostEvent, HostEventKind, RolloutEvent};
 
 use crate::control::wire;
 
+/// How many lines of what a failed switch said are shown.
+const LINES_SHOWN: usize = 3;
+
 /// A host's state.
 pub(super) fn host_state(state: muster_core::wire::HostState) -> wire::HostState {
     use muster_core::wire::HostState as S;
@@ -47,7 +50,7 @@ pub(in crate::daemon) fn event(event: &HostEvent) -> String {
             format!("runs {observed_current_closure}")
         }
         HostEventKind::ActivationFailed { exit_code, stderr_tail, .. } => {
-            let last = stderr_tail.lines().last().unwrap_or_default();
+            let last = last_lines(stderr_tail);
             match *exit_code {
                 host::THIRD_CLOSURE_EXIT_CODE => format!("runs something else than asked: {last}"),
                 code => format!("exit code {code}: {last}"),
@@ -86,6 +89,12 @@ pub(in crate::daemon) fn event(event: &HostEvent) -> String {
         },
         HostEventKind::Converged { current_closure, .. } => format!("runs {current_closure}, healthy"),
     }
+}
+
+/// The end of what a program said, on one line: what it complained of, and what is known of its end.
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(LINES_SHOWN)..].join("; ")
 }
 
 /// What the log says of a rollout, in a few words.
