@@ -107,6 +107,9 @@ impl FetchError {
     }
 }
 
+/// Who hears how a fetching goes.
+pub(super) type Tell<'a> = &'a mut (dyn FnMut(String) + Send);
+
 /// The roots that the agent keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Roots(PathBuf);
@@ -146,18 +149,19 @@ impl Roots {
 }
 
 impl Machine {
-    /// Fetches a system at low priority, keeps it by a root, and checks what came; `tell` hears of the progress.
+    /// Fetches a system, keeps it by a root, and checks what came. `tell` hears of the progress of what is fetched ahead, at
+    /// low priority; a switch waits for what is fetched without it.
     pub(super) async fn fetch(
         &self,
         closure: &Closure,
         contents: Option<Digest>,
         root: &Path,
         limit: Duration,
-        tell: &mut (dyn FnMut(String) + Send),
+        tell: Option<Tell<'_>>,
     ) -> Result<(), FetchError> {
         let folder = root.parent().unwrap_or(root);
         fs::create_dir_all(folder).map_err(|source| FetchError::Roots { path: folder.to_owned(), source })?;
-        let total = self.to_fetch(closure).await;
+        let total = if tell.is_some() { self.to_fetch(closure).await } else { None };
         self.realise(closure, root, limit, total, tell).await?;
         if let Some(signed) = contents {
             self.check_contents(closure, signed).await?;
@@ -189,13 +193,14 @@ impl Machine {
         root: &Path,
         limit: Duration,
         total: Option<u32>,
-        tell: &mut (dyn FnMut(String) + Send),
+        tell: Option<Tell<'_>>,
     ) -> Result<(), FetchError> {
         let nix_store = &self.programs.nix_store;
         let polite =
             [(&self.programs.nice, &["-n", "19"][..]), (&self.programs.ionice, &["-t", "-c", "3"][..])];
+        let polite = polite.into_iter().filter(|(program, _)| tell.is_some() && is_there(program));
         let mut words: Vec<std::ffi::OsString> = Vec::new();
-        for (program, args) in polite.into_iter().filter(|(program, _)| is_there(program)) {
+        for (program, args) in polite {
             words.push(program.into());
             words.extend(args.iter().map(Into::into));
         }
@@ -248,7 +253,7 @@ async fn follow(
     stderr: tokio::process::ChildStderr,
     total: Option<u32>,
     said: &mut Tail,
-    tell: &mut (dyn FnMut(String) + Send),
+    mut tell: Option<Tell<'_>>,
 ) {
     let mut reader = BufReader::new(stderr);
     let (mut copied, mut told) = (0_u32, None::<Instant>);
@@ -266,6 +271,7 @@ async fn follow(
             continue;
         }
         copied += 1;
+        let Some(tell) = &mut tell else { continue };
         if told.is_none_or(|told| told.elapsed() >= TELL_GAP) {
             told = Some(Instant::now());
             tell(match total {

@@ -112,7 +112,7 @@ impl Nixos {
             let result = {
                 let mut progress = |words: String| tell(Fetch::Goes(words));
                 let limit = self.patience.each;
-                self.machine.fetch(&goods.closure, goods.contents, &root, limit, &mut progress).await
+                self.machine.fetch(&goods.closure, goods.contents, &root, limit, Some(&mut progress)).await
             };
             let Err(error) = result else { return tell(Fetch::Done) };
             failed += 1;

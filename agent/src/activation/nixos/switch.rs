@@ -71,16 +71,19 @@ impl Nixos {
     ) -> Result<Option<String>, String> {
         let Job { target, previous, .. } = job;
         self.accepts(target)?;
+        let (machine, roots) = (&self.machine, self.roots());
+        let running = self.current();
         // Most often it is here already; what was fetched ahead may have been tampered with since.
-        let root = self.roots().of_switch("target");
-        let fetched = self.machine.fetch(target, contents, &root, timeout, &mut |_| {}).await;
-        fetched.map_err(|error| error.to_string())?;
-        if let Some(previous) = previous.as_ref().or(self.current().as_ref()) {
+        let root = roots.of_switch("target");
+        let there = machine.fetch(target, contents, &root, timeout, None);
+        let back = async {
+            let Some(previous) = previous.as_ref().or(running.as_ref()) else { return Ok(()) };
             // Where a rollback would go must outlive a clean-up of generations.
-            let root = self.roots().of_switch("previous");
-            let kept = self.machine.fetch(previous, None, &root, timeout, &mut |_| {}).await;
-            kept.map_err(|error| format!("the way back is not there: {error}"))?;
-        }
+            machine.fetch(previous, None, &roots.of_switch("previous"), timeout, None).await
+        };
+        let (there, back) = tokio::join!(there, back);
+        there.map_err(|error| error.to_string())?;
+        back.map_err(|error| format!("the way back is not there: {error}"))?;
         // A host whose health cannot be known is not healthy, and needs no switch to find that out.
         HealthChecks::load(&self.health_checks(target)).map_err(|error| error.to_string())?;
         match self.current() {
