@@ -22,6 +22,8 @@ use crate::text::Tail;
 const ROOTS: &str = "roots";
 /// How the roots begin that hold what is fetched ahead.
 const AHEAD: &str = "ahead-";
+/// What the names of roots begin with that keep a way back.
+const BACK: &str = "back-";
 /// How long Nix may take to say what it would fetch.
 const PLAN_TIME_MAX: Duration = Duration::from_secs(120);
 /// The most that is read of one line of what Nix says.
@@ -125,22 +127,35 @@ impl Roots {
         self.0.join(format!("{AHEAD}{}", closure.as_str().trim_start_matches("/nix/store/")))
     }
 
-    /// The root of a part of the newest switch: `target`, or `previous`.
-    pub(super) fn of_switch(&self, part: &'static str) -> PathBuf {
-        self.0.join(part)
+    /// The root of the newest switch's target, where that was not fetched ahead.
+    pub(super) fn target(&self) -> PathBuf {
+        self.0.join("target")
+    }
+
+    /// The root of a system that may have to be gone back to.
+    pub(super) fn back(&self, closure: &Closure) -> PathBuf {
+        self.0.join(format!("{BACK}{}", closure.as_str().trim_start_matches("/nix/store/")))
     }
 
     /// Lets go of everything that was fetched ahead but these.
     pub(super) fn keep_ahead(&self, wanted: &[Closure]) -> io::Result<()> {
-        let kept: Vec<PathBuf> = wanted.iter().map(|closure| self.ahead(closure)).collect();
+        self.keep(AHEAD, &wanted.iter().map(|closure| self.ahead(closure)).collect::<Vec<_>>())
+    }
+
+    /// Lets go of every way back but this one.
+    pub(super) fn keep_back(&self, to: &Closure) -> io::Result<()> {
+        self.keep(BACK, &[self.back(to)])
+    }
+
+    fn keep(&self, kind: &str, kept: &[PathBuf]) -> io::Result<()> {
         let entries = match fs::read_dir(&self.0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             entries => entries?,
         };
         for entry in entries {
             let path = entry?.path();
-            let is_ahead = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(AHEAD));
-            if is_ahead && !kept.contains(&path) {
+            let is_of_kind = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(kind));
+            if is_of_kind && !kept.contains(&path) {
                 fs::remove_file(path)?;
             }
         }
@@ -163,6 +178,17 @@ impl Machine {
         fs::create_dir_all(folder).map_err(|source| FetchError::Roots { path: folder.to_owned(), source })?;
         let total = if tell.is_some() { self.to_fetch(closure).await } else { None };
         self.realise(closure, root, limit, total, tell).await?;
+        self.check(closure, contents).await
+    }
+
+    /// Whether a system is in the store and kept there by this root. One that is named by the system was made by Nix itself,
+    /// which knows of it for as long as it is there; to ask Nix again would take most of the time that a switch needs to begin.
+    pub(super) fn is_rooted(&self, closure: &Closure, root: &Path) -> bool {
+        fs::read_link(root).is_ok_and(|link| link == Path::new(closure.as_str())) && self.exists(closure.as_str())
+    }
+
+    /// Checks what is in the store.
+    pub(super) async fn check(&self, closure: &Closure, contents: Option<Digest>) -> Result<(), FetchError> {
         if let Some(signed) = contents {
             self.check_contents(closure, signed).await?;
         }

@@ -7,6 +7,7 @@ use muster_core::id::Closure;
 use muster_signing::Digest;
 use tokio::time::sleep;
 
+use super::fetch::FetchError;
 use super::root::{Dispatch, Order, Road, RootError, Unit};
 use super::unit::UnitTrace;
 use super::{Nixos, dispatch};
@@ -74,12 +75,18 @@ impl Nixos {
         let (machine, roots) = (&self.machine, self.roots());
         let running = self.current();
         // Most often it is here already; what was fetched ahead may have been tampered with since.
-        let root = roots.of_switch("target");
-        let there = machine.fetch(target, contents, &root, timeout, None);
+        let there = async {
+            match machine.is_rooted(target, &roots.ahead(target)) {
+                true => machine.check(target, contents).await,
+                false => machine.fetch(target, contents, &roots.target(), timeout, None).await,
+            }
+        };
         let back = async {
             let Some(previous) = previous.as_ref().or(running.as_ref()) else { return Ok(()) };
             // Where a rollback would go must outlive a clean-up of generations.
-            machine.fetch(previous, None, &roots.of_switch("previous"), timeout, None).await
+            self.keep_way_back(previous, timeout).await?;
+            let path = roots.back(previous);
+            roots.keep_back(previous).map_err(|source| FetchError::Roots { path, source })
         };
         let (there, back) = tokio::join!(there, back);
         there.map_err(|error| error.to_string())?;
@@ -91,6 +98,15 @@ impl Nixos {
                 self.machine.compare(&running, target, &self.defer).map_err(|error| error.to_string())
             }
             None => Ok(None),
+        }
+    }
+
+    /// Keeps a system in the store that may have to be gone back to.
+    pub(super) async fn keep_way_back(&self, to: &Closure, limit: Duration) -> Result<(), FetchError> {
+        let root = self.roots().back(to);
+        match self.machine.is_rooted(to, &root) {
+            true => Ok(()),
+            false => self.machine.fetch(to, None, &root, limit, None).await,
         }
     }
 
