@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use muster_signing::Digest;
 
 use crate::document::{Plan, Verb};
@@ -45,6 +45,23 @@ pub fn propose(view: &View<'_>, hold: &BTreeSet<HostId>, now: DateTime<Utc>) -> 
     events.extend(joins(view, hold, now));
     statements.extend(batches(events));
     statements
+}
+
+/// The same; if there is nothing, the end of rollouts that are over for long and that nothing refers to any more.
+pub(crate) fn propose_or_expire(
+    view: &View<'_>,
+    hold: &BTreeSet<HostId>,
+    retention: TimeDelta,
+    at: DateTime<Utc>,
+) -> Vec<LogStatement> {
+    let statements = propose(view, hold, at);
+    if !statements.is_empty() {
+        return statements;
+    }
+    let early = view.ledger.planted().has(Bug::RetentionIgnored);
+    let before = if early { at } else { at.checked_sub_signed(retention).unwrap_or_default() };
+    let expired = view.ledger.expired(before);
+    batches(expired.map(|id| RolloutEvent::RetentionExpired { rollout_id: id.clone(), at }).collect())
 }
 
 /// The hosts that every gate lets through now, as the events that would dispatch them.

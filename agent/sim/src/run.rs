@@ -64,6 +64,8 @@ pub struct Outcome {
     pub violation: Option<Violation>,
     /// Steps that nodes took.
     pub steps: u64,
+    /// What they were taken for.
+    pub inputs: BTreeMap<&'static str, u64>,
     /// Virtual time.
     pub took: Duration,
     /// The hash of everything that happened.
@@ -96,6 +98,14 @@ fn choose_liars(world: &mut World, coordinators: usize, random: &mut Random) {
     }
 }
 
+/// How long what is over is kept: in some runs so shortly that it is given up while they go on.
+fn retention(random: &mut Random) -> Duration {
+    match random.percent(25) {
+        true => Duration::from_secs(random.between(20, 300)),
+        false => Habits::default().retention,
+    }
+}
+
 struct Run {
     world: World,
     operator: Operator,
@@ -113,6 +123,7 @@ impl Run {
             sync_interval: Duration::from_secs(random.between(5, 20)),
             probe_interval: Duration::from_secs(random.between(1, 10)),
             real_signatures: options.real_signatures || random.percent(3),
+            retention: retention(&mut root.fork("retention")),
         };
         let mut world = World::asleep(root.fork("world").next(), draft.hosts.len(), habits);
         world.trace.wanted = options.trace;
@@ -487,6 +498,7 @@ impl Run {
             coordinators: self.operator.draft.coordinators,
             violation: self.world.truth.violation.clone(),
             steps: self.world.steps(),
+            inputs: self.world.inputs.clone(),
             took: Duration::from_micros(self.world.now),
             hash: self.world.trace.hash(),
             hits: self.world.faults.hits().clone(),

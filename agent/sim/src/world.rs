@@ -27,7 +27,7 @@ use crate::fleet::Fleet;
 use crate::host::{Host, true_time};
 use crate::machine::Health;
 use crate::network::Network;
-use crate::parcel::Parcel;
+use crate::parcel::{Parcel, Shelf, Shelved};
 use crate::random::Random;
 use crate::trace::Trace;
 use crate::truth::Truth;
@@ -45,6 +45,7 @@ pub(crate) struct Habits {
     pub(crate) sync_interval: Duration,
     pub(crate) probe_interval: Duration,
     pub(crate) real_signatures: bool,
+    pub(crate) retention: Duration,
 }
 
 impl Default for Habits {
@@ -54,6 +55,7 @@ impl Default for Habits {
             sync_interval: Duration::from_secs(10),
             probe_interval: Duration::from_secs(1),
             real_signatures: false,
+            retention: Duration::from_secs(muster_core::rollout::RETENTION_SECS),
         }
     }
 }
@@ -65,7 +67,7 @@ enum Event {
     Direct { from: usize, message: Rc<CoordinatorMessage> },
     Durable { life: u64 },
     WriteFailed { life: u64 },
-    Report { life: u64, report: HostReport },
+    Report { life: u64, report: Box<HostReport> },
     Probe { life: u64, generation: u64 },
     JobEnds { number: u64 },
     Sync { from: Option<usize>, again: bool },
@@ -101,6 +103,7 @@ pub struct World {
     kept: Option<(usize, Disk)>,
     habits: Habits,
     queue: BTreeMap<(u64, u64), (usize, Event)>,
+    shelf: Shelf,
     count: u64,
     steps: u64,
     /// How many inputs of each kind the nodes took.
@@ -111,6 +114,14 @@ impl World {
     /// A fleet of hosts that run `dir:v0` and have no document yet; nothing ever goes wrong.
     pub fn new(seed: u64, hosts: usize) -> Self {
         let mut world = Self::asleep(seed, hosts, Habits::default());
+        world.keeps_notes = true;
+        world.wake();
+        world
+    }
+
+    /// The same, of which nothing that is over is kept for longer than that.
+    pub fn keeping(seed: u64, hosts: usize, retention: Duration) -> Self {
+        let mut world = Self::asleep(seed, hosts, Habits { retention, ..Habits::default() });
         world.keeps_notes = true;
         world.wake();
         world
@@ -136,8 +147,10 @@ impl World {
         spare.machine.probe_interval = habits.probe_interval;
         all.push(spare);
         let hosts = all.len();
+        let mut truth = Truth::new(&fleet, hosts);
+        truth.keep_for(habits.retention);
         Self {
-            truth: Truth::new(&fleet, hosts),
+            truth,
             stores: vec![0; hosts],
             hosts: all,
             fleet,
@@ -156,6 +169,7 @@ impl World {
             kept: None,
             habits,
             queue: BTreeMap::new(),
+            shelf: Shelf::default(),
             count: 0,
             steps: 0,
             inputs: BTreeMap::new(),
@@ -344,10 +358,11 @@ impl World {
             boot_id: state.machine.boot_id(),
             backend: state.backend,
             rules: state.rules,
+            retention: self.habits.retention,
             seed,
         };
         let now = state.now(self.now);
-        match state.begin(settings, key, self.fleet.trust(), now) {
+        match state.begin(settings, key, self.fleet.trust(), now, &self.shelf) {
             Ok((node, outputs)) => {
                 state.node = Some(node);
                 self.trace.line(self.now, self.hosts[host].name.as_str(), || "starts".to_owned());
@@ -424,8 +439,13 @@ impl World {
                 .map_err(|error| error.to_string())?;
             let fleet = self.fleet.name().clone();
             let empty = Ledger::new(fleet, id.clone(), documents);
-            let (_, views) =
-                muster_core::ledger::rebuild(empty, &host.disk).map_err(|error| format!("{id}: {error}"))?;
+            let rows = Shelved { disk: &host.disk, shelf: &self.shelf };
+            let (ledger, views) =
+                muster_core::ledger::verify(empty, &rows).map_err(|error| format!("{id}: {error}"))?;
+            let settled = host.node.as_ref().filter(|_| host.disk.writes.is_empty() && host.bug.is_none());
+            if settled.is_some_and(|node| node.ledger().state_bytes() != ledger.state_bytes()) {
+                return Err(format!("{id}: what it knows is not what its arrivals lead to"));
+            }
             let rows = |table| host.disk.of(table).map(move |(key, value)| ((table, key.clone()), value));
             let stored: Vec<_> = Table::DERIVED.into_iter().flat_map(rows).collect();
             let same = |row: &((Table, Vec<u8>), &Vec<u8>)| views.get(&row.0) == Some(row.1);

@@ -14,5 +14,6 @@ mod listening;
 mod own_host;
 mod planning;
 mod previewing;
+mod retention;
 mod verbs;
 mod waves;

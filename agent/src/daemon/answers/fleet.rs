@@ -37,6 +37,7 @@ pub(super) fn status(asked: &Asked<'_>) -> wire::Status {
         hosts: node.with_view(asked.now, |view| {
             fleet.into_iter().flat_map(|fleet| fleet.hosts.keys()).map(|id| host(asked, view, id)).collect()
         }),
+        hooks: asked.hooks.statuses(),
     }
 }
 

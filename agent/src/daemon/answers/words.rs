@@ -38,7 +38,7 @@ pub(super) fn rollout_state(state: muster_core::wire::RolloutState) -> wire::Rol
 }
 
 /// What a host reported, in a few words.
-pub(super) fn event(event: &HostEvent) -> String {
+pub(in crate::daemon) fn event(event: &HostEvent) -> String {
     match &event.kind {
         HostEventKind::DispatchAck { current_closure_at_dispatch, .. } => match current_closure_at_dispatch {
             Some(closure) => format!("will activate; runs {closure}"),
