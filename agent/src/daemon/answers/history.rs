@@ -8,7 +8,8 @@ use muster_core::id::{HostId, RolloutId};
 use muster_core::ledger::{Ledger, Mirrored, Reference, Table, ViewRow, key};
 use muster_core::verify::{self, Roster};
 use muster_core::wire::{
-    Decision, DecisionBody, DocumentKind, Envelope, FeedBody, HostEvent, LogPayload, LogStatement, codec,
+    Decision, DecisionBody, DocumentKind, Envelope, FeedBody, HostEvent, HostEventKind, LogPayload,
+    LogStatement, codec,
 };
 use muster_signing::{Certificate, DocumentParts, Sealed};
 use muster_store::{Row, Snapshot, Store, StoreError};
@@ -156,12 +157,27 @@ impl History {
 
     /// The newest event of a host's feed.
     pub(super) fn last_event(&self, host: &HostId) -> Result<Option<Said>, Problem> {
+        self.newest(host, |_| true)
+    }
+
+    /// The newest event in which a host said that it failed.
+    pub(super) fn last_failure(&self, host: &HostId) -> Result<Option<Said>, Problem> {
+        self.newest(host, |kind| {
+            matches!(kind, HostEventKind::ActivationFailed { .. } | HostEventKind::Failed { .. })
+        })
+    }
+
+    fn newest(
+        &self,
+        host: &HostId,
+        wanted: impl Fn(&HostEventKind) -> bool,
+    ) -> Result<Option<Said>, Problem> {
         let mut feed = host.as_str().as_bytes().to_vec();
         feed.push(0);
         let rows = self.snapshot.prefix(muster_store::Table::Feeds, &feed).map_err(store_failed)?;
         for row in rows.rev() {
             let said = Said::read(row.map_err(store_failed)?.1);
-            if let Some(said) = said.filter(|said| said.event().is_some()) {
+            if let Some(said) = said.filter(|said| said.event().is_some_and(|event| wanted(&event.kind))) {
                 return Ok(Some(said));
             }
         }
@@ -259,7 +275,7 @@ pub(super) fn read(table: Table, value: Vec<u8>) -> Option<Learnt> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use muster_core::ledger::Batch;
-    use muster_core::wire::{HealthPolicy, HostEventKind, IncarnationStarted};
+    use muster_core::wire::{HealthPolicy, IncarnationStarted};
     use muster_signing::Digest;
     use muster_store::Identity;
 
