@@ -5,8 +5,11 @@ use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use owo_colors::OwoColorize;
 
 use super::output::{Tone, plain, toned};
+use super::when;
 use crate::control::wire::{HostState, RolloutState};
 
+/// Narrower than this no terminal is.
+pub(super) const COLUMNS_MIN: u16 = 40;
 /// How wide text is where there is no terminal to ask.
 const WIDTH_DEFAULT: u16 = 120;
 /// How wide a progress bar is, in characters.
@@ -32,10 +35,16 @@ pub(super) struct Look {
 impl Look {
     /// As it suits stdout.
     pub(super) fn of_stdout() -> Self {
+        #[cfg(test)]
+        if let Some(look) =
+            super::stage::with(|stage| Self { width: stage.width, colour: false, now: stage.now })
+        {
+            return look;
+        }
         Self {
-            width: Table::new().width().unwrap_or(WIDTH_DEFAULT).max(40),
+            width: Table::new().width().unwrap_or(WIDTH_DEFAULT).max(COLUMNS_MIN),
             colour: toned(Tone::Strong, "x") != "x",
-            now: Utc::now(),
+            now: when::now(),
         }
     }
 
@@ -122,7 +131,11 @@ pub(super) fn flat(text: &str) -> String {
 
 /// A sentence in lines of at most `width` characters, each indented; a word that is longer has a line to itself.
 pub(super) fn wrapped(sentence: &str, width: usize, indent: usize) -> Vec<String> {
-    let margin = " ".repeat(indent);
+    hanging(sentence, width, indent, indent)
+}
+
+/// The same where the first line has another indent than the rest.
+pub(super) fn hanging(sentence: &str, width: usize, first: usize, rest: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in sentence.split(' ') {
         match lines.last_mut() {
@@ -130,10 +143,25 @@ pub(super) fn wrapped(sentence: &str, width: usize, indent: usize) -> Vec<String
                 line.push(' ');
                 line.push_str(word);
             }
-            Some(_) | None => lines.push(format!("{margin}{word}")),
+            Some(_) => lines.push(format!("{}{word}", " ".repeat(rest))),
+            None => lines.push(format!("{}{word}", " ".repeat(first))),
         }
     }
     lines
+}
+
+/// Text behind a label that stands in a tone, in as many lines as it takes, the later ones `rest` to the right.
+pub(super) fn labelled(look: &Look, tone: Tone, label: &str, sentence: &str, rest: usize) -> String {
+    let label = flat(label);
+    let whole = format!("{label} {}", flat(sentence));
+    let mut lines = hanging(&whole, usize::from(look.width), 0, rest);
+    if let Some(first) = lines.first_mut() {
+        // A label that was broken itself stays as it is.
+        if let Some(behind) = first.strip_prefix(&label) {
+            *first = format!("{}{behind}", look.tone(tone, &label));
+        }
+    }
+    lines.join("\n")
 }
 
 /// How a host's state is to be seen.

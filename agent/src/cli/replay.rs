@@ -170,7 +170,7 @@ mod tests {
                 "  wave 2   ░░░░░░░░░░░░░░░░░░░░  0 of 1 done, 1 soaking",
                 "  wave 3   ░░░░░░░░░░░░░░░░░░░░  0 of 1 done",
                 "",
-                "HOST    STATE      CURRENT  TARGET  WAITS FOR",
+                "HOST    STATE      CURRENT  TARGET",
                 "db-01   idle       dir:v2   same",
                 "web-01  Converged  dir:v2   same",
             ],

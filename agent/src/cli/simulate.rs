@@ -22,7 +22,7 @@ use super::document_files::{DocumentFiles, read_document};
 use super::documents::{Kind, Parsed};
 use super::output::{self, line, note};
 use super::render::Look;
-use super::{Exit, Failure};
+use super::{Exit, Failure, when};
 use crate::control::client::{Client, ClientError};
 use crate::control::wire::FleetDocument;
 
@@ -132,7 +132,7 @@ impl Simulate {
 
     fn options(&self) -> Options {
         Options {
-            at: self.at.unwrap_or_else(Utc::now),
+            at: self.at.unwrap_or_else(when::now),
             seed: self.seed,
             activation: Duration::from_secs(self.activation_seconds),
             fail: self.fail.iter().cloned().collect::<BTreeSet<_>>(),

@@ -9,7 +9,7 @@ use muster_store::{Class, Table};
 
 use super::asking::Agent;
 use super::output::{self, Tone, count, line};
-use super::render::{Look, bytes, field, flat, tinted};
+use super::render::{Look, bytes, field, flat, hanging, tinted};
 use super::{Exit, Failure};
 use crate::control::client::parse;
 use crate::control::wire::{SCHEMA, StoreInfo, StoreTable, StoreVerified};
@@ -111,7 +111,7 @@ fn verify_running(agent: &Agent) -> Result<Exit, Failure> {
         super::asking::raw(&body);
         return Ok(if report.ok { Exit::Done } else { Exit::Refused });
     }
-    line(verified(&agent.socket.socket, &report)?);
+    say(&verified(&agent.socket.socket, &report)?);
     Ok(Exit::Done)
 }
 
@@ -126,8 +126,12 @@ fn verify_stopped(store: &Path, json: bool) -> Result<Exit, Failure> {
         output::json(&report);
         return Ok(if report.ok { Exit::Done } else { Exit::Refused });
     }
-    line(verified(store, &report)?);
+    say(&verified(store, &report)?);
     Ok(Exit::Done)
+}
+
+fn say(sentence: &str) {
+    line(hanging(&flat(sentence), usize::from(Look::of_stdout().width), 0, 2).join("\n"));
 }
 
 /// What there is to say of a store that is as it should be; `place` is its file, or its agent's socket.

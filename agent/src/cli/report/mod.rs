@@ -13,7 +13,7 @@ use clap::Args;
 
 use super::asking::Socket;
 use super::output::{line, note, plain};
-use super::{Exit, Failure};
+use super::{Exit, Failure, when};
 use crate::control::client::{Client, encoded};
 use crate::control::wire::{HostState, Quarantine, Quarantines, RolloutShow, Status};
 use crate::daemon::past::Past;
@@ -99,7 +99,7 @@ async fn of_agent(client: &Client, id: &str) -> Result<Story, Failure> {
         told_by: format!("the agent of {}", status.host),
         quarantines: barred.quarantines.into_iter().filter(of_this).collect(),
         show,
-        now: Utc::now(),
+        now: when::now(),
     })
 }
 
@@ -111,7 +111,7 @@ fn of_store(path: &Path, id: &str) -> Result<Story, Failure> {
         told_by: format!("the store {}", path.display()),
         quarantines: Vec::new(),
         show,
-        now: Utc::now(),
+        now: when::now(),
     })
 }
 

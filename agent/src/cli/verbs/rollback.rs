@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use chrono::Utc;
 use clap::Args;
 use muster_core::document::Fleet;
 use muster_core::id::{ChannelId, ChannelRef, Closure, HostId};
@@ -11,7 +10,7 @@ use muster_signing::Namespace;
 use super::order::{Known, Signed};
 use crate::cli::output::note;
 use crate::cli::sign::{ChannelRefRequest, make_channel_ref};
-use crate::cli::{Exit, Failure};
+use crate::cli::{Exit, Failure, when};
 use crate::control::client::encoded;
 use crate::control::wire::{Channel, Released, RolloutState};
 
@@ -70,7 +69,7 @@ impl Rollback {
                 expires_at: None,
                 urgent: self.urgent,
             };
-            let bytes = make_channel_ref(request, &known.fleet, &known.fleet_bytes, Utc::now())?;
+            let bytes = make_channel_ref(request, &known.fleet, &known.fleet_bytes, when::now())?;
             let needed = known.fleet.thresholds.channel_ref;
             self.signed.send(client, &known.fleet, Namespace::ChannelRef, bytes, needed).await
         })
