@@ -19,10 +19,11 @@ const HOST_CHARS: usize = 12;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   muster events --since 1h --host web-02     what web-02 said in the last hour
-  muster events --rollout stable@v2 --follow what happens in a rollout, as it happens
-  muster events --follow --json              one JSON object a line, for programs
+  muster events --rollout stable@v2 --follow what happens in it, as it does
+  muster events --follow --json              one JSON object a line
 
-Every signature is looked at again while it is read; what does not hold is marked UNVERIFIED.")]
+Every signature is looked at again while it is read; what does not hold is
+marked UNVERIFIED.")]
 pub(super) struct Events {
     #[command(flatten)]
     agent: Agent,

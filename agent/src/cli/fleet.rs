@@ -34,7 +34,7 @@ enum What {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   muster fleet check fleet.json
-  muster fleet check fleet.json --replaces fleet.old.json    whether a running fleet can follow")]
+  muster fleet check fleet.json --replaces fleet.old.json   can one follow?")]
 struct Check {
     /// The fleet document, - for what comes on stdin; its signatures are not looked at.
     file: PathBuf,

@@ -18,8 +18,9 @@ const SKEW_MS: u64 = 30_000;
   muster peers
   muster peers --json | jq -r '.peers[] | select(.connected | not) | .host'
 
-BEHIND counts the events that a host says it has and this one does not hold yet; OUTBOX those that
-no quorum of coordinators has stored. FLEET is the serial of the fleet document that the host holds.")]
+BEHIND counts the events that a host says it has and this one does not hold yet;
+OUTBOX those that no quorum of coordinators has stored. FLEET is the serial of
+the fleet document that the host holds.")]
 pub(super) struct Peers {
     #[command(flatten)]
     agent: Agent,

@@ -23,8 +23,9 @@ enum Verb {
     #[command(after_help = "Example:
   muster quarantine list
 
-muster clear CHANNEL CLOSURE lifts one. The decision is what its signed clearance names. A
-quarantine never stands in the way of going back to what ran before.")]
+muster clear CHANNEL CLOSURE lifts one. The decision is what its signed
+clearance names. A quarantine never stands in the way of going back to what ran
+before.")]
     List {
         #[command(flatten)]
         agent: Agent,
@@ -48,7 +49,7 @@ fn text(found: &Quarantines, look: &Look) -> String {
     for quarantine in &found.quarantines {
         let _ = writeln!(text, "{}", look.tone(Tone::Bad, &quarantine.closure));
         let mut sentence =
-            format!("barred from {} since {}", quarantine.channel, relative(quarantine.since, look.now));
+            format!("barred from {} {}", quarantine.channel, relative(quarantine.since, look.now));
         if let Some(host) = &quarantine.host {
             sentence.push_str(&format!(": it failed on {host}"));
         }
@@ -77,8 +78,7 @@ mod tests {
             &text(&fixtures::quarantines(), &look()),
             &[
                 "dir:v3-broken",
-                "  barred from stable since 2 h ago: it failed on web-02 in stable@v3, decision",
-                "    41/0",
+                "  barred from stable 2 h ago: it failed on web-02 in stable@v3, decision 41/0",
                 "",
                 "muster clear CHANNEL CLOSURE lifts one",
             ],

@@ -18,6 +18,8 @@ const BAR_CHARS: usize = 20;
 const HASH_CHARS: usize = 8;
 /// How long a store path's hash is.
 const STORE_HASH_CHARS: usize = 32;
+/// How many hosts are named that are held by the same.
+const NAMED_MAX: usize = 4;
 /// What stands for what is not known.
 pub(super) const NONE: &str = "-";
 
@@ -77,8 +79,9 @@ impl Look {
         for row in rows {
             table.add_row(row.into_iter().map(Field::cell));
         }
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
+        let last = headers.len().saturating_sub(1);
+        for (place, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((0, if place == last { 0 } else { 2 }));
         }
         let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
         lines.join("\n")
@@ -162,6 +165,32 @@ pub(super) fn labelled(look: &Look, tone: Tone, label: &str, sentence: &str, res
         }
     }
     lines.join("\n")
+}
+
+/// Reasons in the order in which they come, each once, behind all whom it holds.
+pub(super) fn grouped<'a>(look: &Look, held: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (host, reason) in held {
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, held)) => held.push(host),
+            None => reasons.push((reason, vec![host])),
+        }
+    }
+    let mut text = String::new();
+    for (reason, held) in reasons {
+        text.push_str(&labelled(look, Tone::Warn, &format!("{}:", names(&held)), reason, 2));
+        text.push('\n');
+    }
+    text
+}
+
+/// The first few of many names.
+fn names(hosts: &[&str]) -> String {
+    let named = hosts.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
+    match hosts.len().saturating_sub(NAMED_MAX) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
 }
 
 /// How a host's state is to be seen.

@@ -27,12 +27,13 @@ const STORE_MAGIC: &[u8] = b"redb";
 /// checked again, up to the first thing that was signed later than --until. Who was online then nobody wrote down.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  muster replay --store home.cbor                             as it was at the end; muster store export wrote the file
+  muster replay --store home.cbor                      as it was at the end
   muster replay --store home.cbor --until 2026-11-24T06:00:00Z
-  muster replay --store home.cbor --until 2h --follow         every move on the way there, then the view
-  systemctl stop muster && muster replay                      this host's own store
+  muster replay --store home.cbor --until 2h --follow  every move on the way there
+  systemctl stop muster && muster replay               this host's own store
 
-With --json the view is one object; with --follow before it every move is one object a line.")]
+With --json the view is one object; with --follow before it every move is one
+object a line.")]
 pub(super) struct Replay {
     /// The store of a stopped agent, or an export.
     #[arg(long, value_name = "FILE", default_value = STORE_DEFAULT)]

@@ -12,7 +12,8 @@ use tokio::time::{Instant, sleep};
 use super::asking::{Agent, REFRESH, raw};
 use super::output::{Tone, columns, line};
 use super::render::{
-    Field, Look, closure, field, field_or_none, flat, host_tone, moment, relative, rollout_tone, span, tinted,
+    Field, Look, closure, field, field_or_none, flat, grouped, host_tone, moment, relative, rollout_tone,
+    span, tinted,
 };
 use super::report::Report;
 use super::status::waves;
@@ -49,10 +50,11 @@ enum Verb {
     },
     /// Follows a rollout to its end.
     #[command(after_help = "Example:
-  muster publish stable.json && muster rollout watch stable@v2 --timeout 1h && echo released
+  muster publish stable.json && muster rollout watch stable@v2 --timeout 1h
 
-Ends with 0 when every host is on its target or excused, with 4 when the rollout failed, was
-reverted or was overtaken by a newer one, with 5 when the time is over.")]
+Ends with 0 when every host is on its target or excused, with 4 when the rollout
+failed, was reverted or was overtaken by a newer one, with 5 when the time is
+over.")]
     Watch {
         #[command(flatten)]
         agent: Agent,
@@ -120,14 +122,16 @@ fn text(show: &RolloutShow, look: &Look) -> String {
         let _ = write!(text, ", took {}", span_between(rollout, ended));
     }
     let _ = writeln!(text, "\n{}", waves(show, look));
-    let excuses = show.hosts.iter().any(|host| host.excused.is_some());
-    let mut headers = vec!["WAVE", "HOST", "STATE", "TARGET", "DISPATCHED", "SINCE"];
-    headers.extend(excuses.then_some("EXCUSED"));
-    let rows = show.hosts.iter().map(|host| {
-        let excuse = excuses.then(|| field(host.excused.as_deref().unwrap_or_default()));
-        host_row(host, look).into_iter().chain(excuse).collect()
+    let excused = show.hosts.iter().filter_map(|host| {
+        let why = host.excused.as_ref()?;
+        Some((host.host.as_str(), format!("excused: {why}")))
     });
-    text.push_str(&look.table(&headers, rows));
+    let excused: Vec<(&str, String)> = excused.collect();
+    if !excused.is_empty() {
+        let _ = writeln!(text, "{}", grouped(look, excused.iter().map(|(host, why)| (*host, why.as_str()))));
+    }
+    let rows = show.hosts.iter().map(|host| host_row(host, look));
+    text.push_str(&look.table(&["WAVE", "HOST", "STATE", "TARGET", "BEGAN", "SINCE"], rows));
     text.push_str("\n\n");
     let rows = show.timeline.iter().map(|entry| {
         vec![
@@ -327,10 +331,10 @@ mod tests {
                 "  wave 2   ░░░░░░░░░░░░░░░░░░░░  0 of 1 done, 1 soaking",
                 "  wave 3   ░░░░░░░░░░░░░░░░░░░░  0 of 1 done",
                 "",
-                "WAVE  HOST    STATE      TARGET  DISPATCHED  SINCE",
-                "1     web-01  Converged  dir:v2  4 min ago   70 s ago",
-                "2     web-02  Soaking    dir:v2  60 s ago    40 s ago",
-                "3     db-01   waiting    dir:v2  -           -",
+                "WAVE  HOST    STATE      TARGET  BEGAN      SINCE",
+                "1     web-01  Converged  dir:v2  4 min ago  70 s ago",
+                "2     web-02  Soaking    dir:v2  60 s ago   40 s ago",
+                "3     db-01   waiting    dir:v2  -          -",
                 "",
                 "AT                    WHAT                         BECAUSE",
                 "2026-11-18T11:01:40Z  opened                       channel ref stable 7 signed",

@@ -31,24 +31,23 @@ pub struct Sign {
 enum What {
     ChannelRef(SignChannelRef),
     /// Signs a fleet document as it stands.
-    #[command(
-        after_help = "Example:\n  muster sign fleet fleet.json --key operator    writes fleet.json.alice.sig"
-    )]
+    #[command(after_help = "Example:\n  muster sign fleet fleet.json --key operator    writes
+fleet.json.alice.sig")]
     Fleet(SignFile),
     /// Signs an operator's command as it stands.
-    #[command(
-        after_help = "Example:\n  muster sign command pause.json --key operator    writes pause.json.alice.sig"
-    )]
+    #[command(after_help = "Example:\n  muster sign command pause.json --key operator    writes
+pause.json.alice.sig")]
     Command(SignFile),
 }
 
 /// Makes a channel ref and signs it.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  muster sign channel-ref --channel stable --ref v1 --targets targets.json --fleet fleet.json --key operator
+  muster sign channel-ref --channel stable --ref v1 --targets targets.json \\
+      --fleet fleet.json --key operator
 
-Without --serial the agent behind the socket says what the channel's last one is. Where no agent can be
-asked, as on an operator's own machine, give it.")]
+Without --serial the agent behind the socket says what the channel's last one
+is. Where no agent can be asked, as on an operator's own machine, give it.")]
 struct SignChannelRef {
     /// The channel.
     #[arg(long)]

@@ -7,7 +7,8 @@ use clap::Args;
 use super::asking::Agent;
 use super::output::Tone;
 use super::render::{
-    Look, bar, closure, field, field_or_none, flat, hanging, host_tone, labelled, rollout_tone, tinted,
+    Look, bar, closure, field, field_or_none, flat, grouped, hanging, host_tone, labelled, rollout_tone,
+    tinted,
 };
 use super::{Exit, Failure};
 use crate::control::client::{Client, encoded, parse};
@@ -15,18 +16,17 @@ use crate::control::wire::{
     ChannelStatus, HostState, HostStatus, RolloutShow, RolloutState, Status as FleetStatus,
 };
 
-/// How many hosts are named that wait for the same.
-const NAMED_MAX: usize = 4;
 /// Where a line goes on that stands beside a wave's bar.
 const BESIDE_BAR: usize = 33;
 
 /// Shows the fleet at a glance: quorum, channels, waves, hosts, and who waits for what.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  muster status --watch      keep it on the screen while a rollout goes through its waves
+  muster status --watch      keep it on the screen while a rollout goes on
   muster status --json | jq '.hosts[] | select(.waits_for != null)'
 
-When decisions cannot be made because too few coordinators are in reach, that is said first.")]
+When decisions cannot be made because too few coordinators are in reach, that is
+said first.")]
 pub(super) struct Status {
     #[command(flatten)]
     agent: Agent,
@@ -227,32 +227,14 @@ fn hosts(hosts: &[HostStatus], look: &Look) -> String {
     if waits.is_empty() { table } else { format!("{waits}\n{table}") }
 }
 
-/// What hosts wait for, each reason once with all whom it holds.
+/// What hosts wait for.
 fn waits(hosts: &[HostStatus], look: &Look) -> String {
-    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
-    for host in hosts {
+    let held = hosts.iter().flat_map(|host| {
         let pending = host.reboot_pending.then_some("a part of what runs takes effect at the next boot");
-        for reason in [host.waits_for.as_deref(), host.fetching.as_deref(), pending].into_iter().flatten() {
-            match reasons.iter_mut().find(|(known, _)| *known == reason) {
-                Some((_, held)) => held.push(&host.host),
-                None => reasons.push((reason, vec![&host.host])),
-            }
-        }
-    }
-    let mut text = String::new();
-    for (reason, held) in reasons {
-        let _ = writeln!(text, "{}", labelled(look, Tone::Warn, &format!("{}:", names(&held)), reason, 2));
-    }
-    text
-}
-
-/// The first few of many names.
-fn names(hosts: &[&str]) -> String {
-    let named = hosts.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
-    match hosts.len().saturating_sub(NAMED_MAX) {
-        0 => named,
-        more => format!("{named} and {more} more"),
-    }
+        let reasons = [host.waits_for.as_deref(), host.fetching.as_deref(), pending];
+        reasons.into_iter().flatten().map(|reason| (host.host.as_str(), reason))
+    });
+    grouped(look, held)
 }
 
 #[cfg(test)]

@@ -26,8 +26,8 @@ pub(super) struct StoreCommand {
 enum Verb {
     /// Shows the tables and their sizes.
     #[command(after_help = "Examples:
-  muster store stats                                     asks the running agent
-  muster store stats --store /var/lib/muster/muster.redb reads a stopped agent's store")]
+  muster store stats                                      of the running agent
+  muster store stats --store /var/lib/muster/muster.redb  of a stopped one")]
     Stats {
         #[command(flatten)]
         agent: Agent,
@@ -37,11 +37,11 @@ enum Verb {
     },
     /// Looks at every signature again, makes every view anew from what was signed, and compares.
     #[command(after_help = "Examples:
-  muster store verify                                      has the running agent verify its own store
-  muster store verify --store /var/lib/muster/muster.redb  reads a stopped agent's store
+  muster store verify                                      of the running agent
+  muster store verify --store /var/lib/muster/muster.redb  of a stopped one
 
-Ends with 1 when something differs, and names it. Nothing is written, and a running agent goes on with its
-work meanwhile.")]
+Ends with 1 when something differs, and names it. Nothing is written, and a
+running agent goes on with its work meanwhile.")]
     Verify {
         #[command(flatten)]
         agent: Agent,
@@ -51,15 +51,17 @@ work meanwhile.")]
     },
     /// Replaces every view of a stopped agent's store by what was signed; the agent must not run.
     #[command(after_help = "Example:
-  systemctl stop muster && muster store rebuild --store /var/lib/muster/muster.redb")]
+  systemctl stop muster
+  muster store rebuild --store /var/lib/muster/muster.redb")]
     Rebuild(Stopped),
     /// Writes everything that was signed from a stopped agent's store to a file; the agent must not run.
     #[command(after_help = "Example:
-  systemctl stop muster && muster store export --store /var/lib/muster/muster.redb --out home.cbor
+  systemctl stop muster
+  muster store export --store /var/lib/muster/muster.redb --out home.cbor
 
-The file is one CBOR sequence of documents, feeds, decisions and log entries with their signatures, in the
-order in which they were learnt: a backup, the way into a site without a network, and what `muster replay`
-reads anywhere.")]
+The file is one CBOR sequence of documents, feeds, decisions and log entries
+with their signatures, in the order in which they were learnt: a backup, the way
+into a site without a network, and what `muster replay` reads anywhere.")]
     Export {
         #[command(flatten)]
         stopped: Stopped,

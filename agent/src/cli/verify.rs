@@ -26,7 +26,7 @@ use crate::control::wire::FleetDocument;
 /// Says who signed FILE, whether enough of the trusted operators did, and whether it is fresh.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  muster verify stable.json                                  the operators of the agent's fleet document count
+  muster verify stable.json          the agent's fleet document says who counts
   muster verify fleet.json --trust /etc/muster/trust.json    asks no agent")]
 pub struct Verify {
     /// The document; its signatures lie beside it, as FILE.sig and FILE.<operator>.sig.

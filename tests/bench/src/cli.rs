@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use crate::figures::{Times, machine, processor_time, say};
+use crate::figures::{Times, machine, processor_time, processor_time_of_children, say};
 use crate::fleet::Fleet;
 use crate::served::Served;
 
@@ -50,7 +50,7 @@ impl Drop for Watcher {
 
 impl Cli {
     pub(crate) fn run(self) -> Result<()> {
-        say(format_args!("{}", machine()));
+        say(machine());
         let begun = Instant::now();
         let fleet = Fleet::play(self.hosts, self.history)?;
         let (records, open) = (fleet.records(), fleet.open_rollout());
@@ -61,8 +61,7 @@ impl Cli {
         drop(fleet);
         let next = served.next_ref();
         for arguments in [
-            &["id"][..],
-            &["status"],
+            &["status"][..],
             &["status", "--json"],
             &["peers"],
             &["rollout", "list"],
@@ -84,12 +83,14 @@ impl Cli {
         }
         let cost = self.cost(&served, || page(&served))?;
         say(format_args!("the live page             {:.2} % of a processor more", cost - idle));
-        say(format_args!("{}", machine()));
+        say(machine());
         Ok(())
     }
 
-    fn time(&self, served: &Served, arguments: &[&str]) -> Result<Times> {
+    /// How long a command takes, and how much of it the program and the agent compute.
+    fn time(&self, served: &Served, arguments: &[&str]) -> Result<String> {
         let mut times = Vec::new();
+        let (program, agent) = (processor_time_of_children()?, processor_time(served.pid())?);
         for _ in 0..self.runs {
             let mut command = served.muster(arguments);
             let begun = Instant::now();
@@ -99,7 +100,13 @@ impl Cli {
                 bail!("muster {}: {}", arguments.join(" "), String::from_utf8_lossy(&ran.stderr));
             }
         }
-        Ok(Times::of(times))
+        let each = |time: Duration| time.as_secs_f64() * 1000.0 / self.runs.max(1) as f64;
+        let program = each(processor_time_of_children()?.saturating_sub(program));
+        let agent = each(processor_time(served.pid())?.saturating_sub(agent));
+        Ok(format!(
+            "{}   of which {program:.1} ms in the program, {agent:.1} ms in the agent",
+            Times::of(times)
+        ))
     }
 
     /// How much of a processor the agent has while somebody watches, in percent.

@@ -47,12 +47,21 @@ impl std::fmt::Display for Times {
 
 /// How long a process has had a processor so far.
 pub(crate) fn processor_time(pid: u32) -> Result<Duration> {
-    let path = format!("/proc/{pid}/stat");
-    let stat = fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
-    // Behind the name, which may hold anything: user and system time are the 12th and 13th field.
+    time_in(&format!("/proc/{pid}/stat"), 11)
+}
+
+/// How long the processes that this one has started and waited for had one.
+pub(crate) fn processor_time_of_children() -> Result<Duration> {
+    time_in("/proc/self/stat", 13)
+}
+
+/// The sum of two fields that count the kernel's ticks.
+fn time_in(path: &str, first: usize) -> Result<Duration> {
+    let stat = fs::read_to_string(path).with_context(|| format!("{path} cannot be read"))?;
+    // Behind the name, which may hold anything: user and system time are next to each other.
     let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
     let ticks = |place: usize| fields.get(place).and_then(|field| field.parse::<u64>().ok());
-    let ticks = ticks(11).zip(ticks(12)).context("the kernel says how long a process has run")?;
+    let ticks = ticks(first).zip(ticks(first + 1)).context("the kernel says how long a process has run")?;
     let a_second = nix::unistd::sysconf(nix::unistd::SysconfVar::CLK_TCK)?.unwrap_or(100);
     let a_second = u64::try_from(a_second).unwrap_or(100).max(1);
     Ok(Duration::from_millis((ticks.0 + ticks.1) * 1000 / a_second))

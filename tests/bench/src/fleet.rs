@@ -34,6 +34,8 @@ pub(crate) const FLEET: &str = "bench";
 pub(crate) const ME: &str = "coordinator";
 /// The channel of all others.
 const CHANNEL: &str = "stable";
+/// Longer than any measurement takes.
+const DAY_SECS: u64 = 86_400;
 /// How long ago the story begins.
 const STORY: TimeDelta = TimeDelta::hours(2);
 /// How long a node may have nothing to do before it is stuck.
@@ -119,11 +121,15 @@ fn trust_text() -> String {
     json!({ "fleet": FLEET, "operators": operators, "threshold": 1 }).to_string()
 }
 
+fn is_canary(number: usize, hosts: usize) -> bool {
+    number * 10 < hosts
+}
+
 /// A tenth is the canary; the rest go by halves.
 fn fleet_document(hosts: usize, at: DateTime<Utc>) -> Value {
     let entry = |number: usize| {
         let name = format!("host-{number:04}");
-        let wave = if number * 10 < hosts {
+        let wave = if is_canary(number, hosts) {
             "canary"
         } else if number * 2 < hosts {
             "early"
@@ -141,6 +147,9 @@ fn fleet_document(hosts: usize, at: DateTime<Utc>) -> Value {
         .collect();
     let channel = |policy: &str| json!({ "rolloutPolicy": policy, "freshnessWindowMinutes": 10080 });
     let everybody = json!({ "selector": { "all": true }, "soakSeconds": 0 });
+    // Who soaks says nothing more, and is to stay where it is.
+    let patient =
+        json!({ "waves": waves, "activationTimeoutSeconds": DAY_SECS, "lostAfterSeconds": DAY_SECS });
     json!({
         "kind": "muster/fleet/1", "fleet": FLEET, "serial": 1, "signedAt": stamp(at),
         "operators": { "alice": key_of("alice").public().to_openssh() },
@@ -148,7 +157,7 @@ fn fleet_document(hosts: usize, at: DateTime<Utc>) -> Value {
         "coordinators": { "selector": { "hosts": [ME] } },
         "hosts": all,
         "channels": { CHANNEL: channel("waves"), "control": channel("all") },
-        "rolloutPolicies": { "waves": { "waves": waves }, "all": { "waves": [everybody] } },
+        "rolloutPolicies": { "waves": patient, "all": { "waves": [everybody] } },
         "disruptionBudgets": [{ "selector": { "all": true }, "maxInFlight": hosts.div_ceil(5) }],
     })
 }
@@ -200,10 +209,9 @@ impl Fleet {
         }
         fleet.soak = true;
         fleet.release()?;
-        fleet.until(|fleet| {
-            let moves = fleet.hosts.keys().filter(|host| fleet.is_dispatched(host)).count();
-            moves >= fleet.hosts.len().div_ceil(10)
-        })?;
+        let canaries = (1..hosts).filter(|number| is_canary(*number, hosts)).count();
+        fleet
+            .until(|fleet| fleet.hosts.keys().filter(|host| fleet.is_dispatched(host)).count() == canaries)?;
         Ok(fleet)
     }
 

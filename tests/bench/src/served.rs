@@ -53,7 +53,7 @@ impl Served {
         let child = command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).spawn();
         let child = child.with_context(|| format!("{} cannot be started", muster.display()))?;
         let mut served = Self { folder, muster: muster.to_owned(), child, began_in: Duration::ZERO };
-        while !served.muster(&["id"]).output()?.status.success() {
+        while !served.muster(&["status"]).output()?.status.success() {
             if begun.elapsed() > PATIENCE || served.child.try_wait()?.is_some() {
                 let said = fs::read_to_string(served.folder.path().join("log")).unwrap_or_default();
                 bail!("the agent does not answer; it said:\n{said}");

@@ -27,8 +27,9 @@ const SCHEMA: u32 = 1;
 /// changes nothing. Run it as the user who runs the agent.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  muster doctor                                   before the first start, and whenever something seems wrong
-  muster doctor --config /etc/muster/muster.toml --json | jq '.checks[] | select(.verdict != \"ok\")'
+  muster doctor          before the first start, and whenever something is odd
+  muster doctor --config /etc/muster/muster.toml --json |
+      jq '.checks[] | select(.verdict != \"ok\")'
 
 Each line is ok, warning or wrong. Ends with 1 when anything is wrong.")]
 pub(super) struct Doctor {

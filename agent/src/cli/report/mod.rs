@@ -29,10 +29,12 @@ const STDOUT: &str = "-";
 #[command(after_help = "Examples:
   muster rollout report stable@v2 --html stable-v2.html
   muster rollout report stable@v2 --html - > report.html
-  muster rollout report stable@v2 --html old.html --store /var/lib/muster/muster.redb    of a stopped agent
+  muster rollout report stable@v2 --html old.html \\
+      --store /var/lib/muster/muster.redb                    of a stopped agent
 
-The page is one file that asks nobody for anything: no scripts, no fonts, no images from elsewhere. It can be
-read in light and dark, printed, and read aloud.")]
+The page is one file that asks nobody for anything: no scripts, no fonts, no
+images from elsewhere. It can be read in light and dark, printed, and read
+aloud.")]
 pub(super) struct Report {
     #[command(flatten)]
     agent: Socket,

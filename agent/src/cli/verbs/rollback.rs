@@ -21,8 +21,9 @@ use crate::control::wire::{Channel, Released, RolloutState};
   muster rollback stable --to v1 --urgent --key ~/.ssh/id_ed25519.pub
   muster rollback stable --dry-run | muster plan -
 
-Without --to the newest earlier ref is taken whose rollout was finished and that released something else. The new ref
-goes through the waves, soak times and budgets like any other; --urgent lets a host that ran that very closure well go
+Without --to the newest earlier ref is taken whose rollout was finished and that
+released something else. The new ref goes through the waves, soak times and
+budgets like any other; --urgent lets a host that ran that very closure well go
 back at once. --dry-run prints the ref, and muster plan says what it would do.")]
 pub(in crate::cli) struct Rollback {
     /// The channel.
