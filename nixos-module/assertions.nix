@@ -4,6 +4,7 @@
 let
   cfg = config.services.muster;
   healthChecks = import ./health-checks.nix { inherit lib; };
+  hooks = import ./hooks.nix { inherit lib; };
   names = import ./names.nix;
 
   onNixos = cfg.activation.backend == "nixos";
@@ -21,6 +22,7 @@ let
     [ [ "activation" "defer" ] "activation.defer" ]
     [ [ "activation" "helper" ] "privilegeSeparation" ]
     [ [ "metrics" "listen" ] "metrics.listen" ]
+    [ [ "hook" ] "hooks" ]
     [ [ "state_dir" ] null ]
     [ [ "socket" ] null ]
     [ [ "trust" ] null ]
@@ -113,6 +115,7 @@ in
       ]
       ++ map bootstrapAssertion cfg.bootstrap
       ++ map ownedKeyAssertion ownedKeys
-      ++ healthChecks.assertions cfg.healthChecks;
+      ++ healthChecks.assertions cfg.healthChecks
+      ++ hooks.assertions cfg.hooks;
   };
 }

@@ -4,6 +4,7 @@
   http = {
     required = [ "url" ];
     optional = [
+      "caFile"
       "expectStatus"
       "bodyContains"
     ];

@@ -9,6 +9,7 @@
 let
   cfg = config.services.muster;
   healthChecks = import ./health-checks.nix { inherit lib; };
+  hooks = import ./hooks.nix { inherit lib; };
   names = import ./names.nix;
 
   onNixos = cfg.activation.backend == "nixos";
@@ -35,7 +36,8 @@ let
     // lib.optionalAttrs separated { helper = names.helperSocket; }
     // lib.optionalAttrs (releases != [ ]) { inherit (cfg.activation) root; };
   }
-  // lib.optionalAttrs (cfg.metrics.listen != null) { metrics = { inherit (cfg.metrics) listen; }; };
+  // lib.optionalAttrs (cfg.metrics.listen != null) { metrics = { inherit (cfg.metrics) listen; }; }
+  // lib.optionalAttrs (cfg.hooks != { }) { hook = hooks.render cfg.hooks; };
 
   # [ protocol port ] of an address that other machines can reach, else null.
   reachablePort =

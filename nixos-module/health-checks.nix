@@ -63,7 +63,11 @@ let
         description = "Seconds after which a probe without an answer has failed.";
       };
 
-      url = forKind "http" types.str "http://127.0.0.1/health" "the address asked with GET.";
+      url = forKind "http" types.str "http://127.0.0.1/health" "the address asked with GET, `http://` or `https://`.";
+      caFile = forKind "http" types.str "/etc/ssl/own-ca.pem" ''
+        a file of certificates, in PEM, of the authorities that an `https://` server's certificate must lead to; those of
+        the system when null.
+      '';
       expectStatus = forKind "http" (types.ints.between 100 599) 204 "the status that passes; 200 when null.";
       bodyContains = forKind "http" types.str "ok" "a text that the body must contain.";
       host = forKind "tcp" types.str "127.0.0.1" "the host connected to.";
@@ -122,8 +126,12 @@ let
         message = "${where} is of kind systemd and checks nothing: it must set units or maxFailedUnits.";
       }
       {
-        assertion = value.url == null || lib.hasPrefix "http://" value.url;
-        message = "${where} has the url ${toString value.url}, which does not begin with http://: the agent speaks nothing else.";
+        assertion = value.url == null || lib.hasPrefix "http://" value.url || lib.hasPrefix "https://" value.url;
+        message = "${where} has the url ${toString value.url}, which begins neither with http:// nor with https://: the agent speaks nothing else.";
+      }
+      {
+        assertion = value.caFile == null || (lib.hasPrefix "/" value.caFile && value.url != null && lib.hasPrefix "https://" value.url);
+        message = "${where} has the caFile ${toString value.caFile}, which must be a path from the root, for a url that begins with https://.";
       }
       {
         assertion = unitsWithoutType == [ ];

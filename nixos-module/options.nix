@@ -9,6 +9,7 @@
 let
   inherit (lib) mkOption types;
   healthChecks = import ./health-checks.nix { inherit lib; };
+  hooks = import ./hooks.nix { inherit lib; };
 in
 {
   options.services.muster = {
@@ -174,6 +175,23 @@ in
       default = null;
       example = "127.0.0.1:9746";
       description = "Where to serve metrics over HTTP. Null: on the control socket only. The firewall is not opened for it.";
+    };
+
+    hooks = mkOption {
+      inherit (hooks) type;
+      default = { };
+      example = lib.literalExpression ''
+        {
+          pager = {
+            events = [ "rollout-failed" "quarantined" "quorum-lost" ];
+            command = [ "/run/current-system/sw/bin/page-the-operator" ];
+          };
+        }
+      '';
+      description = ''
+        Whom the agent of this host calls when something happens, by name. Each host calls its own hooks, so one or two hosts of a
+        fleet are enough.
+      '';
     };
 
     group = mkOption {

@@ -11,6 +11,8 @@ use std::time::Duration;
 use muster_core::id::{FleetName, HostId};
 use serde::Deserialize;
 
+use crate::hooks::{HOOKS_MAX, Hook, RawHook};
+
 pub use honoured::Unhonoured;
 
 /// Where the configuration lies unless `--config` says otherwise.
@@ -73,6 +75,14 @@ pub enum ConfigError {
         /// What is allowed.
         range: String,
     },
+    /// A hook cannot be called as it is written.
+    #[error("hook {name:?}: {message}")]
+    Hook {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        message: String,
+    },
     /// The system's host name cannot serve as the host's name in the fleet.
     #[error("the system's host name {name:?} is no host's name in a fleet; set `host`")]
     HostName {
@@ -108,7 +118,7 @@ pub struct Config {
     pub health_checks: PathBuf,
     /// The control socket.
     pub socket: PathBuf,
-    /// How long history is kept, in days.
+    /// How long what is over is kept, in days.
     pub retention_days: u32,
     /// How often this host speaks when it has nothing to say.
     pub heartbeat: Duration,
@@ -118,6 +128,8 @@ pub struct Config {
     pub gossip: Gossip,
     /// Where metrics are served besides the socket.
     pub metrics: Metrics,
+    /// Who is called when something happens.
+    pub hooks: Vec<Hook>,
 }
 
 /// A choice that the agent can make by itself.
@@ -240,6 +252,8 @@ struct Raw {
     gossip: Gossip,
     #[serde(default)]
     metrics: Metrics,
+    #[serde(default)]
+    hook: Vec<RawHook>,
 }
 
 /// How a variable's text becomes a value.
@@ -252,7 +266,7 @@ enum Form {
     Number,
 }
 
-/// Every key that a variable can override: `activation.root` is `MUSTER_ACTIVATION__ROOT`.
+/// Every key that a variable can override; hooks, of which there may be many, have none: `activation.root` is `MUSTER_ACTIVATION__ROOT`.
 const KEYS: [(&str, Form); 20] = [
     ("fleet", Form::Text),
     ("host", Form::Text),
@@ -386,8 +400,25 @@ impl Raw {
             activation: self.activation,
             gossip: self.gossip,
             metrics: self.metrics,
+            hooks: hooks(self.hook)?,
         })
     }
+}
+
+fn hooks(raw: Vec<RawHook>) -> Result<Vec<Hook>, ConfigError> {
+    let wrong = |name: &str, message: String| ConfigError::Hook { name: name.to_owned(), message };
+    let mut hooks: Vec<Hook> = Vec::new();
+    for raw in raw {
+        let name = raw.name().to_owned();
+        if hooks.len() == HOOKS_MAX {
+            return Err(wrong(&name, format!("there are at most {HOOKS_MAX} hooks")));
+        }
+        if hooks.iter().any(|hook| hook.name == name) {
+            return Err(wrong(&name, "there are two of that name".to_owned()));
+        }
+        hooks.push(raw.complete().map_err(|message| wrong(&name, message))?);
+    }
+    Ok(hooks)
 }
 
 fn within<T: PartialOrd + std::fmt::Display + std::fmt::Debug>(

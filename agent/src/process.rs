@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, ChildStderr, Command};
 use tokio::time::{sleep, timeout};
 
@@ -76,15 +76,36 @@ pub fn search_path() -> OsString {
 
 /// Runs a program to its end or its deadline; dropping the future kills its process group.
 pub async fn run(program: &Program) -> Ended {
-    match spawn(program, Stdio::null()).await {
+    match spawn(program, Stdio::null(), Stdio::null()).await {
         Ok(child) => watch(child, program).await,
         Err(error) => lost(error.to_string()),
     }
 }
 
+/// Runs a program like [`run`], and gives it something to read on stdin, which it may leave unread.
+pub async fn feed(program: &Program, stdin: &[u8]) -> Ended {
+    let mut child = match spawn(program, Stdio::piped(), Stdio::null()).await {
+        Ok(child) => child,
+        Err(error) => return lost(error.to_string()),
+    };
+    let pipe = child.stdin.take();
+    let write = async move {
+        if let Some(mut pipe) = pipe {
+            // A program that ends without reading has said by its exit code what it thinks of it.
+            let _ = pipe.write_all(stdin).await;
+        }
+    };
+    let watched = watch(child, program);
+    tokio::pin!(watched);
+    tokio::select! {
+        ended = &mut watched => ended,
+        () = write => watched.await,
+    }
+}
+
 /// Runs a program like [`run`], and keeps what it writes to stdout; one that writes more than `stdout_bytes_max` is killed.
 pub async fn capture(program: &Program, stdout_bytes_max: usize) -> Captured {
-    let mut child = match spawn(program, Stdio::piped()).await {
+    let mut child = match spawn(program, Stdio::null(), Stdio::piped()).await {
         Ok(child) => child,
         Err(error) => return Captured { ended: lost(error.to_string()), stdout: Vec::new() },
     };
@@ -124,7 +145,7 @@ fn lost(reason: String) -> Ended {
     Ended { ending: Ending::Lost(reason), tail: String::new() }
 }
 
-async fn spawn(program: &Program, stdout: Stdio) -> std::io::Result<Child> {
+async fn spawn(program: &Program, stdin: Stdio, stdout: Stdio) -> std::io::Result<Child> {
     let mut command = Command::new(&program.program);
     command
         .args(&program.args)
@@ -132,7 +153,7 @@ async fn spawn(program: &Program, stdout: Stdio) -> std::io::Result<Child> {
         .env_clear()
         .env("PATH", search_path())
         .envs(program.env.iter().map(|(name, value)| (name, value)))
-        .stdin(Stdio::null())
+        .stdin(stdin)
         .stdout(stdout)
         .stderr(Stdio::piped())
         .process_group(0)

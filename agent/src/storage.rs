@@ -150,7 +150,8 @@ fn find_damage(path: &Path) -> Option<StorageError> {
 
 /// The same for a store as it was at one moment, also beside an agent that goes on writing; `path` names it in errors.
 pub fn verify_snapshot(path: &Path, snapshot: &Snapshot) -> Result<Verified, StorageError> {
-    let (ledger, views) = replay(path, snapshot)?;
+    let rows = SnapshotRows(snapshot);
+    let (ledger, views) = ledger::verify(beginning(path, &rows)?, &rows)?;
     compare(snapshot, &views)?;
     Ok(Verified { arrivals: ledger.position(), views: views.len() })
 }
@@ -165,9 +166,16 @@ pub fn rebuild(path: &Path) -> Result<usize, StorageError> {
     Ok(count)
 }
 
-/// What an export holds: all that was signed, and in which order it was learnt by whom.
-const EXPORTED: [Table; 6] =
-    [Table::Meta, Table::Documents, Table::Decisions, Table::Feeds, Table::Log, Table::Arrivals];
+/// What an export holds: all that was signed, in which order it was learnt by whom, and what that order goes on from.
+const EXPORTED: [Table; 7] = [
+    Table::Meta,
+    Table::Documents,
+    Table::Decisions,
+    Table::Feeds,
+    Table::Log,
+    Table::Arrivals,
+    Table::Snapshot,
+];
 
 /// Writes what was learnt from a stopped agent's store: one CBOR item `[table, key, value]` each.
 pub fn export(path: &Path, out: &mut impl std::io::Write) -> Result<u64, StorageError> {
@@ -187,6 +195,14 @@ pub fn export(path: &Path, out: &mut impl std::io::Write) -> Result<u64, Storage
         }
     }
     Ok(count)
+}
+
+/// Gives the pages of a stopped agent's store that nothing uses back to the file system; how many bytes.
+pub fn compact(path: &Path) -> Result<u64, StorageError> {
+    let store = Store::open_offline(path)?;
+    let bytes = store.compact()?;
+    store.close()?;
+    Ok(bytes)
 }
 
 /// How large the tables of a stopped agent's store are.

@@ -86,6 +86,74 @@ in
     sees { metrics.listen = "127.0.0.1:9746"; } (seen: seen.toml.metrics)
       { listen = "127.0.0.1:9746"; };
 
+  "hooks become tables with nothing in them that was not said" =
+    sees
+      {
+        hooks = {
+          pager = {
+            events = [ "all" ];
+            command = [ "/bin/page" ];
+          };
+          chat = {
+            events = [ "rollout-failed" ];
+            url = "https://chat/in";
+            caFile = "/ca.pem";
+            timeoutSeconds = 5;
+            tries = 3;
+          };
+        };
+      }
+      (seen: seen.toml.hook)
+      [
+        {
+          name = "chat";
+          events = [ "rollout-failed" ];
+          url = "https://chat/in";
+          ca_file = "/ca.pem";
+          timeout_seconds = 5;
+          tries = 3;
+        }
+        {
+          name = "pager";
+          events = [ "all" ];
+          command = [ "/bin/page" ];
+          timeout_seconds = 30;
+          tries = 20;
+        }
+      ];
+
+  "a hook must be callable" =
+    refuses
+      {
+        hooks = {
+          "Pager" = {
+            events = [
+              "all"
+              "quarantined"
+            ];
+            command = [ "page" ];
+          };
+          both = {
+            events = [ ];
+            command = [ ];
+            url = "ftp://x";
+            caFile = "/ca.pem";
+          };
+          none.events = [ "all" ];
+        };
+      }
+      [
+        "services.muster.hooks.Pager is not a name for a hook: it must be 1 to 32 lower-case letters, digits and hyphens."
+        "services.muster.hooks.Pager names all and other events: all stands for every one of them."
+        "services.muster.hooks.Pager must name the program to run by its whole path."
+        "services.muster.hooks.both names no events: it would never be called."
+        "services.muster.hooks.both must set either command or url."
+        "services.muster.hooks.both must name the program to run by its whole path."
+        "services.muster.hooks.both has a url that does not begin with http:// or https://."
+        "services.muster.hooks.both has a caFile without an https url."
+        "services.muster.hooks.none must set either command or url."
+      ];
+
   "settings reach the file beside the options" =
     sees
       {
@@ -123,6 +191,7 @@ in
             helper = "/run/other.sock";
           };
           metrics.listen = "0.0.0.0:1";
+          hook = [ ];
           state_dir = "/tmp";
           socket = "/tmp/muster.sock";
           trust = "/tmp/trust.json";
@@ -141,6 +210,7 @@ in
         "services.muster.settings must not set activation.defer: services.muster.activation.defer does."
         "services.muster.settings must not set activation.helper: services.muster.privilegeSeparation does."
         "services.muster.settings must not set metrics.listen: services.muster.metrics.listen does."
+        "services.muster.settings must not set hook: services.muster.hooks does."
         "services.muster.settings must not set state_dir: the unit of the service depends on its value."
         "services.muster.settings must not set socket: the unit of the service depends on its value."
         "services.muster.settings must not set trust: the unit of the service depends on its value."
@@ -368,9 +438,15 @@ in
     "services.muster.healthChecks.site is of kind systemd and checks nothing: it must set units or maxFailedUnits."
   ];
 
-  "the agent speaks plain HTTP only" = refuses (check { kind = "http"; url = "https://a/"; }) [
-    "services.muster.healthChecks.site has the url https://a/, which does not begin with http://: the agent speaks nothing else."
+  "the agent speaks HTTP, plain or over TLS" = refuses (check { kind = "http"; url = "ftp://a/"; }) [
+    "services.muster.healthChecks.site has the url ftp://a/, which begins neither with http:// nor with https://: the agent speaks nothing else."
   ];
+
+  "a file of authorities is for a server with a certificate" =
+    refuses (check { kind = "http"; url = "http://a/"; caFile = "/ca.pem"; })
+      [
+        "services.muster.healthChecks.site has the caFile /ca.pem, which must be a path from the root, for a url that begins with https://."
+      ];
 
   "a unit is named in full" =
     refuses (check { kind = "systemd"; units = [ "nginx" "a@b\\x2dc.mount" "-x.service" ]; })

@@ -23,6 +23,10 @@
       "systemd"
     ];
     metrics.listen = "127.0.0.1:9746";
+    hooks.pager = {
+      events = [ "rollout-failed" ];
+      url = "https://pager.example.org/muster";
+    };
     group = "wheel";
     settings = {
       retention_days = 30;

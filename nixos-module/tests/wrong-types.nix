@@ -32,6 +32,22 @@ let
     framework = "x";
     evidencePath = "/e";
   };
+  hook =
+    key: bad: good:
+    let
+      with' = value: {
+        pager = {
+          events = [ "all" ];
+        }
+        // {
+          ${key} = value;
+        };
+      };
+    in
+    {
+      bad = with' bad;
+      good = with' good;
+    };
 in
 {
   "enable" = values "yes" true;
@@ -54,6 +70,13 @@ in
   "activation.root" = values 1 null;
   "activation.defer" = values [ "shell" ] [ "kernel" ];
   "metrics.listen" = values 9746 "127.0.0.1:9746";
+  "hooks" = values [ ] { };
+  "hooks.<name>.events" = hook "events" [ "boom" ] [ "quarantined" ];
+  "hooks.<name>.command" = hook "command" "/bin/page" [ "/bin/page" ];
+  "hooks.<name>.url" = hook "url" 1 "http://a/";
+  "hooks.<name>.caFile" = hook "caFile" 1 "/ca.pem";
+  "hooks.<name>.timeoutSeconds" = hook "timeoutSeconds" 301 300;
+  "hooks.<name>.tries" = hook "tries" 0 1;
   "group" = values 1 "wheel";
   "settings" = values "relay = auto" { relay = "auto"; };
   "healthChecks" = values [ ] { };
@@ -62,6 +85,7 @@ in
   "healthChecks.<name>.intervalSeconds" = peers "intervalSeconds" 0 1;
   "healthChecks.<name>.timeoutSeconds" = peers "timeoutSeconds" 86401 86400;
   "healthChecks.<name>.url" = http "url" 1 "http://a/";
+  "healthChecks.<name>.caFile" = http "caFile" 1 "/a";
   "healthChecks.<name>.expectStatus" = http "expectStatus" 99 100;
   "healthChecks.<name>.bodyContains" = http "bodyContains" true "ok";
   "healthChecks.<name>.host" = tcp "host" 1 "a";

@@ -29,6 +29,8 @@ pub enum Namespace {
     Command,
     /// What a host's own program found out about it: no document, and the host's key signs it.
     Evidence,
+    /// What an agent tells whom its hooks call: no document, and the host's key signs it.
+    Hook,
 }
 
 impl Namespace {
@@ -39,6 +41,7 @@ impl Namespace {
             Self::ChannelRef => "muster-channel-ref",
             Self::Command => "muster-command",
             Self::Evidence => "muster-evidence",
+            Self::Hook => "muster-hook",
         }
     }
 }

@@ -80,13 +80,22 @@ impl Agent {
         self.folder.join("muster.toml")
     }
 
+    /// A TCP address on which nobody listens: the UDP port of the same number is this agent's own, and no other agent of
+    /// these tests takes it.
+    pub fn free_address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Adds tables to the configuration, for the next start.
+    pub fn configure(&self, tables: &str) {
+        let config = fs::read_to_string(self.config()).expect("a configuration can be read");
+        fs::write(self.config(), format!("{config}\n{tables}\n")).expect("a configuration can be written");
+    }
+
     /// Has it serve its metrics over TCP too once it is started; where.
     pub fn serve_metrics(&self) -> String {
-        // The UDP port of the same number is this agent's own, and no other agent of these tests takes it.
-        let address = format!("127.0.0.1:{}", self.port);
-        let config = fs::read_to_string(self.config()).expect("a configuration can be read");
-        let config = format!("{config}\n[metrics]\nlisten = \"{address}\"\n");
-        fs::write(self.config(), config).expect("a configuration can be written");
+        let address = self.free_address();
+        self.configure(&format!("[metrics]\nlisten = \"{address}\""));
         address
     }
 

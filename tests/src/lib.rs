@@ -16,6 +16,7 @@ mod fleet;
 mod keys;
 pub mod machine;
 mod permit;
+mod receiver;
 mod release;
 mod wait;
 
@@ -27,6 +28,7 @@ pub use control::{Answer, Control, request, request_tcp};
 pub use fleet::{Builder, Fleet};
 pub use keys::{Operator, fresh_key, write_key};
 pub use permit::Permit;
+pub use receiver::{Posted, Receiver};
 pub use release::{Activation, Health, Release, Run};
 pub use wait::{poll, wait_for};
 

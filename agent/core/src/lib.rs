@@ -11,11 +11,13 @@
 //! [`planner`] proposes entries to the coordinators' log, [`coordination`] orders and approves them, and
 //! [`node`] puts all of it behind one door: [`node::Node::step`]. [`verify`] is what bytes from outside must
 //! pass before they get to that door, and [`drive`] the order in which a shell carries out what comes out.
+//! [`hook`] stands beside it: what of all that was learnt people want to be called for, and how often it is tried.
 
 pub mod coordination;
 pub mod document;
 pub mod drive;
 pub mod gate;
+pub mod hook;
 pub mod host;
 pub mod id;
 pub mod ledger;

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use muster_signing::Digest;
 
 use crate::document::{Plan, Verb};
@@ -45,6 +45,23 @@ pub fn propose(view: &View<'_>, hold: &BTreeSet<HostId>, now: DateTime<Utc>) -> 
     events.extend(joins(view, hold, now));
     statements.extend(batches(events));
     statements
+}
+
+/// The same; if there is nothing, the end of rollouts that are over for long and that nothing refers to any more.
+pub(crate) fn propose_or_expire(
+    view: &View<'_>,
+    hold: &BTreeSet<HostId>,
+    retention: TimeDelta,
+    at: DateTime<Utc>,
+) -> Vec<LogStatement> {
+    let statements = propose(view, hold, at);
+    if !statements.is_empty() {
+        return statements;
+    }
+    let early = view.ledger.planted().has(Bug::RetentionIgnored);
+    let before = if early { at } else { at.checked_sub_signed(retention).unwrap_or_default() };
+    let expired = view.ledger.expired(before);
+    batches(expired.map(|id| RolloutEvent::RetentionExpired { rollout_id: id.clone(), at }).collect())
 }
 
 /// The hosts that every gate lets through now, as the events that would dispatch them.
@@ -178,9 +195,24 @@ fn operators_orders(view: &View<'_>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
 
 /// Hosts of a rollout that moved since the log last heard of them.
 fn mirrored(view: &View<'_>, plan: &Plan, record: &Record, at: DateTime<Utc>) -> Vec<RolloutEvent> {
-    if matches!(record.state, RolloutState::Opening | RolloutState::Pruned) {
+    if record.state == RolloutState::Pruned {
         return Vec::new();
     }
+    let waits = plan.hosts().filter(|host| record.hosts.get(*host).is_none_or(|it| it.dispatch.is_none()));
+    let never_fetched = waits.filter(|host| {
+        let pending = record.hosts.get(*host).is_none_or(|it| it.state == HostState::Pending);
+        record.state.is_open()
+            && pending
+            && view.standing(plan, host, at) == Standing::Failed(Failure::NotFetched)
+    });
+    let never_fetched = never_fetched.map(|host| RolloutEvent::HostStateChanged {
+        rollout_id: plan.rollout_id.clone(),
+        host_id: host.clone(),
+        from: HostState::Pending,
+        to: HostState::Failed,
+        cause: Cause::NotFetched,
+        at,
+    });
     let dispatched = record.hosts.iter().filter(|(_, entry)| entry.dispatch.is_some());
     let moved = dispatched.filter_map(|(host, entry)| {
         let (to, cause) = claim(view, plan, host, entry, at)?;
@@ -193,7 +225,7 @@ fn mirrored(view: &View<'_>, plan: &Plan, record: &Record, at: DateTime<Utc>) ->
             at,
         })
     });
-    moved.collect()
+    moved.chain(never_fetched).collect()
 }
 
 fn claim(
@@ -222,6 +254,7 @@ fn claim(
         Standing::Failed(Failure::Rejected) => Some((HostState::Failed, Cause::Rejected)),
         Standing::Failed(Failure::Expired) => Some((HostState::Failed, Cause::Expired)),
         Standing::Failed(Failure::Overdue) => Some((HostState::Failed, Cause::Overdue)),
+        Standing::Failed(Failure::NotFetched) => Some((HostState::Failed, Cause::NotFetched)),
         Standing::Failed(Failure::Reported | Failure::Reverted)
         | Standing::Waiting
         | Standing::InFlight(_)

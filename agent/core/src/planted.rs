@@ -77,6 +77,9 @@ bugs! {
     FeedUnasked "feed-unasked" "a host goes on from its disk without asking where its feed ends",
     MajorityForLies "majority-for-lies" "a majority certifies although coordinators may lie",
     ForkUntold "fork-untold" "who finds a host's two histories tells nobody",
+    CheckpointDropped "checkpoint-dropped" "the checkpoint from which a replay would go on is given up itself",
+    RetentionIgnored "retention-ignored" "a rollout is pruned as soon as it is over",
+    FetchForEver "fetch-for-ever" "a host that can never fetch its target holds its wave for ever",
     UncertifiedActed "uncertified-acted" "the leader hands out decisions that it alone has signed, and hosts take them",
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use crate::id::HostId;
+use crate::id::{Closure, HostId};
 use crate::time::{Mono, Now};
 use crate::wire::{Notice, Presence};
 
@@ -17,6 +17,9 @@ const HEARTBEAT_ASSUMED: Duration = Duration::from_secs(30);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(300);
 /// How far the clocks of two hosts may differ before one's notices count as old ones.
 pub const SKEW_MAX: chrono::TimeDelta = chrono::TimeDelta::seconds(30);
+
+/// Targets that a host held and of which it is known when; a host has one or a few at a time.
+const HELD_MAX: usize = 32;
 
 /// Whether a host can be reached, as far as this process knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,9 +60,17 @@ pub struct Seen {
     received: Mono,
     /// Whether it came in fresh, so that it tells how far the host's clock is off this one's.
     fresh: bool,
+    /// When the host last said of a target that it holds it.
+    held: BTreeMap<Closure, Mono>,
 }
 
 impl Seen {
+    /// Whether the host needs to fetch nothing for this target: it holds it, runs it, or fetches nothing ahead at all.
+    pub fn holds(&self, target: &Closure) -> bool {
+        let said = &self.presence;
+        !said.prefetches || said.fetched.contains(target) || said.current_closure.as_ref() == Some(target)
+    }
+
     fn offset(&self, now: Now) -> Option<chrono::TimeDelta> {
         let shows = self.at.checked_add_signed(to_delta(now.mono.since(self.received)));
         shows.filter(|_| self.fresh).map(|shows| shows.signed_duration_since(now.utc))
@@ -74,12 +85,21 @@ pub struct Presences {
     started: Mono,
     hosts: BTreeMap<HostId, Seen>,
     envelopes: BTreeMap<HostId, Mono>,
+    /// Since when each host that is online has been so.
+    online_since: BTreeMap<HostId, Mono>,
 }
 
 impl Presences {
     /// Starts to listen: `heartbeat` is this host's own, assumed of those that were never heard.
     pub fn new(me: HostId, heartbeat: Duration, started: Mono) -> Self {
-        Self { me, heartbeat, started, hosts: BTreeMap::new(), envelopes: BTreeMap::new() }
+        Self {
+            me,
+            heartbeat,
+            started,
+            hosts: BTreeMap::new(),
+            envelopes: BTreeMap::new(),
+            online_since: BTreeMap::new(),
+        }
     }
 
     /// Takes in a heartbeat.
@@ -103,6 +123,7 @@ impl Presences {
         });
         let fresh = lives || age <= SKEW_MAX + to_delta(self.patience_of(presence));
         let heard = if fresh { Some(now.mono) } else { known.and_then(|seen| seen.heard) };
+        let held = held(known, presence, now.mono);
         self.hosts.insert(
             notice.host.clone(),
             Seen {
@@ -113,8 +134,12 @@ impl Presences {
                 heard,
                 received: now.mono,
                 fresh,
+                held,
             },
         );
+        if fresh {
+            self.comes_online(&notice.host, before, now.mono);
+        }
         match same && self.reach(&notice.host, now.mono) == before {
             true => Heard::Again,
             false => Heard::News,
@@ -132,6 +157,7 @@ impl Presences {
             received: now.mono,
             // This host's own clock tells it nothing of how far it is off.
             fresh: false,
+            held: held(self.hosts.get(&self.me), presence, now.mono),
         };
         self.hosts.insert(self.me.clone(), seen);
     }
@@ -139,7 +165,15 @@ impl Presences {
     /// Takes note that a fresh envelope of a host came in.
     pub fn heard_envelope(&mut self, now: Now, host: &HostId, at: DateTime<Utc>) {
         if now.utc.signed_duration_since(at) <= SKEW_MAX {
+            let before = self.reach(host, now.mono);
             self.envelopes.insert(host.clone(), now.mono);
+            self.comes_online(host, before, now.mono);
+        }
+    }
+
+    fn comes_online(&mut self, host: &HostId, before: Reach, now: Mono) {
+        if before != Reach::Online {
+            self.online_since.insert(host.clone(), now);
         }
     }
 
@@ -172,6 +206,19 @@ impl Presences {
             return Duration::ZERO;
         }
         now.since(self.last_heard(host).unwrap_or(self.started))
+    }
+
+    /// For how long a host has been online and has not held a target, as far as this process has listened; none for one
+    /// that cannot be reached, or needs to fetch nothing.
+    pub fn lacks_for(&self, host: &HostId, target: &Closure, now: Mono) -> Option<Duration> {
+        let seen = self.hosts.get(host)?;
+        if self.reach(host, now) != Reach::Online || seen.holds(target) {
+            return None;
+        }
+        let online_since = self.online_since.get(host).copied().unwrap_or(self.started);
+        // A restarted agent has to look again at what it fetched before.
+        let held = seen.held.get(target).copied().unwrap_or_default();
+        Some(now.since(online_since.max(held)))
     }
 
     /// When the next host that is online now will count as offline if it stays silent.
@@ -220,6 +267,17 @@ impl Presences {
         };
         told * HEARTBEATS_MISSED_MAX
     }
+}
+
+/// When a host last said of each target that it holds it; of those that it named last, so that it cannot grow.
+fn held(before: Option<&Seen>, presence: &Presence, now: Mono) -> BTreeMap<Closure, Mono> {
+    let named = before.into_iter().flat_map(|seen| &seen.held);
+    let mut held: BTreeMap<Closure, Mono> = named.map(|(closure, at)| (closure.clone(), *at)).collect();
+    if held.len() > HELD_MAX {
+        held.clear();
+    }
+    held.extend(presence.fetched.iter().take(HELD_MAX).map(|closure| (closure.clone(), now)));
+    held
 }
 
 fn to_delta(duration: Duration) -> chrono::TimeDelta {

@@ -13,7 +13,7 @@ use crate::memo::Memo;
 use crate::planted::Bug;
 use crate::presence::{Presences, Reach};
 use crate::time::Mono;
-use crate::wire::{DecisionId, HostState};
+use crate::wire::{DecisionId, HostState, RolloutState};
 
 /// A node's evidence at one moment.
 #[derive(Debug, Clone)]
@@ -46,6 +46,8 @@ pub enum Failure {
     Expired,
     /// It did not end in time.
     Overdue,
+    /// It did not come to hold its target in time.
+    NotFetched,
 }
 
 /// Where a host stands in a rollout, by this node's evidence.
@@ -191,7 +193,9 @@ impl View<'_> {
     /// Where the host stands in the rollout.
     pub fn standing(&self, plan: &Plan, host: &HostId, now: DateTime<Utc>) -> Standing {
         let rollout = &plan.rollout_id;
-        let Some(mirrored) = self.ledger.record(host, rollout) else { return Standing::Waiting };
+        let Some(mirrored) = self.ledger.record(host, rollout) else {
+            return self.not_dispatched(plan, host, now);
+        };
         let record = &mirrored.record;
         match record.state {
             HostState::Converged => return Standing::Converged,
@@ -216,8 +220,41 @@ impl View<'_> {
         }
         match self.is_dispatched(host, rollout, now) {
             true => Standing::InFlight(record.state),
-            false => Standing::Waiting,
+            false => self.not_dispatched(plan, host, now),
         }
+    }
+
+    fn not_dispatched(&self, plan: &Plan, host: &HostId, now: DateTime<Utc>) -> Standing {
+        match self.fetch_ends(plan, host, now) {
+            Some(at) if at <= now && !self.ledger.planted().has(Bug::FetchForEver) => {
+                Standing::Failed(Failure::NotFetched)
+            }
+            Some(_) | None => Standing::Waiting,
+        }
+    }
+
+    /// When a host whose turn has come counts as failed if it does not hold its target by then; none while it waits for
+    /// something else than that.
+    ///
+    /// It has the policy's time from the opening of the rollout by the log, and as much from when it was last offline
+    /// or last held its target, as far as this node has listened: what it could not begin it need not have done.
+    pub fn fetch_ends(&self, plan: &Plan, host: &HostId, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let record = self.ledger.rollouts().get(&plan.rollout_id)?;
+        let waits = match record.state {
+            RolloutState::Opening | RolloutState::Active | RolloutState::Converging => true,
+            // What ended it stays so.
+            RolloutState::Failed | RolloutState::Reverted => true,
+            // Whoever is late holds nobody up.
+            RolloutState::Terminal | RolloutState::Superseded | RolloutState::Pruned => false,
+        };
+        let turn = plan.wave_of(host).is_some_and(|wave| wave <= record.current_wave);
+        if !(waits && turn) {
+            return None;
+        }
+        let lacks_for = self.presences.lacks_for(host, plan.targets.get(host)?, self.mono)?;
+        let allowed = plan.policy.fetch_timeout_secs;
+        let left = allowed.saturating_sub(lacks_for.as_secs());
+        Some(after(record.opened_at, allowed).max(after(now, left)))
     }
 
     /// Whether another host proved what the host was to run: somebody of its wave has converged.

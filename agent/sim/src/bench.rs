@@ -12,6 +12,7 @@ const HABITS: Habits = Habits {
     sync_interval: Duration::from_secs(10),
     probe_interval: Duration::from_secs(10),
     real_signatures: false,
+    retention: Duration::from_secs(muster_core::rollout::RETENTION_SECS),
 };
 /// Between two releases.
 const RELEASES: Duration = Duration::from_secs(2 * 3600);

@@ -257,6 +257,7 @@ impl ChannelDraft {
             "dispatchTimeoutSeconds": self.dispatch_timeout,
             "activationTimeoutSeconds": self.activation_timeout,
             "lostAfterSeconds": self.lost_after,
+            "fetchTimeoutSeconds": self.lost_after / 2,
             "deferredTimeoutHours": 1,
             "deferred": if self.deferred_advances { "advance" } else { "hold" },
         })

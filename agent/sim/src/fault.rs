@@ -115,6 +115,8 @@ faults! {
     CoordinatorDiskPutBack "coordinator-disk-put-back" "a coordinator comes back with the disk that it had a while ago",
     CoordinatorCloned "coordinator-cloned" "a second machine starts with the key and the disk of a coordinator",
     ReadmitCommand "readmit-command" "an operator readmits a coordinator whose disk was lost or put back",
+    FetchNever "fetch-never" "a host that fetches ahead never comes to hold a release",
+    FetchLate "fetch-late" "a host that fetches ahead comes to hold a release late",
 }
 
 impl Fault {

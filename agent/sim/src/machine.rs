@@ -100,6 +100,8 @@ pub(crate) struct Machine {
     deferred: BTreeSet<JobName>,
     /// What a switch has set for the next boot.
     pub(crate) next_boot: Option<Closure>,
+    /// From when on what it was told to fetch can be had; none: never.
+    there: BTreeMap<Closure, Option<u64>>,
     probing: Option<u64>,
 }
 
@@ -126,6 +128,7 @@ impl Machine {
             ended: BTreeMap::new(),
             deferred: BTreeSet::new(),
             next_boot: None,
+            there: BTreeMap::new(),
             probing: None,
         }
     }
@@ -210,12 +213,25 @@ impl Machine {
                 self.said = Some((weather.now, observed.clone()));
                 vec![Told::Report(ANSWER, HostReport::Running(observed))]
             }
-            // Simulated releases are there from the start.
-            HostOrder::Fetch(goods) => {
-                let done = |goods: Goods| HostReport::Fetching { closure: goods.closure, fetch: Fetch::Done };
-                goods.into_iter().map(|goods| Told::Report(ANSWER, done(goods))).collect()
-            }
+            HostOrder::Fetch(goods) => goods.into_iter().map(|goods| self.fetch(goods, weather)).collect(),
         }
+    }
+
+    /// Simulated releases are there from the start, but for what a fault keeps away.
+    fn fetch(&mut self, Goods { closure, .. }: Goods, weather: &mut Weather<'_>) -> Told {
+        let (now, random, faults) = (weather.now, &mut *weather.random, &mut *weather.faults);
+        let there = *self.there.entry(closure.clone()).or_insert_with(|| {
+            if faults.strikes(random, Fault::FetchNever, 250) {
+                return None;
+            }
+            let late = faults.strikes(random, Fault::FetchLate, 400);
+            Some(if late { now + random.between(1, 300) * 1_000_000 } else { now })
+        });
+        let (wait, fetch) = match there {
+            Some(at) => (Duration::from_micros(at.saturating_sub(now)), Fetch::Done),
+            None => (Duration::ZERO, Fetch::Fails("nobody has it".to_owned())),
+        };
+        Told::Report(ANSWER + wait, HostReport::Fetching { closure, fetch })
     }
 
     /// Runs the probes of this start once, if they have not been stopped since.

@@ -200,7 +200,7 @@ impl Operator {
     pub(crate) fn release(&mut self, world: &mut World) {
         let channel = self.random.index(self.draft.channels.len());
         let name = format!("r{}", self.releases.len() + 1);
-        let Ok(closure) = format!("dir:{name}").parse::<Closure>() else { return };
+        let Ok(closure) = world.release_named(&name).parse::<Closure>() else { return };
         let random = &mut self.random;
         if world.faults.strikes(random, Fault::BadRelease, 400) {
             world.health.unhealthy.insert(closure.clone());

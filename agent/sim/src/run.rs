@@ -96,6 +96,14 @@ fn choose_liars(world: &mut World, coordinators: usize, random: &mut Random) {
     }
 }
 
+/// How long what is over is kept: in some runs so shortly that it is given up while they go on.
+fn retention(random: &mut Random) -> Duration {
+    match random.percent(25) {
+        true => Duration::from_secs(random.between(20, 300)),
+        false => Habits::default().retention,
+    }
+}
+
 struct Run {
     world: World,
     operator: Operator,
@@ -113,10 +121,14 @@ impl Run {
             sync_interval: Duration::from_secs(random.between(5, 20)),
             probe_interval: Duration::from_secs(random.between(1, 10)),
             real_signatures: options.real_signatures || random.percent(3),
+            retention: retention(&mut root.fork("retention")),
         };
         let mut world = World::asleep(root.fork("world").next(), draft.hosts.len(), habits);
         world.trace.wanted = options.trace;
         world.faults = Faults::draw(&mut root.fork("faults"), options.faults.as_deref());
+        if [Fault::FetchNever, Fault::FetchLate].iter().any(|fault| world.faults.strength(*fault) > 0) {
+            world.fetch_ahead();
+        }
         let striker = Striker::new(root.fork("strikes"), draft.coordinators);
         for host in &mut world.hosts {
             host.bug = options.bug;
@@ -282,7 +294,8 @@ impl Run {
             | Reason::WaveNotDone { .. }
             | Reason::TooManyFailures { .. }
             | Reason::NotInPlan
-            | Reason::NotFetched
+            | Reason::NotFetched { .. }
+            | Reason::NeverFetched { .. }
             | Reason::Offline
             | Reason::NotHeardYet => false,
             // In the calm every pause is lifted and every wave promoted; who was replaced can have said so in
@@ -365,7 +378,8 @@ impl Run {
                 + 2 * policy.sustained_failure_secs
                 + policy.dispatch_timeout_secs;
             let waves = plan.waves.iter().map(|wave| wave.hosts.len() as u64 * (wave.soak_secs + host));
-            Duration::from_secs(waves.sum::<u64>() + policy.lost_after_secs)
+            let fetches = policy.fetch_timeout_secs * plan.waves.len() as u64;
+            Duration::from_secs(waves.sum::<u64>() + policy.lost_after_secs + fetches)
         });
         let deferred = if self.world.is_never_rebooted() { DEFERRED } else { Duration::ZERO };
         plans.max().unwrap_or_default() * 2 + SLACK + deferred

@@ -5,6 +5,7 @@
 
 mod decisions;
 mod orders;
+mod retention;
 mod words;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -23,6 +24,7 @@ use crate::fleet::Fleet;
 use crate::host::{Host, true_time};
 use crate::machine::JobName;
 use crate::property::Violation;
+use retention::Kept;
 
 /// What writing, waking and answering may take between an event and its row, in microseconds.
 const LAG: u64 = 3_000_000;
@@ -64,6 +66,7 @@ pub(crate) struct Truth {
     lifted: BTreeSet<(ChannelId, DecisionId)>,
     pub(crate) decisions: BTreeMap<DecisionId, (u64, Decision)>,
     log: BTreeMap<u64, u64>,
+    pub(crate) kept: Kept,
     feeds: BTreeMap<Vec<u8>, u64>,
     leaders: BTreeMap<u64, usize>,
     pub(crate) own: Vec<BTreeMap<RolloutId, Own>>,
@@ -107,6 +110,7 @@ impl Truth {
             lifted: BTreeSet::new(),
             decisions: BTreeMap::new(),
             log: BTreeMap::new(),
+            kept: Kept::default(),
             feeds: BTreeMap::new(),
             leaders: BTreeMap::new(),
             own: vec![BTreeMap::new(); hosts],

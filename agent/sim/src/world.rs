@@ -15,7 +15,8 @@ use chrono::{DateTime, Utc};
 use muster_core::id::{Closure, HostId, RolloutId};
 use muster_core::ledger::{Ledger, Table};
 use muster_core::node::{
-    CoordinatorMessage, HostReport, Input, MessageRef, Node, Note, Origin, RequestId, Settings, Topic,
+    BackendKind, CoordinatorMessage, HostReport, Input, MessageRef, Node, Note, Origin, RequestId, Settings,
+    Topic,
 };
 use muster_core::wire::{HostState, RolloutState};
 use muster_signing::{SignedDocument, Verified};
@@ -44,6 +45,7 @@ pub(crate) struct Habits {
     pub(crate) sync_interval: Duration,
     pub(crate) probe_interval: Duration,
     pub(crate) real_signatures: bool,
+    pub(crate) retention: Duration,
 }
 
 impl Default for Habits {
@@ -53,6 +55,7 @@ impl Default for Habits {
             sync_interval: Duration::from_secs(10),
             probe_interval: Duration::from_secs(1),
             real_signatures: false,
+            retention: Duration::from_secs(muster_core::rollout::RETENTION_SECS),
         }
     }
 }
@@ -115,6 +118,14 @@ impl World {
         world
     }
 
+    /// The same, of which nothing that is over is kept for longer than that.
+    pub fn keeping(seed: u64, hosts: usize, retention: Duration) -> Self {
+        let mut world = Self::asleep(seed, hosts, Habits { retention, ..Habits::default() });
+        world.keeps_notes = true;
+        world.wake();
+        world
+    }
+
     /// A fleet whose agents have not started yet.
     pub(crate) fn asleep(seed: u64, hosts: usize, habits: Habits) -> Self {
         Self::around(seed, Fleet::new(hosts, habits.real_signatures), habits)
@@ -135,8 +146,10 @@ impl World {
         spare.machine.probe_interval = habits.probe_interval;
         all.push(spare);
         let hosts = all.len();
+        let mut truth = Truth::new(&fleet, hosts);
+        truth.keep_for(habits.retention);
         Self {
-            truth: Truth::new(&fleet, hosts),
+            truth,
             stores: vec![0; hosts],
             hosts: all,
             fleet,
@@ -158,6 +171,19 @@ impl World {
             count: 0,
             steps: 0,
             inputs: BTreeMap::new(),
+        }
+    }
+
+    /// Every machine fetches what it is to run, as those of NixOS do.
+    pub(crate) fn fetch_ahead(&mut self) {
+        self.hosts.iter_mut().for_each(|host| host.backend = BackendKind::Nixos);
+    }
+
+    /// The closure of a release, as the machines' backend takes it.
+    pub(crate) fn release_named(&self, name: &str) -> String {
+        match self.hosts.first().is_some_and(|host| host.backend.prefetches()) {
+            true => format!("/nix/store/{}-{name}", "0".repeat(32)),
+            false => format!("dir:{name}"),
         }
     }
 
@@ -330,6 +356,7 @@ impl World {
             boot_id: state.machine.boot_id(),
             backend: state.backend,
             rules: state.rules,
+            retention: self.habits.retention,
             seed,
         };
         let now = state.now(self.now);
@@ -410,8 +437,12 @@ impl World {
                 .map_err(|error| error.to_string())?;
             let fleet = self.fleet.name().clone();
             let empty = Ledger::new(fleet, id.clone(), documents);
-            let (_, views) =
-                muster_core::ledger::rebuild(empty, &host.disk).map_err(|error| format!("{id}: {error}"))?;
+            let (ledger, views) =
+                muster_core::ledger::verify(empty, &host.disk).map_err(|error| format!("{id}: {error}"))?;
+            let settled = host.node.as_ref().filter(|_| host.disk.writes.is_empty() && host.bug.is_none());
+            if settled.is_some_and(|node| node.ledger().state_bytes() != ledger.state_bytes()) {
+                return Err(format!("{id}: what it knows is not what its arrivals lead to"));
+            }
             let rows = |table| host.disk.of(table).map(move |(key, value)| ((table, key.clone()), value));
             let stored: Vec<_> = Table::DERIVED.into_iter().flat_map(rows).collect();
             let same = |row: &((Table, Vec<u8>), &Vec<u8>)| views.get(&row.0) == Some(row.1);

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use muster_core::planted::Bug;
+use muster_sim::fault::Fault;
 use muster_sim::property::PROPERTIES;
 use muster_sim::run::{Options, run};
 
@@ -39,4 +40,12 @@ fn bugs_that_any_run_shows_are_caught_at_once() {
         let options = Options { bug: Some(bug), ..Options::default() };
         assert!((0..10).any(|seed| run(seed, &options).violation.is_some()), "{}", bug.name());
     }
+}
+
+#[test]
+fn a_wave_that_a_fetch_holds_for_ever_is_caught() {
+    let bug = Some(Bug::FetchForEver);
+    let options = Options { bug, faults: Some(vec![Fault::FetchNever]), ..Options::default() };
+    let caught = (0..10).find_map(|seed| run(seed, &options).violation);
+    assert_eq!(caught.map(|violation| violation.property), Some(12));
 }

@@ -12,6 +12,7 @@ mod explain;
 pub mod failure;
 pub mod fleet;
 mod fleet_diff;
+mod hook;
 pub mod id;
 pub mod keygen;
 pub mod output;
@@ -33,6 +34,7 @@ mod simulate;
 mod stage;
 mod status;
 mod store;
+mod until;
 mod verbs;
 pub mod verify;
 mod web;
@@ -69,6 +71,7 @@ enum Command {
     Events(events::Events),
     Peers(peers::Peers),
     Quarantine(quarantine::QuarantineCommand),
+    Hook(hook::HookCommand),
     Publish(publish::Publish),
     Keygen(keygen::Keygen),
     Id(id::Id),
@@ -118,6 +121,7 @@ impl Command {
             Self::Events(command) => command.run(),
             Self::Peers(command) => command.run(),
             Self::Quarantine(command) => command.run(),
+            Self::Hook(command) => command.run(),
             Self::Publish(command) => command.run(),
             Self::Store(command) => command.run(),
             Self::Doctor(command) => command.run(),

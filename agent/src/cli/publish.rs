@@ -1,25 +1,20 @@
 //! `muster publish`: hands a signed document to the fleet.
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 use data_encoding::BASE64;
-use indicatif::{ProgressBar, ProgressDrawTarget};
 use muster_signing::armor;
-use tokio::time::{Instant, sleep};
 
 use super::asking::{Agent, raw};
 use super::document_files::DocumentFiles;
 use super::output::{count, line};
 use super::render::flat;
+use super::until::{Ended, Until};
 use super::{Exit, Failure, when};
-use crate::control::client::{Client, encoded, parse};
-use crate::control::wire::{DocumentInfo, DocumentReceipt, SignedDocument, Status};
-
-/// How often it is asked who has the document.
-const ASK_EVERY: Duration = Duration::from_millis(200);
+use crate::control::client::{Client, parse};
+use crate::control::wire::{DocumentInfo, DocumentReceipt, SignedDocument};
 
 /// Hands a signed document to the fleet, through this host's agent.
 #[derive(Debug, Args)]
@@ -78,37 +73,20 @@ impl Publish {
     }
 
     async fn until_stored(&self, client: &Client, receipt: &DocumentReceipt) -> Result<Exit, Failure> {
-        let route = format!("/v1/documents/{}", encoded(&receipt.hash));
-        let live = !self.agent.json && std::io::stderr().is_terminal();
-        let target = if live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let spinner = ProgressBar::with_draw_target(None, target);
-        let deadline = Instant::now() + self.timeout;
-        loop {
-            let body = client.get(&route).await?;
-            let info: DocumentInfo = parse(&body)?;
-            let of = client.read::<Status>("/v1/status").await?.quorum.of;
-            let stored = stored_by(&info, of);
-            let over = Instant::now() >= deadline;
-            if info.quorum || over {
-                spinner.finish_and_clear();
-                if self.agent.json {
-                    raw(&body);
-                } else {
-                    line(&stored);
-                }
-            }
-            if info.quorum {
-                return Ok(Exit::Done);
-            }
-            if over {
+        let until = Until {
+            hash: &receipt.hash,
+            timeout: self.timeout,
+            json: self.agent.json,
+            counts: |info: &DocumentInfo| info.quorum,
+            told: stored_by,
+        };
+        match until.wait(client).await? {
+            Ended::Counts => Ok(Exit::Done),
+            Ended::Over(stored) => {
                 let message = format_args!("no quorum of coordinators has the document yet; it is {stored}");
-                return Err(Failure { exit: Exit::TimedOut, ..Failure::new(message) }.hint(
-                    "the agent holds it and goes on passing it on; muster status says who is missing",
-                ));
+                Err(Failure { exit: Exit::TimedOut, ..Failure::new(message) }
+                    .hint("the agent holds it and goes on passing it on; muster status says who is missing"))
             }
-            spinner.set_message(stored);
-            spinner.tick();
-            sleep(ASK_EVERY).await;
         }
     }
 }
@@ -138,7 +116,7 @@ mod tests {
             let asked = std::cell::Cell::new(0);
             let answer = move |request: &control::Request| match &request.ask {
                 Ask::Query(Query::Status) => Some(Ok(Answer::Status(fixtures::status()))),
-                Ask::Query(_) | Ask::VerifyStore | Ask::Publish(_) | Ask::Plan(_) => {
+                Ask::Query(_) | Ask::VerifyStore | Ask::Publish(_) | Ask::Plan(_) | Ask::Hook { .. } => {
                     asked.set(asked.get() + 1);
                     let quorum = asked.get() >= asked_until_quorum;
                     Some(Ok(Answer::Document(DocumentInfo { quorum, ..fixtures::document() })))

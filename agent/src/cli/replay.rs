@@ -24,7 +24,8 @@ const STORE_MAGIC: &[u8] = b"redb";
 /// Shows the fleet as it was, from a stopped agent's store or from an export of one.
 ///
 /// What that host learnt is learnt again in the same order, by the code that the agent itself runs, every signature
-/// checked again, up to the first thing that was signed later than --until. Who was online then nobody wrote down.
+/// checked again, up to the first thing that was signed later than --until. Who was online then nobody wrote down, and of
+/// what lies before the oldest checkpoint there is no order any more: the view begins there.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   muster replay --store home.cbor                      as it was at the end

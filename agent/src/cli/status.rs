@@ -10,10 +10,10 @@ use super::render::{
     Look, bar, closure, field, field_or_none, flat, grouped, hanging, host_tone, labelled, rollout_tone,
     tinted,
 };
-use super::{Exit, Failure};
+use super::{Exit, Failure, hook};
 use crate::control::client::{Client, encoded, parse};
 use crate::control::wire::{
-    ChannelStatus, HostState, HostStatus, RolloutShow, RolloutState, Status as FleetStatus,
+    ChannelStatus, HookStatus, HostState, HostStatus, RolloutShow, RolloutState, Status as FleetStatus,
 };
 
 /// Where a line goes on that stands beside a wave's bar.
@@ -80,7 +80,16 @@ fn text(status: &FleetStatus, rollouts: &[RolloutShow], look: &Look) -> String {
     }
     text.push('\n');
     text.push_str(&body(&status.channels, &status.hosts, rollouts, look));
+    if status.hooks.iter().any(ails) {
+        let _ = write!(text, "\n\n{}", hook::table(&status.hooks, look).trim_end());
+        let _ = write!(text, "\nmuster hook list says what was given up");
+    }
     text
+}
+
+/// Whether a hook needs somebody to look at it.
+fn ails(hook: &HookStatus) -> bool {
+    hook.failed_last.is_some() || !hook.dead.is_empty()
 }
 
 /// The channels with what is under way on them, and the hosts.
@@ -290,6 +299,31 @@ mod tests {
                 "edge  nothing released yet",
             ],
         );
+    }
+
+    #[test]
+    fn hooks_are_shown_when_one_of_them_fails() {
+        let mut status = fixtures::status();
+        status.hosts.clear();
+        status.channels.clear();
+        status.hooks = fixtures::hooks();
+        check(
+            &text(&status, &[], &look()),
+            &[
+                "home, seen from web-01, fleet document 4",
+                "3 of 3 coordinators in reach, 2 needed; web-02 leads",
+                "",
+                "",
+                "",
+                "HOOK   WAITING  DELIVERED  GIVEN UP  LAST TRY FAILED",
+                "chat   0        7          0         -",
+                "pager  2        1          1         2 h ago: https://pager.example.org: status",
+                "                                     503 Service Unavailable",
+                "muster hook list says what was given up",
+            ],
+        );
+        status.hooks.truncate(1);
+        assert!(!text(&status, &[], &look()).contains("HOOK"));
     }
 
     #[test]

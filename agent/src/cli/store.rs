@@ -54,6 +54,12 @@ running agent goes on with its work meanwhile.")]
   systemctl stop muster
   muster store rebuild --store /var/lib/muster/muster.redb")]
     Rebuild(Stopped),
+    /// Gives the room in a stopped agent's store that nothing uses back to the disk; the agent must not run.
+    #[command(after_help = "Example:
+  systemctl stop muster && muster store compact --store /var/lib/muster/muster.redb
+
+An agent does the same by itself when it starts and more than half of its store is free.")]
+    Compact(Stopped),
     /// Writes everything that was signed from a stopped agent's store to a file; the agent must not run.
     #[command(after_help = "Example:
   systemctl stop muster
@@ -99,6 +105,11 @@ impl StoreCommand {
             Verb::Rebuild(Stopped { store }) => {
                 let rows = storage::rebuild(&store)?;
                 line(format_args!("{}: {rows} rows made anew", store.display()));
+                Ok(Exit::Done)
+            }
+            Verb::Compact(Stopped { store }) => {
+                let freed = storage::compact(&store)?;
+                line(format_args!("{}: {} smaller", store.display(), bytes(freed)));
                 Ok(Exit::Done)
             }
             Verb::Export { stopped, out } => export(&stopped.store, &out),

@@ -1,6 +1,6 @@
 //! Settings that are understood and that this version cannot honour: what matters is refused, what does not is said.
 
-use super::{Activation, Auto, BackendKind, Config, RETENTION_DAYS_DEFAULT};
+use super::{Activation, Auto, BackendKind, Config};
 
 /// Why an agent does not start with its configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -39,9 +39,6 @@ impl Config {
         let mut idle = Vec::new();
         if self.mirror != Auto::default() {
             idle.push("mirror has no effect yet: every host keeps every host's events".to_owned());
-        }
-        if self.retention_days != RETENTION_DAYS_DEFAULT {
-            idle.push("retention_days has no effect yet: all history is kept".to_owned());
         }
         if self.activation.backend == BackendKind::Directory
             && self.activation.defer != Activation::default().defer

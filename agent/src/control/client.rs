@@ -15,7 +15,7 @@ use tokio::time::timeout;
 
 use super::events::PROBLEM_FRAME;
 use super::wire::{Event, SignedDocument};
-use super::{Code, Problem, VERIFY_TIMEOUT};
+use super::{Code, HOOK_TIMEOUT, Problem, VERIFY_TIMEOUT};
 
 /// How long an answer may take.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(super::ANSWER_TIMEOUT.as_secs() + MARGIN.as_secs());
@@ -100,6 +100,13 @@ impl Client {
     /// Asks what publishing a document would do; returns the answer's body, unchanged.
     pub async fn plan(&self, document: &SignedDocument) -> Result<Bytes, ClientError> {
         self.post("/v1/plan", document).await
+    }
+
+    /// Has a hook of the agent do something, which may take as long as the hook; returns the answer's body, unchanged.
+    pub async fn hook(&self, name: &str, verb: &str) -> Result<Bytes, ClientError> {
+        let route = format!("/v1/hooks/{}/{verb}", encoded(name));
+        let answer = async { collect(self.send(Method::POST, &route, Bytes::new()).await?).await };
+        self.within(HOOK_TIMEOUT + MARGIN, answer).await
     }
 
     async fn post(&self, route: &str, document: &SignedDocument) -> Result<Bytes, ClientError> {

@@ -28,6 +28,8 @@ pub const REQUESTS_MAX: usize = 64;
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long the verification of the store may take: it looks at every signature again that the host ever received.
 pub const VERIFY_TIMEOUT: Duration = Duration::from_secs(600);
+/// How long it may take to call a hook.
+pub const HOOK_TIMEOUT: Duration = Duration::from_secs(crate::hooks::TIMEOUT_MAX.as_secs() + 10);
 /// How many events one answer has at most, and how many if the query does not say.
 pub const EVENTS_MAX: u32 = 1000;
 
@@ -90,6 +92,24 @@ pub enum Ask {
     Publish(DocumentParts),
     /// Foresees what publishing a channel ref would do.
     Plan(DocumentParts),
+    /// To do something with one of its hooks.
+    Hook {
+        /// The hook's name.
+        name: String,
+        /// What to do.
+        verb: HookVerb,
+    },
+}
+
+/// What can be done with a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookVerb {
+    /// Calls it now, about nothing.
+    Test,
+    /// Tries again what was given up.
+    Retry,
+    /// Forgets what was given up.
+    Forget,
 }
 
 /// What the loop answers.
@@ -127,6 +147,8 @@ pub enum Answer {
     Plan(wire::Plan),
     /// To [`Ask::Publish`].
     Receipt(wire::DocumentReceipt),
+    /// To [`Ask::Hook`].
+    Hook(wire::HookDone),
 }
 
 /// Who is at the other end of a connection, as the kernel says.
@@ -176,10 +198,11 @@ pub fn door() -> (Door, Inbox) {
 }
 
 impl Door {
-    /// Asks the loop and waits for its answer, at most [`ANSWER_TIMEOUT`], or [`VERIFY_TIMEOUT`] for that.
+    /// Asks the loop and waits for its answer, at most [`ANSWER_TIMEOUT`], or [`VERIFY_TIMEOUT`] or [`HOOK_TIMEOUT`] for these.
     pub async fn ask(&self, ask: Ask, peer: Option<PeerCredentials>) -> Result<Answer, Problem> {
         let patience = match ask {
             Ask::VerifyStore => VERIFY_TIMEOUT,
+            Ask::Hook { .. } => HOOK_TIMEOUT,
             Ask::Query(_) | Ask::Publish(_) | Ask::Plan(_) => ANSWER_TIMEOUT,
         };
         let answered = async {

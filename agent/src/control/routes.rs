@@ -19,7 +19,8 @@ use tokio::time::timeout;
 use super::server::Limits;
 use super::wire::{SCHEMA, SignedDocument};
 use super::{
-    Answer, Ask, Code, Door, EVENTS_MAX, EventFilter, PeerCredentials, Problem, Query, events, problem,
+    Answer, Ask, Code, Door, EVENTS_MAX, EventFilter, HookVerb, PeerCredentials, Problem, Query, events,
+    problem,
 };
 
 /// The longest name that a path or a query can hold, in bytes: a rollout's, `channel@ref`.
@@ -64,6 +65,9 @@ pub(super) fn router(door: Door, limits: Limits) -> Router {
         .route("/v1/store", fixed(Query::Store))
         .route("/v1/store/verify", get(verify_store))
         .route("/v1/documents", post(publish))
+        .route("/v1/hooks/{name}/test", hook(HookVerb::Test))
+        .route("/v1/hooks/{name}/retry", hook(HookVerb::Retry))
+        .route("/v1/hooks/{name}/forget", hook(HookVerb::Forget))
         .route("/v1/documents/{hash}", named(|hash| hashed(&hash).map(Query::Document)))
         .route("/healthz", get(healthz))
         .route("/metrics", fixed(Query::Metrics));
@@ -77,7 +81,10 @@ pub(super) fn with_refusals<S: Clone + Send + Sync + 'static>(
 ) -> Router<S> {
     router.fallback(async move || Problem::new(Code::NotFound, unknown)).method_not_allowed_fallback(
         async || {
-            Problem::new(Code::MethodNotAllowed, "documents and plans are posted, all else is read with GET")
+            Problem::new(
+                Code::MethodNotAllowed,
+                "documents, plans and what hooks are to do are posted, all else is read with GET",
+            )
         },
     )
 }
@@ -115,6 +122,19 @@ fn named(
                     name: Result<Path<String>, PathRejection>| {
             let Path(name) = name.map_err(|error| Problem::new(Code::BadRequest, error))?;
             respond(shared.door.ask(Ask::Query(query(name)?), client.credentials).await)
+        },
+    )
+}
+
+fn hook(verb: HookVerb) -> axum::routing::MethodRouter<Shared> {
+    post(
+        async move |State(shared): State<Shared>,
+                    Extension(client): Extension<Client>,
+                    name: Result<Path<String>, PathRejection>| {
+            let Path(name) = name.map_err(|error| Problem::new(Code::BadRequest, error))?;
+            let (name, peer) = (named_well(name)?, client.credentials);
+            tracing::info!(?peer, hook = name, ?verb, "somebody asks for a hook");
+            respond(shared.door.ask(Ask::Hook { name, verb }, peer).await)
         },
     )
 }
@@ -161,6 +181,7 @@ fn respond(answer: Result<Answer, Problem>) -> Handled {
         Answer::Metrics(text) => openmetrics(text),
         Answer::Channel(value) => body(StatusCode::OK, &value),
         Answer::Plan(value) => body(StatusCode::OK, &value),
+        Answer::Hook(value) => body(StatusCode::OK, &value),
         Answer::Receipt(value) => body(StatusCode::ACCEPTED, &value),
     })
 }

@@ -67,6 +67,7 @@ fn stub(request: &Request) -> Option<Result<Answer, Problem>> {
         }
         Ask::VerifyStore => return Some(Ok(Answer::StoreVerified(fixtures::store_verified()))),
         Ask::Plan(_) => return Some(Ok(Answer::Plan(fixtures::plan()))),
+        Ask::Hook { name, .. } => return Some(Ok(Answer::Hook(fixtures::hook_done(name)))),
         Ask::Query(query) => query,
     };
     Some(match query {
@@ -308,7 +309,7 @@ fn a_stream_ends_with_the_problem_that_ended_it() {
         Ask::Query(Query::Events(EventFilter { after: Some(2), .. })) => {
             Some(Err(Problem::new(Code::Internal, "the disk is gone")))
         }
-        Ask::Query(_) | Ask::VerifyStore | Ask::Publish(_) | Ask::Plan(_) => stub(request),
+        Ask::Query(_) | Ask::VerifyStore | Ask::Publish(_) | Ask::Plan(_) | Ask::Hook { .. } => stub(request),
     };
     check(Limits::default(), fails_behind_two, async |bench| {
         let mut stream = bench.client.follow("/v1/events?follow=1&after=1&limit=1").await.unwrap();
@@ -362,7 +363,7 @@ fn a_client_that_reads_nothing_is_let_go() {
     let limits = Limits { write_time: Duration::from_millis(20), connections: 1, ..Limits::default() };
     let much = |request: &Request| match &request.ask {
         Ask::Query(Query::Metrics) => Some(Ok(Answer::Metrics("x".repeat(8 << 20)))),
-        Ask::Query(_) | Ask::VerifyStore | Ask::Publish(_) | Ask::Plan(_) => stub(request),
+        Ask::Query(_) | Ask::VerifyStore | Ask::Publish(_) | Ask::Plan(_) | Ask::Hook { .. } => stub(request),
     };
     check(limits, much, async |bench| {
         let mut stuck = UnixStream::connect(&bench.path).await.unwrap();

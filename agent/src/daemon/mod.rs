@@ -10,6 +10,7 @@ mod figures;
 mod full;
 mod hands;
 mod helping;
+mod hooks;
 mod ingress;
 mod library;
 mod patience;
@@ -45,6 +46,7 @@ use crate::{keys, storage};
 use full::Disk;
 use hands::Hands;
 use helping::Helping;
+use hooks::Hooks;
 use library::Shelf;
 use patience::Patience;
 use readers::Readers;
@@ -57,6 +59,8 @@ pub use answers::past;
 const PARTING_TIME: Duration = Duration::from_millis(500);
 /// The longest the loop sleeps: the watchdog of systemd wants to hear of it.
 const SLEEP_MAX: Duration = Duration::from_secs(5);
+/// How long a day is.
+const DAY_SECS: u64 = 24 * 60 * 60;
 
 /// Runs the agent until it is told to stop.
 pub fn run(config: Config) -> anyhow::Result<()> {
@@ -90,6 +94,7 @@ struct Daemon {
     requests: u64,
     readers: Readers,
     verifier: Verifier,
+    hooks: Hooks,
     /// Closes the control socket and the metrics' when it is dropped.
     _closing: watch::Sender<()>,
 }
@@ -116,6 +121,7 @@ impl Daemon {
         let store_path = config.state_dir.join(storage::STORE_FILE);
         let identity = Identity { fleet: config.fleet.to_string(), host: config.host.to_string() };
         let store = Arc::new(Store::open(&store_path, identity)?);
+        compact(&store);
         // What is there already needs no room: a host whose disk is full starts all the same.
         if !storage::has_pins(&store.read()?, &pins)? {
             store.commit_wait(vec![storage::pins_row(&pins)]).context("the store takes no writes")?;
@@ -134,6 +140,7 @@ impl Daemon {
         let around = Surroundings { peers: network.watch_peers(), key: key.public() };
         let (workers, reports) = Workers::new(backend, config.health_checks.clone(), boot_id, around);
         let (inbox, closing) = open_doors(&config).await?;
+        let hooks = Hooks::start(&config, &store, &key, clock, &inbox.position)?;
         let (sender, written) = mpsc::unbounded_channel();
         let hands = Hands::new(network, store, shelf, sender);
         let mut daemon = Self {
@@ -155,6 +162,7 @@ impl Daemon {
             requests: 0,
             readers: Readers::new(),
             verifier: Verifier::new(),
+            hooks,
             _closing: closing,
         };
         daemon.carry_out(outputs);
@@ -187,7 +195,15 @@ impl Daemon {
                 () = tokio::time::sleep(sleep), if works => self.step(Input::Tick),
                 () = self.disk.try_again(), if !works => self.try_the_disk(),
             }
+            self.look_at_the_quorum();
             drop(sd_notify::notify(&[sd_notify::NotifyState::Watchdog]));
+        }
+    }
+
+    /// Tells the hooks how the quorum is; with a full disk nobody is heard, and nothing is said of whom.
+    fn look_at_the_quorum(&mut self) {
+        if !self.disk.is_full() {
+            self.hooks.look(|| hooks::Quorum::of(&self.node.quorum(now(self.clock).mono)));
         }
     }
 
@@ -316,6 +332,7 @@ impl Daemon {
                 let asked = self.asked();
                 self.readers.answer(answers::foresee(&asked, parts), reply);
             }
+            Ask::Hook { name, verb } => self.hooks.obey(&name, verb, reply),
             // Who asked may have hung up.
             Ask::Publish(_) if self.disk.is_full() => drop(reply.send(Err(full::refusal()))),
             Ask::Publish(parts) => {
@@ -337,10 +354,24 @@ impl Daemon {
         answers::Asked {
             node: &self.node,
             hands: &self.hands,
+            hooks: &self.hooks,
             store_path: &self.store_path,
             disk_full: self.disk.is_full(),
             now: now(self.clock),
         }
+    }
+}
+
+/// Gives the store's unused half back to the disk. An agent whose disk has no room for that does without.
+fn compact(store: &Store) {
+    let compacted = match store.stats() {
+        Ok(stats) if stats.worth_compacting() => store.compact(),
+        Ok(_) => return,
+        Err(error) => Err(error),
+    };
+    match compacted {
+        Ok(bytes) => tracing::info!(bytes, "the store was compacted"),
+        Err(error) => tracing::warn!(%error, "the store could not be compacted"),
     }
 }
 
@@ -373,6 +404,7 @@ fn settings(config: &Config, boot_id: String) -> anyhow::Result<Settings> {
             BackendKind::Directory => node::BackendKind::Directory,
         },
         rules: muster_core::wire::RULES,
+        retention: Duration::from_secs(u64::from(config.retention_days) * DAY_SECS),
         seed: full::seed()?,
     })
 }

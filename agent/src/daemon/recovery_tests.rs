@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::activation::Nixos;
-use crate::activation::nixos::testing::Bench;
+use crate::activation::nixos::testing::{Bench, Held};
 use crate::config::Component;
 use crate::control::{Answer, Query, wire};
 
@@ -229,13 +229,13 @@ fn a_target_that_cannot_be_fetched_holds_the_dispatch_and_says_why() {
 fn killed_before_its_switch_began_it_begins_it() {
     let host = Host::new(0);
     let new = host.bench.system("new", &[]);
-    std::fs::write(host.bench.path("hold-store"), "").unwrap();
+    let hold = host.bench.hold(Held::Store);
     host.lives("boot-1", async |life| {
         life.releases(&new).await;
         life.reaches(HostState::Activating).await;
     });
     assert_eq!(host.switched(), [""; 0]);
-    std::fs::remove_file(host.bench.path("hold-store")).unwrap();
+    hold.release();
     host.lives("boot-1", async |life| life.reaches(HostState::Converged).await);
     assert_eq!(host.switched(), ["switch new"]);
 }
@@ -245,20 +245,22 @@ fn killed_during_its_switch_it_waits_for_its_end_and_killed_after_it_reads_how_i
     for ends_alone in [false, true] {
         let host = Host::new(0);
         let new = host.bench.system("new", &[]);
-        host.bench.hold();
+        let hold = host.bench.hold(Held::Switcher);
         host.lives("boot-1", async |life| {
             life.releases(&new).await;
-            life.until("the switch", |_| host.bench.path("held").exists()).await;
+            life.until("the switch", |_| host.bench.path("switcher.holds").exists()).await;
         });
         if ends_alone {
-            host.bench.release();
+            hold.release();
+            let released = Instant::now();
             while host.bench.machine.current() != Some(new.clone()) {
+                assert!(released.elapsed() < LONG, "the switch does not end");
                 std::thread::sleep(LOOK);
             }
         }
         host.lives("boot-1", async |life| {
             if !ends_alone {
-                host.bench.release();
+                hold.release();
             }
             life.reaches(HostState::Converged).await;
         });
@@ -270,10 +272,10 @@ fn killed_during_its_switch_it_waits_for_its_end_and_killed_after_it_reads_how_i
 fn a_power_cut_during_the_switch_is_a_failed_activation_whose_boot_loader_is_set_back() {
     let host = Host::new(0);
     let new = host.bench.system("new", &[]);
-    host.bench.hold();
+    let _hold = host.bench.hold(Held::Switcher);
     host.lives("boot-1", async |life| {
         life.releases(&new).await;
-        life.until("the switch", |_| host.bench.path("held").exists()).await;
+        life.until("the switch", |_| host.bench.path("switcher.holds").exists()).await;
     });
     host.bench.boot(&host.old);
     host.lives("boot-2", async |life| life.reaches(HostState::Reverted).await);

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 use super::papers::{Archive, PapersError};
 use super::protocol::{ANSWER_BYTES_MAX, Answer, CarryOut, REQUEST_BYTES_MAX, Request};
-use crate::activation::nixos::root::{Order, Root, RootError};
+use crate::activation::nixos::root::{Order, Root, RootError, Unit};
 
 /// How long the helper may take: it verifies, asks Nix for contents, sets a profile, and may have to stop a switch that runs.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(900);
@@ -75,6 +75,11 @@ impl Client {
         self.ask(&Request::Restart).await
     }
 
+    /// Asks what a unit said.
+    pub async fn said(&self, unit: &Unit) -> Result<String, ClientError> {
+        self.ask(&Request::Said(unit.clone())).await
+    }
+
     async fn ask(&self, request: &Request) -> Result<String, ClientError> {
         let bytes = request.encode();
         if bytes.len() > REQUEST_BYTES_MAX {
@@ -118,6 +123,15 @@ impl Root for Client {
                 Ok(_) => Ok(()),
                 Err(error) => Err(RootError::NotDone(error.to_string())),
             }
+        })
+    }
+
+    fn said<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, String> {
+        Box::pin(async move {
+            Self::said(self, unit).await.unwrap_or_else(|error| {
+                tracing::warn!(unit = unit.name(), %error, "what a unit said cannot be told");
+                String::new()
+            })
         })
     }
 }

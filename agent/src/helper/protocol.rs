@@ -8,8 +8,8 @@ use muster_signing::{CERTIFICATE_BYTES_MAX, DOCUMENT_WIRE_BYTES_MAX};
 use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
-use crate::activation::nixos::root::Order;
-use crate::text::head;
+use crate::activation::nixos::root::{Order, Unit};
+use crate::text::{head, tail};
 
 /// The version of requests and answers.
 pub const VERSION: u32 = 1;
@@ -30,6 +30,8 @@ pub enum Request {
     CarryOut(CarryOut),
     /// Restart the agent into the program that its unit file names now.
     Restart,
+    /// Tell the end of what one of the units said that the helper starts, and no other: the agent cannot read the journal.
+    Said(Unit),
 }
 
 /// An order, with everything that proves it.
@@ -116,6 +118,11 @@ impl Papers {
 }
 
 impl Answer {
+    /// What a unit said, as much of its end as an answer holds.
+    pub fn said(text: &str) -> Self {
+        Self::Done(tail(text, TEXT_BYTES_MAX).to_owned())
+    }
+
     /// The answer as it travels, its texts cut to their limit.
     pub fn encode(&self) -> Vec<u8> {
         let cut = |text: &String| head(text, TEXT_BYTES_MAX).to_owned();

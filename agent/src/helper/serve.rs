@@ -20,7 +20,7 @@ use super::restart;
 use super::trusted::{self, TrustedError};
 use super::vault::{Vault, VaultError};
 use crate::activation::nixos::machine::Machine;
-use crate::activation::nixos::root::Root;
+use crate::activation::nixos::root::{Root, Unit};
 use crate::config::{Config, ConfigError};
 
 /// How long a caller may take to say what it wants, and to hear what came of it.
@@ -113,6 +113,9 @@ pub trait Hands {
     /// Carries out an order; a switch goes on after this returns.
     fn carry_out(&self, act: &Act) -> impl Future<Output = Result<(), String>>;
 
+    /// The end of what a unit said that it started.
+    fn said(&self, unit: &Unit) -> impl Future<Output = String>;
+
     /// Restarts the agent, if its unit file names another program than the one that runs; says what was done.
     fn restart(&self) -> impl Future<Output = Result<String, String>>;
 }
@@ -128,6 +131,10 @@ impl Hands for Machine {
 
     async fn carry_out(&self, act: &Act) -> Result<(), String> {
         Root::carry_out(self, act.order()).await.map_err(|error| error.to_string())
+    }
+
+    async fn said(&self, unit: &Unit) -> String {
+        Self::said(self, unit).await
     }
 
     async fn restart(&self) -> Result<String, String> {
@@ -200,6 +207,7 @@ impl Door {
                 Ok(done) => Answer::Done(done),
                 Err(reason) => Answer::Failed(reason),
             }),
+            Request::Said(unit) => Ok(Answer::said(&hands.said(unit).await)),
             Request::CarryOut(asked) => self.carry_out(asked, hands, now).await,
         }
     }

@@ -120,6 +120,7 @@ impl HealthChecks {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct RawHttp {
     url: String,
+    ca_file: Option<PathBuf>,
     #[serde(default = "ok_status")]
     expect_status: u16,
     body_contains: Option<String>,
@@ -153,7 +154,7 @@ fn spec(name: ProbeName, mut keys: Map<String, Value>, dir: &Path) -> Result<Pro
     let check = match kind.as_str() {
         "http" => {
             let raw: RawHttp = rest(keys)?;
-            Check::Http(Http::new(&raw.url, raw.expect_status, raw.body_contains)?)
+            Check::Http(Http::new(&raw.url, raw.ca_file, raw.expect_status, raw.body_contains)?)
         }
         "tcp" => Check::Tcp(rest(keys)?),
         "exec" => {
@@ -302,7 +303,14 @@ mod tests {
             (r#"{"a": {"kind": "tcp", "mode": "enforce", "host": "x", "port": 70000}}"#, "70000"),
             (r#"{"a": {"kind": "exec", "mode": "enforce", "command": []}}"#, "names no program"),
             (r#"{"a": {"kind": "exec", "mode": "enforce", "command": "true"}}"#, "a sequence"),
-            (r#"{"a": {"kind": "http", "mode": "enforce", "url": "https://x"}}"#, "https is not built"),
+            (
+                r#"{"a": {"kind": "http", "mode": "enforce", "url": "ftp://x"}}"#,
+                "begins with http:// or https://",
+            ),
+            (
+                r#"{"a": {"kind": "http", "mode": "enforce", "url": "http://x", "caFile": "/ca.pem"}}"#,
+                "a file of authorities is for an https URL",
+            ),
             (
                 r#"{"a": {"kind": "exec", "mode": "enforce", "command": ["x"], "intervalSeconds": 0}}"#,
                 "`intervalSeconds`: 0 is not a whole number from 1 to 86400",

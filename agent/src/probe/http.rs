@@ -1,14 +1,12 @@
-//! A probe that asks a web server, over plain HTTP.
+//! A probe that asks a web server, over plain HTTP or TLS.
+
+use std::path::PathBuf;
 
 use http_body_util::{BodyExt, Empty};
-use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, HOST, USER_AGENT};
-use hyper::{Request, Response, Uri};
-use hyper_util::rt::TokioIo;
-use tokio::task::JoinSet;
+use hyper::Method;
+use hyper::body::Bytes;
 
-use super::tcp::connect;
+use crate::http_client::{Answer, Server};
 
 /// The most of an answer's body that is read.
 pub const BODY_BYTES_MAX: usize = 1024 * 1024;
@@ -16,75 +14,50 @@ pub const BODY_BYTES_MAX: usize = 1024 * 1024;
 /// A question and the answer of health.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Http {
-    url: Uri,
-    host: String,
-    port: u16,
+    server: Server,
     expect_status: u16,
     body_contains: Option<String>,
 }
 
 impl Http {
     /// Reads a probe's parts; the error is why they do not serve.
-    pub fn new(url: &str, expect_status: u16, body_contains: Option<String>) -> Result<Self, String> {
-        let parsed: Uri = url.parse().map_err(|error| format!("{url:?} is no URL: {error}"))?;
-        match parsed.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(format!(
-                    "{url:?}: https is not built into this version; ask the server over http on the loopback, or use an \
-                     exec probe"
-                ));
-            }
-            Some(_) | None => return Err(format!("{url:?} does not begin with http://")),
-        }
-        let authority = parsed.authority().map_or("", |authority| authority.as_str());
-        if authority.contains('@') {
-            return Err(format!("{url:?}: a URL with a user's name or password is not supported"));
-        }
+    pub fn new(
+        url: &str,
+        ca_file: Option<PathBuf>,
+        expect_status: u16,
+        body_contains: Option<String>,
+    ) -> Result<Self, String> {
+        let server = Server::new(url, ca_file).map_err(|reason| format!("{url:?}: {reason}"))?;
         if !(100..=599).contains(&expect_status) {
             return Err(format!("expectStatus {expect_status} is not in 100 to 599"));
         }
-        let host = parsed.host().unwrap_or_default();
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = parsed.port_u16().unwrap_or(80);
-        Ok(Self { url: parsed, host, port, expect_status, body_contains })
+        Ok(Self { server, expect_status, body_contains })
     }
 
     /// Runs the probe; the error is why it fails.
     pub async fn run(&self) -> Result<(), String> {
-        let stream = connect(&self.host, self.port).await?;
-        let says = |error: hyper::Error| format!("{}: {error}", self.url);
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(says)?;
-        // The connection ends with this function, also when it is dropped in the middle.
-        let mut tasks = JoinSet::new();
-        tasks.spawn(connection);
-        let response = sender.send_request(self.request()?).await.map_err(says)?;
-        let status = response.status().as_u16();
+        let request = self.server.request(Method::GET).body(Empty::<Bytes>::new());
+        let request = request.map_err(|error| self.says(&error))?;
+        let answer = self.server.send(request).await.map_err(|reason| self.says(&reason))?;
+        let status = answer.response.status().as_u16();
         if status != self.expect_status {
-            return Err(format!("{}: status {status}, expected {}", self.url, self.expect_status));
+            return Err(self.says(&format_args!("status {status}, expected {}", self.expect_status)));
         }
         match &self.body_contains {
             None => Ok(()),
-            Some(wanted) => self.look_for(wanted, response).await,
+            Some(wanted) => self.look_for(wanted, answer).await,
         }
     }
 
-    fn request(&self) -> Result<Request<Empty<Bytes>>, String> {
-        let path = self.url.path_and_query().map_or("/", |path| path.as_str());
-        let authority = self.url.authority().map_or("", |authority| authority.as_str());
-        Request::get(path)
-            .header(HOST, authority)
-            .header(USER_AGENT, concat!("muster/", env!("CARGO_PKG_VERSION")))
-            .header(CONNECTION, "close")
-            .body(Empty::new())
-            .map_err(|error| format!("{}: {error}", self.url))
+    fn says(&self, what: &dyn std::fmt::Display) -> String {
+        format!("{}: {what}", self.server.url())
     }
 
-    async fn look_for(&self, wanted: &str, response: Response<Incoming>) -> Result<(), String> {
-        let mut body = response.into_body();
+    async fn look_for(&self, wanted: &str, mut answer: Answer) -> Result<(), String> {
+        let body = answer.response.body_mut();
         let mut read = Vec::new();
         while let Some(frame) = body.frame().await {
-            let frame = frame.map_err(|error| format!("{}: {error}", self.url))?;
+            let frame = frame.map_err(|error| self.says(&error))?;
             let Some(data) = frame.data_ref() else { continue };
             // Only where the new bytes begin can the text lie that was not there before.
             let from = read.len().saturating_sub(wanted.len());
@@ -94,13 +67,11 @@ impl Http {
                 return Ok(());
             }
             if read.len() == BODY_BYTES_MAX {
-                return Err(format!(
-                    "{}: {wanted:?} is not in the body's first {BODY_BYTES_MAX} bytes",
-                    self.url
-                ));
+                let first = format_args!("{wanted:?} is not in the body's first {BODY_BYTES_MAX} bytes");
+                return Err(self.says(&first));
             }
         }
-        Err(format!("{}: {wanted:?} is not in the body", self.url))
+        Err(self.says(&format_args!("{wanted:?} is not in the body")))
     }
 }
 
@@ -113,30 +84,34 @@ mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use std::time::Duration;
 
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
     use tokio::net::TcpListener;
 
     use super::super::{Check, ProbeSpec};
     use super::*;
+    use crate::http_client::testing::Authority;
 
     /// Asks a server that gives this answer to whatever is asked.
     async fn check(answer: Vec<u8>, body_contains: Option<&str>) -> Result<(), String> {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/health?x=1", listener.local_addr().unwrap());
-        let probe = Http::new(&url, 200, body_contains.map(str::to_owned)).unwrap();
+        let probe = Http::new(&url, None, 200, body_contains.map(str::to_owned)).unwrap();
         let serve = async {
-            let (mut stream, _) = listener.accept().await.unwrap();
-            let mut asked = Vec::new();
-            while !asked.ends_with(b"\r\n\r\n") {
-                let mut byte = [0];
-                stream.read_exact(&mut byte).await.unwrap();
-                asked.push(byte[0]);
-            }
-            assert!(asked.starts_with(b"GET /health?x=1 HTTP/1.1\r\nhost: 127.0.0.1:"));
-            // The probe may have heard enough before everything is sent.
-            let _ = stream.write_all(&answer).await;
+            let (stream, _) = listener.accept().await.unwrap();
+            serve(stream, &answer).await;
         };
         tokio::join!(probe.run(), serve).0.map_err(|reason| reason.replace(&url, "URL"))
+    }
+
+    /// Reads a question and gives the answer.
+    async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, answer: &[u8]) {
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            asked.push(stream.read_u8().await.unwrap());
+        }
+        assert!(asked.starts_with(b"GET /health?x=1 HTTP/1.1\r\nhost: "));
+        // The probe may have heard enough before everything is sent.
+        let _ = stream.write_all(answer).await;
     }
 
     fn answer(status: &str, body: &str) -> Vec<u8> {
@@ -180,26 +155,51 @@ mod tests {
             mode: muster_core::wire::ProbeMode::Enforce,
             interval: Duration::from_secs(1),
             timeout: Duration::from_millis(100),
-            check: Check::Http(Http::new(&url, 200, None).unwrap()),
+            check: Check::Http(Http::new(&url, None, 200, None).unwrap()),
         };
         let (result, _) = spec.run(&crate::probe::tests::around(), &mut Default::default()).await;
         assert_eq!(result, Err("no answer after 0.1 s".to_owned()));
     }
 
+    /// Asks a server of a name that it shows a certificate for, with the authorities of a file.
+    async fn check_securely(shown: &str, ca_file: PathBuf, authority: &Authority) -> Result<(), String> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://localhost:{}/health?x=1", listener.local_addr().unwrap().port());
+        let probe = Http::new(&url, Some(ca_file), 200, Some("good".to_owned())).unwrap();
+        let serve = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            // A client that does not believe the certificate hangs up.
+            if let Ok(stream) = authority.acceptor(shown).accept(stream).await {
+                serve(stream, &answer("200 OK", "all good")).await;
+            }
+        };
+        tokio::join!(probe.run(), serve).0
+    }
+
+    #[tokio::test]
+    async fn a_certificate_must_be_the_servers_own_and_of_an_authority_that_is_believed() {
+        let folders = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let authorities = [(); 2].map(|()| Authority::new());
+        let [ours, theirs] = [0, 1].map(|n: usize| authorities[n].file(folders[n].path()));
+        assert_eq!(check_securely("localhost", ours.clone(), &authorities[0]).await, Ok(()));
+        let other_name = check_securely("example.org", ours.clone(), &authorities[0]).await.unwrap_err();
+        assert!(other_name.contains("not valid for name \"localhost\""), "{other_name}");
+        let stranger = check_securely("localhost", theirs, &authorities[0]).await.unwrap_err();
+        assert!(stranger.contains("invalid peer certificate"), "{stranger}");
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("https://{}/", listener.local_addr().unwrap());
+        let plain = Http::new(&url, Some(ours), 200, None).unwrap();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await;
+        };
+        assert!(tokio::join!(plain.run(), serve).0.is_err(), "a server without TLS is not asked in clear");
+    }
+
     #[test]
-    fn only_plain_urls_are_taken() {
-        for (url, problem) in [
-            ("https://x/", "https is not built"),
-            ("ftp://x/", "does not begin with http://"),
-            ("/health", "does not begin with http://"),
-            ("http://me:secret@x/", "user's name"),
-            ("http://", "is no URL"),
-        ] {
-            let reason = Http::new(url, 200, None).unwrap_err();
-            assert!(reason.contains(problem), "{url}: {reason}");
-        }
-        let six = Http::new("http://[::1]:8080", 200, None).unwrap();
-        assert_eq!((six.host.as_str(), six.port), ("::1", 8080));
-        assert!(Http::new("http://x", 20, None).is_err());
+    fn what_cannot_be_asked_is_refused_with_its_url() {
+        let reason = Http::new("ftp://x/", None, 200, None).unwrap_err();
+        assert_eq!(reason, "\"ftp://x/\": a URL begins with http:// or https://");
+        assert!(Http::new("http://x", None, 20, None).is_err());
     }
 }

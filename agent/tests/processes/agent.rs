@@ -207,9 +207,9 @@ fn an_agent_says_what_it_cannot_honour() {
     assert!(text(&output.stderr).contains("cannot be listened on"), "{}", text(&output.stderr));
     drop(taken);
 
-    host.configure("mirror = \"off\"\nretention_days = 7\nactivation.defer = []");
+    host.configure("mirror = \"off\"\nactivation.defer = []");
     let (_running, log) = host.start();
-    for setting in ["mirror", "retention_days", "activation.defer"] {
+    for setting in ["mirror", "activation.defer"] {
         let said: Vec<_> =
             log.iter().filter(|line| line.contains(&format!("{setting} has no effect"))).collect();
         assert_eq!(said.len(), 1, "{log:?}");

@@ -9,6 +9,7 @@ mod faults;
 mod full;
 mod kill;
 mod opening;
+mod power;
 mod ram;
 mod snapshots;
 

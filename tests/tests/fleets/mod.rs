@@ -5,6 +5,7 @@ mod demo;
 mod doctor;
 mod documents;
 mod failover;
+mod hooks;
 mod metrics;
 mod reading;
 mod reports;

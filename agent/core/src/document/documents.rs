@@ -100,6 +100,14 @@ impl Document {
         }
     }
 
+    /// The channel of a ref.
+    pub fn channel(&self) -> Option<&ChannelId> {
+        match self {
+            Self::ChannelRef(held) => Some(&held.channel),
+            Self::Fleet(_) | Self::Command(_) => None,
+        }
+    }
+
     /// Its bytes and signatures.
     pub fn signed(&self) -> &Arc<Verified<SignedDocument>> {
         match self {
@@ -243,6 +251,11 @@ impl Documents {
             }
             Document::Command(_) => false,
         }
+    }
+
+    /// Every document, in the order in which they were accepted.
+    pub fn in_order(&self) -> impl Iterator<Item = &Document> {
+        self.0.by_position.values()
     }
 
     /// The fleet of the pinned roots.

@@ -8,15 +8,17 @@ use crate::id::HostId;
 use crate::view::View;
 
 /// Holds a host back while its backend fetches ahead and it does not say that it holds the target.
-pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, _now: DateTime<Utc>) -> Result<(), Blocked> {
+pub(super) fn admit(view: &View<'_>, plan: &Plan, host: &HostId, now: DateTime<Utc>) -> Result<(), Blocked> {
     let Some(seen) = view.presences.of(host) else { return Ok(()) };
     let Some(target) = plan.targets.get(host) else {
         return Err(Blocked::by(Gate::Fetched, Reason::NotInPlan));
     };
-    let presence = &seen.presence;
-    let held = presence.fetched.contains(target) || presence.current_closure.as_ref() == Some(target);
-    if presence.prefetches && !held {
-        return Err(Blocked::by(Gate::Fetched, Reason::NotFetched));
+    if seen.holds(target) {
+        return Ok(());
     }
-    Ok(())
+    let reason = match view.fetch_ends(plan, host, now) {
+        Some(at) if at <= now => Reason::NeverFetched { secs: plan.policy.fetch_timeout_secs },
+        counts_as_failed_at => Reason::NotFetched { counts_as_failed_at },
+    };
+    Err(Blocked::by(Gate::Fetched, reason))
 }

@@ -31,7 +31,7 @@ use crate::view::View;
 use crate::wire::{DecisionId, HostState};
 
 pub use wave::{WaveState, wave_state};
-use way_out::list;
+use way_out::{ends, list};
 
 /// The gates, in the order in which they are asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -151,7 +151,8 @@ impl Blocked {
             | Reason::HostFirst { .. }
             | Reason::BudgetFull { .. }
             | Reason::ProbeFails { .. }
-            | Reason::NotFetched
+            | Reason::NotFetched { .. }
+            | Reason::NeverFetched { .. }
             | Reason::Offline
             | Reason::Forked
             | Reason::NotHeardYet
@@ -310,8 +311,17 @@ pub enum Reason {
         probe: ProbeName,
     },
     /// The host does not hold its target yet.
-    #[error("the host has not fetched its target yet")]
-    NotFetched,
+    #[error("the host has not fetched its target yet{}", ends(*counts_as_failed_at))]
+    NotFetched {
+        /// When it counts as failed, if nothing changes; unknown while its turn has not come or it cannot be reached.
+        counts_as_failed_at: Option<DateTime<Utc>>,
+    },
+    /// The host did not come to hold its target in the policy's time, and counts as failed.
+    #[error("the host counts as failed: it has not fetched its target within {secs} s")]
+    NeverFetched {
+        /// The policy's time.
+        secs: u64,
+    },
     /// The host cannot be reached.
     #[error("the host has not been heard of for three heartbeats; it is dispatched when it returns")]
     Offline,

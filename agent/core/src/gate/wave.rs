@@ -115,7 +115,8 @@ impl Tally {
 /// Whether this node holds the host's own word that it converged on exactly this closure before.
 pub(super) fn has_converged_on(view: &View<'_>, host: &HostId, target: &Closure) -> bool {
     view.presences.reach(host, view.mono) == Reach::Online
-        && view.ledger.records_of(host).any(|mirrored| {
-            mirrored.record.state == HostState::Converged && mirrored.record.target_closure == *target
-        })
+        && (view.ledger.has_proven(host, target)
+            || view.ledger.records_of(host).any(|mirrored| {
+                mirrored.record.state == HostState::Converged && mirrored.record.target_closure == *target
+            }))
 }

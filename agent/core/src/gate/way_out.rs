@@ -1,5 +1,7 @@
 //! Who holds a gate closed, and what opens it.
 
+use chrono::{DateTime, SecondsFormat, Utc};
+
 use super::{Blocked, Reason};
 use crate::document::Scope;
 use crate::id::{HostId, RolloutId};
@@ -31,7 +33,10 @@ impl Blocked {
             Reason::NeedsPromotion { .. } => "an operator's promotion".to_owned(),
             Reason::HostFirst { host, .. } | Reason::ProbeFails { host, .. } => host.to_string(),
             Reason::BudgetFull { in_flight, .. } => list(in_flight),
-            Reason::NotFetched | Reason::Offline | Reason::NotHeardYet => "the host itself".to_owned(),
+            Reason::NotFetched { .. }
+            | Reason::NeverFetched { .. }
+            | Reason::Offline
+            | Reason::NotHeardYet => "the host itself".to_owned(),
             Reason::InFlight { rollout, .. } => rollout.to_string(),
         }
     }
@@ -94,7 +99,14 @@ impl Blocked {
             Reason::ProbeFails { host, .. } => {
                 format!("mend {host}, or go on without it: muster skip {host}")
             }
-            Reason::NotFetched => "wait; the host says so when it holds its target".to_owned(),
+            Reason::NotFetched { .. } => {
+                "wait; the host says so when it holds its target, and what keeps it from fetching".to_owned()
+            }
+            Reason::NeverFetched { .. } => {
+                "mend what it fetches from, or release a mended ref; while the rollout is open it is dispatched when it \
+                 holds its target"
+                    .to_owned()
+            }
             Reason::Offline | Reason::NotHeardYet => {
                 "start its agent and see to its network; muster peers says when it was last heard".to_owned()
             }
@@ -111,6 +123,12 @@ fn without(host: Option<&HostId>) -> String {
         Some(host) => format!("muster explain {host}; muster skip {host} goes on without it"),
         None => "muster status says where the others stand".to_owned(),
     }
+}
+
+/// When waiting comes to its end, if that is known.
+pub(super) fn ends(at: Option<DateTime<Utc>>) -> String {
+    at.map(|at| format!("; it counts as failed at {}", at.to_rfc3339_opts(SecondsFormat::Secs, true)))
+        .unwrap_or_default()
 }
 
 /// The hosts' names, the first few of many.

@@ -14,10 +14,12 @@
 //! One reducer, [`step`], serves both sides: the host itself ([`Local`]) and every coordinator that mirrors it
 //! ([`Mirror`]). Both come to the same [`Record`] for the same events; only their effects differ, and so do the
 //! types of these. What decides about the host's own health while it activates and soaks is [`Vigil`]; it turns
-//! what the workers saw into events and is never stored. What a restarted host owes is [`recover`].
+//! what the workers saw into events and is never stored. What a restarted host owes is [`recover`], and how
+//! long it keeps at what does not work say [`Boots`] and [`rollback_refused`].
 
 mod effect;
 mod error;
+mod persistence;
 mod record;
 mod recover;
 mod role;
@@ -26,6 +28,7 @@ mod vigil;
 
 pub use effect::{Effect, Level, LocalEffect, QueuedDispatch, RemoteEffect};
 pub use error::{Invariant, StepError};
+pub use persistence::{BOOTS_MAX, Boots, ROLLBACK_PAUSE, ROLLBACK_TRIES_MAX, Refused, rollback_refused};
 pub use record::{NO_EXIT_CODE, Owed, ProbeRecord, Record, THIRD_CLOSURE_EXIT_CODE, Terms};
 pub use recover::{Boot, Found, Job, Recovery, activation_ended, recover};
 pub use role::{Local, Mirror, Role};

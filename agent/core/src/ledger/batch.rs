@@ -25,7 +25,7 @@ pub enum Table {
     Log,
     /// The term and the vote.
     HardState,
-    /// The newest snapshot of the log.
+    /// What this node knew at some positions of `arrivals`.
     Snapshot,
     /// Certified decisions.
     Decisions,
@@ -158,6 +158,19 @@ pub mod key {
     /// `log` and `arrivals`: by number.
     pub fn number(number: u64) -> Vec<u8> {
         number.to_be_bytes().to_vec()
+    }
+
+    /// `snapshot`: (position, piece); the head of a checkpoint is its piece 0.
+    pub(crate) fn checkpoint(position: u64, piece: u32) -> Vec<u8> {
+        let mut key = number(position);
+        key.extend(piece.to_be_bytes());
+        key
+    }
+
+    /// The position of the checkpoint whose head has that key.
+    pub(crate) fn head_of_checkpoint(key: &[u8]) -> Option<u64> {
+        let (position, piece) = key.split_first_chunk::<8>()?;
+        (piece == 0_u32.to_be_bytes()).then(|| u64::from_be_bytes(*position))
     }
 
     /// `decisions`: (fleet serial, log index, ordinal).

@@ -1,6 +1,7 @@
 //! Applying entries of the coordinators' log: what each means, and the decisions that follow from it.
 
 use muster_signing::{Digest, PublicKey};
+use serde::{Deserialize, Serialize};
 
 use super::views::Subject;
 use super::{Happening, Ledger, Table, key};
@@ -10,7 +11,7 @@ use crate::planted::Bug;
 use crate::rollout::{self, Effect, StepContext};
 use crate::wire::{
     DECISION_VERSION, Decision, DecisionBody, DecisionId, DocumentKind, LogPayload, LogStatement,
-    RolloutEvent, codec,
+    RolloutEvent, RolloutState, codec,
 };
 
 /// Why an entry cannot be applied yet, or ever by this program.
@@ -33,7 +34,7 @@ pub enum EntryError {
 }
 
 /// Why a decision follows from the log: what an approver asks its own evidence about.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Because {
     /// An event of a rollout.
     Event(RolloutEvent),
@@ -42,7 +43,7 @@ pub enum Because {
 }
 
 /// A decision that follows from an entry.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Derived {
     /// The decision.
     pub decision: Decision,
@@ -316,8 +317,11 @@ impl Ledger {
             | RolloutEvent::HostStateChanged { .. }
             | RolloutEvent::WaveAdvanced { .. }
             | RolloutEvent::RolloutTerminal { .. }
-            | RolloutEvent::SuccessorOpened { .. }
-            | RolloutEvent::RetentionExpired { .. } => return Ok(()),
+            | RolloutEvent::SuccessorOpened { .. } => return Ok(()),
+            RolloutEvent::RetentionExpired { .. } if self.log_refers_to(id) => {
+                return Err(format!("{id} is its channel's newest rollout and may not be pruned"));
+            }
+            RolloutEvent::RetentionExpired { .. } => return Ok(()),
         };
         match self.unhandled(&verb, reason) {
             Some(_) => Ok(()),
@@ -343,6 +347,8 @@ impl Ledger {
         effect: Effect,
     ) -> Option<DecisionBody> {
         match effect {
+            // Every host gives up what is over by its own retention: nobody waits for a decision.
+            Effect::RecordRolloutTransition { to: RolloutState::Pruned, .. } => None,
             Effect::RecordRolloutTransition { rollout_id, from, to, at } => {
                 self.happenings.push(Happening::RolloutMoved { rollout: rollout_id.clone(), from, to });
                 let wave = self.rollouts.get(&rollout_id).map_or(0, |record| record.current_wave);
@@ -369,10 +375,13 @@ impl Ledger {
             }
             Effect::QueueDispatch(dispatch) => {
                 let host = dispatch.host.clone();
+                let given_up = self.retired.contains(event.rollout_id());
                 let body = dispatch.into_decision();
-                self.slots.take(decision, &body);
-                self.open_record(decision.log_index, &body);
-                self.advance(&host);
+                if !given_up {
+                    self.slots.take(decision, &body);
+                    self.open_record(decision.log_index, &body);
+                    self.advance(&host);
+                }
                 Some(body)
             }
             // The record opens with the dispatch, and the planner looks for what is to be pruned.

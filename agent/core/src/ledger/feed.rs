@@ -56,7 +56,7 @@ pub enum FeedError {
 }
 
 /// How a host answered a dispatch.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Answer {
     /// It will activate.
     Acknowledged,
@@ -74,7 +74,7 @@ pub struct Head {
 }
 
 /// An envelope that the mirror has not applied yet.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Waiting {
     pub(super) reference: EnvelopeRef,
     pub(super) at: DateTime<Utc>,
@@ -82,16 +82,20 @@ pub(super) struct Waiting {
 }
 
 /// One host's feed, as far as it is held.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Feed {
     incarnation: u64,
     head: Option<Head>,
     older: BTreeMap<u64, Head>,
     greatest_at: Option<DateTime<Utc>>,
+    /// Proofs tell it, and are no part of what was learnt in order.
+    #[serde(skip)]
     forked: bool,
     answers: BTreeMap<(u64, RolloutId), Answer>,
     bytes: u64,
     /// The newest envelope as it was signed: half of a proof, should its host say something else of that place.
+    #[serde(with = "serde_bytes")]
     newest: Vec<u8>,
     pub(super) waiting: VecDeque<Waiting>,
     /// Rollouts of before a recovery that the host is in, by its own word, and of which this node knows nothing else.
@@ -177,6 +181,16 @@ impl Feed {
             | HostEventKind::ProbeFailureFirst { .. }
             | HostEventKind::Failed { .. } => {}
         }
+    }
+
+    /// Whether anything is held of it.
+    pub(super) fn says_something(&self) -> bool {
+        *self != Self { forked: self.forked, ..Self::default() }
+    }
+
+    /// Forgets how the host answered the dispatches of a rollout.
+    pub(super) fn forget(&mut self, rollout: &RolloutId) {
+        self.answers.retain(|(_, of), _| of != rollout);
     }
 
     /// Events that wait for their record to be opened.

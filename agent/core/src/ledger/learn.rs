@@ -97,6 +97,10 @@ impl Ledger {
         self.batch.put(Table::Decisions, row.clone(), certificate.bytes().to_vec());
         let position = self.arrive(Table::Decisions, row);
         match &decision.body {
+            // Of what was given up nothing more is to be known.
+            DecisionBody::Dispatch { rollout_id, .. }
+            | DecisionBody::RolloutTransition { rollout_id, .. }
+                if self.retired.contains(rollout_id) => {}
             DecisionBody::Dispatch { host, rollout_id, .. } => {
                 let feed = self.feeds.get(host);
                 if *host == self.me && feed.is_none_or(|it| it.answer(id.log_index, rollout_id).is_none()) {

@@ -55,6 +55,14 @@ impl Ledger {
                         self.record(host, &event.rollout_id).cloned(),
                         self.plans.get(&event.rollout_id).cloned(),
                     ) else {
+                        // Of what was given up nothing more is to be known.
+                        if self.retired.contains(&event.rollout_id) {
+                            if let Some(feed) = self.feeds.get_mut(host) {
+                                feed.forget(&event.rollout_id);
+                                feed.waiting.pop_front();
+                            }
+                            continue;
+                        }
                         if self.is_of_ended_log(host, event) {
                             if let Some(feed) = self.feeds.get_mut(host) {
                                 feed.stray(event);

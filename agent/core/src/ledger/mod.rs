@@ -2,9 +2,11 @@
 //!
 //! Documents, envelopes, certified decisions and log entries go in; each is written to its table and to
 //! `arrivals`, and the views that change by it are written in the same batch. Feeding the same arrivals to an
-//! empty ledger gives the same views, byte for byte: that is how a node starts, and how a store is verified.
+//! empty ledger gives the same views, byte for byte: that is how a node starts, and how a store is verified. Of long
+//! histories a checkpoint takes the place of the beginning.
 
 mod batch;
+mod checkpoint;
 mod entries;
 mod feed;
 mod forks;
@@ -13,6 +15,7 @@ mod lives;
 mod mirror;
 mod recovery;
 mod replay;
+mod retention;
 mod rules;
 mod slots;
 mod suppose;
@@ -26,10 +29,12 @@ use muster_signing::{Digest, PublicKey};
 use serde::{Deserialize, Serialize};
 
 pub use batch::{Batch, Change, ROW_VERSION, Reference, Table, ViewRow, key};
+pub(crate) use checkpoint::put_base;
+pub use checkpoint::{CheckpointHead, base, checkpoints};
 pub use entries::{Applied, Because, Derived, EntryError};
 pub use feed::{Answer, Feed, FeedError, Head};
 pub use learn::epoch_of;
-pub use replay::{Fault, RebuildError, ReplayError, Rows, Views, rebuild, rebuild_while};
+pub use replay::{Fault, RebuildError, ReplayError, Rows, Views, rebuild, rebuild_while, verify};
 pub use slots::{Slot, Slots};
 
 use crate::coordination::log::{MemberId, Membership};
@@ -73,7 +78,7 @@ pub struct Quarantine {
 }
 
 /// The documents that count for the log.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Adopted {
     /// The newest fleet document.
     pub fleet: Option<Digest>,
@@ -140,6 +145,12 @@ pub struct Ledger {
     certified: BTreeMap<DecisionId, Digest>,
     uncertified: BTreeMap<DecisionId, Derived>,
     owed: BTreeMap<DecisionId, DecisionBody>,
+    /// Rollouts that were given up: what still comes of them means nothing.
+    retired: BTreeSet<RolloutId>,
+    /// Behind which entry each channel's rollouts lie that no rollout that was given up has ended.
+    ended: BTreeMap<ChannelId, u64>,
+    /// The closures on which hosts converged in rollouts that were given up, by the entry that dispatched them.
+    proven: BTreeMap<HostId, BTreeMap<u64, Closure>>,
     follows_log: bool,
     rules: u32,
     known_rules: u32,
@@ -154,8 +165,12 @@ pub struct Ledger {
     deciding: u64,
     last_entry_at: Option<DateTime<Utc>>,
     position: u64,
+    /// The position of the last checkpoint that was made or passed.
+    checkpoint: u64,
     batch: Batch,
     touched: BTreeMap<views::Subject, u64>,
+    /// The arrival that each row of the views follows from.
+    stamps: BTreeMap<views::Subject, u64>,
     happenings: Vec<Happening>,
 }
 
@@ -183,6 +198,9 @@ impl Ledger {
             certified: BTreeMap::new(),
             uncertified: BTreeMap::new(),
             owed: BTreeMap::new(),
+            retired: BTreeSet::new(),
+            ended: BTreeMap::new(),
+            proven: BTreeMap::new(),
             follows_log: false,
             rules: FIRST_RULES,
             known_rules: u32::MAX,
@@ -193,8 +211,10 @@ impl Ledger {
             deciding: 0,
             last_entry_at: None,
             position: 0,
+            checkpoint: 0,
             batch: Batch::default(),
             touched: BTreeMap::new(),
+            stamps: BTreeMap::new(),
             happenings: Vec::new(),
         }
     }
@@ -306,8 +326,9 @@ impl Ledger {
         let ended = self
             .rollouts
             .values()
-            .filter(|record| record.channel == channel && record.state == RolloutState::Terminal)
+            .filter(|record| record.channel == channel && record.came_to_its_end())
             .map(|record| record.opened_log_index)
+            .chain(self.ended.get(&channel).copied())
             .max()
             .unwrap_or(0);
         let chain = self.rollouts.values().filter(|record| record.channel == channel);

@@ -33,6 +33,8 @@ impl Ledger {
             self.touch(Subject::Rollout(rollout), self.last_position());
         }
         self.newest.clear();
+        self.retired.clear();
+        self.ended.clear();
         self.adopted = Adopted::default();
         self.uncertified.clear();
         // A host that holds the recovery document acts on nothing that was certified before.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{Batch, FeedError, Ledger, Reference, Table};
+use super::{Batch, CheckpointHead, FeedError, Ledger, Reference, Table, checkpoint};
 use crate::coordination::log::Entry;
 use crate::document::Accepted;
 use crate::verify::{self, VerifyError};
@@ -106,6 +106,14 @@ pub enum RebuildError {
     /// The store could not be read.
     #[error("the store cannot be read: {0}")]
     Store(String),
+    /// A checkpoint is not what was written, or not what the arrivals lead to.
+    #[error("the checkpoint at arrival {position}: {detail}")]
+    Checkpoint {
+        /// Its position.
+        position: u64,
+        /// What is wrong.
+        detail: String,
+    },
 }
 
 /// The rows of the views, as the canonical rows derive them.
@@ -114,20 +122,46 @@ pub type Views = BTreeMap<(Table, Vec<u8>), Vec<u8>>;
 /// Learns everything again that a store holds and the ledger has not learnt from it yet, in the order in which it was
 /// learnt the first time.
 pub fn rebuild(ledger: Ledger, rows: &impl Rows) -> Result<(Ledger, Views), RebuildError> {
-    let mut ledger = rebuild_while(ledger, rows, |_, _, _| true)?;
-    let rows = ledger.take_batch().0.into_iter();
-    let views = rows.filter_map(|row| Some(((row.table, row.key), row.value?))).collect();
-    Ok((ledger, views))
+    Ok(with_views(replayed(ledger, rows, false, |_, _, _| true)?))
 }
 
-/// The same as far as `go_on` agrees: it is shown each record before it is learnt, and what is known by then.
+/// The same, and every checkpoint on the way is compared with what the arrivals lead to.
+pub fn verify(ledger: Ledger, rows: &impl Rows) -> Result<(Ledger, Views), RebuildError> {
+    Ok(with_views(replayed(ledger, rows, true, |_, _, _| true)?))
+}
+
+fn with_views(mut ledger: Ledger) -> (Ledger, Views) {
+    let rows = ledger.take_batch().0.into_iter();
+    let views = rows.filter_map(|row| Some(((row.table, row.key), row.value?))).collect();
+    (ledger, views)
+}
+
+/// Rebuilds as far as `go_on` agrees: it is shown each record before it is learnt, and what is known by then.
 pub fn rebuild_while(
+    ledger: Ledger,
+    rows: &impl Rows,
+    go_on: impl FnMut(&mut Ledger, Table, &[u8]) -> bool,
+) -> Result<Ledger, RebuildError> {
+    replayed(ledger, rows, false, go_on)
+}
+
+fn replayed(
     mut ledger: Ledger,
     rows: &impl Rows,
+    compares: bool,
     mut go_on: impl FnMut(&mut Ledger, Table, &[u8]) -> bool,
 ) -> Result<Ledger, RebuildError> {
+    let base = checkpoint::base(rows)?;
+    if ledger.position() < base {
+        ledger = ledger.at_checkpoint(rows, base)?;
+    }
+    let heads = checkpoint::checkpoints(rows)?;
+    let mut heads = heads.iter().filter(|head| head.position >= base).peekable();
     let from = super::key::number(ledger.position());
     for row in rows.since(Table::Arrivals, &from) {
+        while let Some(head) = heads.next_if(|head| head.position <= ledger.position()) {
+            ledger.pass(head, rows, compares)?;
+        }
         let (key, value) = row.map_err(RebuildError::Store)?;
         let position = ledger.position();
         let unreadable = |error| RebuildError::Arrival { position, error };
@@ -143,10 +177,31 @@ pub fn rebuild_while(
         // What was written then is on the disk; of the views only the last form counts.
         ledger.batch = Batch::default();
     }
+    while let Some(head) = heads.next_if(|head| head.position <= ledger.position()) {
+        ledger.pass(head, rows, compares)?;
+    }
     Ok(ledger)
 }
 
 impl Ledger {
+    /// Gives up what was given up when a checkpoint was made here; what is known before the earliest one stands in it.
+    fn pass(&mut self, head: &CheckpointHead, rows: &impl Rows, compares: bool) -> Result<(), RebuildError> {
+        let position = head.position;
+        if position >= self.checkpoint && position == self.position() {
+            self.retire(head.before);
+            self.checkpoint = position;
+            self.batch = Batch::default();
+        }
+        if compares
+            && position == self.position()
+            && self.state_bytes() != checkpoint::bytes_of(rows, position)?
+        {
+            let detail = "it is not what the arrivals lead to".to_owned();
+            return Err(RebuildError::Checkpoint { position, detail });
+        }
+        Ok(())
+    }
+
     /// Learns one stored record again; every signature is checked as it was the first time.
     fn relearn(&mut self, position: u64, row: Row) -> Result<(), ReplayError> {
         let Row { table, key, value } = row;

@@ -3,12 +3,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
 
 use crate::id::{Closure, HostId, RolloutId};
 use crate::wire::{DecisionBody, DecisionId};
 
 /// One dispatch of one host.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Slot {
     /// The dispatch.
     pub decision: DecisionId,
@@ -23,7 +24,7 @@ pub struct Slot {
 }
 
 /// Every slot that no signed result of its host has freed yet.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Slots {
     hosts: BTreeMap<HostId, BTreeMap<DecisionId, Slot>>,
     /// A certificate may arrive long after its log entry: what was freed is never taken again.

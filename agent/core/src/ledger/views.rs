@@ -1,7 +1,9 @@
 //! The rows of the views: each is written once for all that a step changed, stamped with the arrival that it follows
 //! from.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use std::collections::BTreeSet;
 
 use super::{Ledger, ROW_VERSION, Table, ViewRow, key};
 use crate::id::{ChannelId, Closure, HostId, RolloutId};
@@ -10,7 +12,7 @@ use crate::wire::HostState;
 use crate::wire::codec;
 
 /// What a view's row is about.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) enum Subject {
     /// The newest position of a host's incarnation.
     FeedHead(HostId, u64),
@@ -25,7 +27,22 @@ pub(super) enum Subject {
 impl Ledger {
     /// What a view says of the subject has changed by the arrival of that position.
     pub(super) fn touch(&mut self, subject: Subject, position: u64) {
+        self.stamps.insert(subject.clone(), position);
         self.touched.insert(subject, position);
+    }
+
+    /// The subjects of which there is a row, each with the arrival that it follows from.
+    pub(super) fn standing_stamps(&self) -> Vec<(Subject, u64)> {
+        let barred: BTreeSet<_> =
+            self.quarantines().map(|(channel, closure, ..)| (channel, closure)).collect();
+        let stands = |subject: &Subject| match subject {
+            Subject::FeedHead(..) => true,
+            Subject::HostRecord(rollout, host) => self.record(host, rollout).is_some(),
+            Subject::Rollout(rollout) => self.rollouts.contains_key(rollout),
+            Subject::Quarantine(channel, closure) => barred.contains(&(channel, closure)),
+        };
+        let standing = self.stamps.iter().filter(|(subject, _)| stands(subject));
+        standing.map(|(subject, position)| (subject.clone(), *position)).collect()
     }
 
     /// Adds the rows of everything that was touched to what is to be written.

@@ -363,7 +363,7 @@ impl Node {
 
     /// Proposes what the log lacks, if this coordinator leads and everything before has been applied.
     pub(super) fn plan(&mut self, turn: &mut Turn) {
-        let now = turn.now;
+        let (now, retention) = (turn.now, self.retention());
         let Some(coordinator) = &mut self.coordinator else { return };
         let due = match coordinator.planned {
             None => true,
@@ -395,7 +395,7 @@ impl Node {
             fair.and_then(|at| at.checked_add_signed(CLOCK_AHEAD_MAX)).unwrap_or(now.utc + CLOCK_AHEAD_MAX);
         let last = self.ledger.last_entry_at().filter(|last| *last <= fair);
         let at = now.utc.max(last.unwrap_or(now.utc));
-        let mut statements = planner::propose(&view, &hold, at);
+        let mut statements = planner::propose_or_expire(&view, &hold, retention, at);
         if statements.is_empty() {
             statements.extend(self.raise_rules());
         }

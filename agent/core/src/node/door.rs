@@ -31,6 +31,8 @@ pub struct Settings {
     pub backend: BackendKind,
     /// The newest version of the log's reducer that this program knows.
     pub rules: u32,
+    /// How long what is over is kept.
+    pub retention: Duration,
     /// A 64-bit seed for everything that is drawn at random.
     pub seed: u64,
 }

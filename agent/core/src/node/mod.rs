@@ -23,6 +23,7 @@ mod readmission;
 mod restore;
 mod rules;
 mod turn;
+mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,6 +52,7 @@ use own::Own;
 use quota::Quotas;
 use random::Random;
 use turn::Turn;
+use upkeep::House;
 
 /// How far ahead of this host's clock another host's incarnation may have begun.
 const INCARNATION_AHEAD_MAX: TimeDelta = TimeDelta::minutes(5);
@@ -92,6 +94,7 @@ pub struct Node {
     notices_held: BTreeMap<HostId, Vec<u8>>,
     alarms: Vec<String>,
     batch: u64,
+    house: House,
 }
 
 impl Node {
@@ -119,6 +122,7 @@ impl Node {
             }
         }
         self.follow_up(&mut turn);
+        self.keep_house(&mut turn);
         self.finish(turn)
     }
 

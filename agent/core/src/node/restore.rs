@@ -11,6 +11,7 @@ use super::own::Own;
 use super::quota::Quotas;
 use super::random::Random;
 use super::turn::Turn;
+use super::upkeep::House;
 use super::{Node, Output, Settings};
 use crate::coordination::log::{Durable, Echo, Entry, HardState, MemberId};
 use crate::document::{Documents, Trust, TrustError};
@@ -108,6 +109,7 @@ impl Node {
             stored_log: Some(stored_log(rows, ledger.log_begins_behind())?),
             alarms: Vec::new(),
             batch: 0,
+            house: House::read(rows)?,
             settings,
             signer,
             ledger,

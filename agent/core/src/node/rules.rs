@@ -1,5 +1,6 @@
 //! Raising the version of the reducer, once every coordinator has said that it knows it.
 
+use chrono::TimeDelta;
 use serde_bytes::ByteBuf;
 
 use super::Node;
@@ -7,6 +8,11 @@ use crate::ledger::EntryError;
 use crate::wire::LogStatement;
 
 impl Node {
+    /// How long what is over is kept.
+    pub(super) fn retention(&self) -> TimeDelta {
+        TimeDelta::from_std(self.settings.retention).unwrap_or(TimeDelta::MAX)
+    }
+
     /// A program that is older than what the log asks for takes no part in it.
     pub(super) fn stop_under_newer_rules(&mut self) {
         let (wanted, known) = (self.ledger.rules(), self.settings.rules);

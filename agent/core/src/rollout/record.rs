@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::id::{ChannelId, ChannelRef, Closure, HostId, OperatorName, RolloutId};
 use crate::wire::{Cause, EnvelopeRef, HostState, RolloutState};
 
-/// How long a rollout that is over is kept, in seconds: 90 days.
+/// How long a rollout that is over is kept unless the configuration says otherwise, in seconds: 90 days.
 pub const RETENTION_SECS: u64 = 90 * 24 * 60 * 60;
 
 /// One rollout, derived from the log alone.
@@ -146,6 +146,21 @@ impl Record {
     /// How many hosts failed, those that an operator cleared left out.
     pub fn failures(&self) -> usize {
         self.hosts.values().filter(|entry| entry.counts_as_failed()).count()
+    }
+
+    /// When the log last heard anything of it.
+    pub fn last_heard_at(&self) -> DateTime<Utc> {
+        let hosts = self.hosts.values().map(|entry| entry.since);
+        let people = self.overrides.iter().map(|said| said.at);
+        let ends = self.terminal_at.into_iter().chain(self.superseded_at);
+        ends.chain(hosts).chain(people).fold(self.opened_at, DateTime::max)
+    }
+
+    /// Whether every host of it came to its end, also if that was so long ago that it was pruned.
+    pub fn came_to_its_end(&self) -> bool {
+        let pruned =
+            self.state == RolloutState::Pruned && self.terminal_at.is_some() && self.superseded_at.is_none();
+        self.state == RolloutState::Terminal || pruned
     }
 
     /// Whether it is Failed by an operator's word.

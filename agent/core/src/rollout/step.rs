@@ -120,9 +120,12 @@ fn meet(from: RolloutState, event: &RolloutEvent) -> Meeting {
             S::Superseded | S::Reverted | S::Failed => Ignore,
             S::Pruned => Refuse,
         },
-        E::HostStateChanged { .. } => match from {
+        E::HostStateChanged { cause, .. } => match from {
+            // Who was never dispatched can have come to nothing but this.
+            S::Opening if *cause == Cause::NotFetched => Act,
+            S::Opening => Refuse,
             S::Active | S::Converging | S::Terminal | S::Superseded | S::Reverted | S::Failed => Act,
-            S::Opening | S::Pruned => Refuse,
+            S::Pruned => Refuse,
         },
         E::WaveAdvanced { .. } | E::RolloutTerminal { .. } => match from {
             S::Opening | S::Active | S::Converging => Act,

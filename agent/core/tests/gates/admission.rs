@@ -201,7 +201,10 @@ fn a_closed_maintenance_window_says_when_it_opens() {
 fn a_backend_that_fetches_ahead_is_waited_for() {
     let (mut story, id) = simple();
     story.speaks_as("h4", |presence| presence.prefetches = true);
-    blocked(story.asks(Gate::Fetched, &id, "h4"), Reason::NotFetched);
+    blocked(
+        story.asks(Gate::Fetched, &id, "h4"),
+        Reason::NotFetched { counts_as_failed_at: Some(story.now + TimeDelta::hours(1)) },
+    );
     story.speaks_as("h4", |presence| {
         presence.prefetches = true;
         presence.fetched = vec![closure("v1")];

@@ -210,9 +210,9 @@ fn fetched() -> Held {
     story.speaks_as("h4", |presence| presence.prefetches = true);
     held(
         (story, id),
-        "the host has not fetched its target yet",
+        "the host has not fetched its target yet; it counts as failed at 2026-11-21T11:01:00Z",
         "the host itself",
-        "wait; the host says so when it holds its target",
+        "wait; the host says so when it holds its target, and what keeps it from fetching",
     )
 }
 

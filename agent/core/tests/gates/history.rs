@@ -216,12 +216,12 @@ impl Rows for Disk {
     }
 }
 
-fn empty_ledger() -> Ledger {
+pub(crate) fn empty_ledger() -> Ledger {
     Ledger::new(FLEET.parse().unwrap(), host("h4"), Documents::new(vec![trust()]).unwrap())
 }
 
 /// A story of some length, with everything that a coordinator writes; log entries are the caller's to store.
-fn long_story() -> (Story, Disk) {
+pub(crate) fn long_story() -> (Story, Disk) {
     let mut story = Story::as_host("h4", fleet_of(&HOSTS, one_by_one(&HOSTS)));
     story.publish("stable", "v1", &[]);
     story.plan();

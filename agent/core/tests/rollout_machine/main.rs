@@ -8,15 +8,16 @@ mod sequences;
 use builders::*;
 use muster_core::host::QueuedDispatch;
 use muster_core::rollout::{Effect, RETENTION_SECS, Record, StepContext, StepError, step};
-use muster_core::wire::{HostState, RolloutEvent, RolloutState};
+use muster_core::wire::{Cause, HostState, RolloutEvent, RolloutState};
 
 /// Where each event leads from each state, in the order of `RolloutState::ALL`; a dot is a refusal, `!` the refusal
 /// of a rollout that is not finished.
-const TABLE: [(&str, &str); 13] = [
+const TABLE: [(&str, &str); 14] = [
     ("opened", "........"),
     ("joined", "AACTRFS."),
     ("soaking", ".ACTRFS."),
     ("failed", ".FFTRFS."),
+    ("never fetched", "FFFTRFS."),
     ("reverted", ".RRTRRS."),
     ("next wave", "AAATRFS."),
     ("no wave left", "CCCTRFS."),
@@ -40,6 +41,7 @@ fn sample(row: &str, record: &Record) -> RolloutEvent {
         "joined" => joined("c", AT),
         "soaking" => moved("b", b, HostState::Soaking, reported(9), AT),
         "failed" => moved("b", b, HostState::Failed, reported(9), AT),
+        "never fetched" => moved("d", HostState::Pending, HostState::Failed, Cause::NotFetched, AT),
         "reverted" => moved("b", b, HostState::Reverted, reported(9), AT),
         "next wave" => advanced(wave, wave + 1, AT),
         "no wave left" => advanced(wave, wave, AT),
@@ -98,6 +100,7 @@ fn expected(row: &str, from: RolloutState, to: RolloutState) -> Vec<Effect> {
     match row {
         "next wave" if open => effects.push(Effect::UpdateCurrentWave { rollout_id: rollout(), wave: 1 }),
         "failed" | "reverted" if open => effects.extend([quarantine("b", "v2", 9), pruning()]),
+        "never fetched" if open => effects.push(pruning()),
         "superseded" if from != S::Superseded => effects.push(pruning()),
         "cancelled" => effects.push(pruning()),
         _ => {}
@@ -211,11 +214,11 @@ fn claims_that_cannot_be_are_refused_by_name() {
             StepError::NotJoined { host: host("c"), rollout_id: rollout() },
         ),
         (
-            moved("a", H::Converged, H::Failed, muster_core::wire::Cause::Overdue, AT),
+            moved("a", H::Converged, H::Failed, Cause::Overdue, AT),
             StepError::IllegalMove { host: host("a"), from: H::Converged, to: H::Failed },
         ),
         (
-            moved("b", H::Pending, H::Converged, muster_core::wire::Cause::Lost, AT),
+            moved("b", H::Pending, H::Converged, Cause::Lost, AT),
             StepError::IllegalMove { host: host("b"), from: H::Pending, to: H::Converged },
         ),
         (advanced(0, 2, AT), StepError::NoSuchWave { from_wave: 0, to_wave: 2, waves: 2 }),

@@ -108,7 +108,11 @@ impl Truth {
             return;
         }
         let Some(index) = reference.key.as_slice().try_into().map(u64::from_be_bytes).ok() else { return };
-        let entry = state.disk.row(Table::Log, &reference.key).map_or(0, |entry| fnv(entry));
+        let row = state.disk.row(Table::Log, &reference.key);
+        let entry = row.map_or(0, |entry| fnv(entry));
+        if let Some(row) = row.filter(|_| !self.log.contains_key(&index)) {
+            self.entered(row);
+        }
         if *self.log.entry(index).or_insert(entry) != entry {
             self.broken(7, format!("host {host} committed another entry {index} than another coordinator"));
         }

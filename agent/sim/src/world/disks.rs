@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use muster_core::coordination::log::{Body, Message, Outcome};
 use muster_core::id::HostId;
-use muster_core::ledger::{Table, key};
+use muster_core::ledger::{self, Table, key};
 use muster_core::node::CoordinatorMessage;
 use muster_core::time::Mono;
 use muster_core::wire::codec;
@@ -106,6 +106,14 @@ impl World {
         if let Some(host) = self.number(host.as_str()) {
             self.hosts[host].full_disk_until = self.now + super::micros(time);
         }
+    }
+
+    /// From which arrival a replay of a host's disk goes on, and which is the first that is there.
+    pub fn kept_from(&self, host: &str) -> (u64, u64) {
+        let Some(disk) = self.number(host).map(|host| self.disk(host)) else { return (0, 0) };
+        let first = disk.of(Table::Arrivals).next().and_then(|(key, _)| key.as_slice().try_into().ok());
+        let base = ledger::base(disk).unwrap_or(0);
+        (base, first.map_or(base, u64::from_be_bytes))
     }
 
     /// What a host's own clock says that never jumps.

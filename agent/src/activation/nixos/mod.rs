@@ -21,6 +21,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use muster_core::host::Boots;
 use muster_core::id::Closure;
 use muster_core::node::{Fetch, Goods};
 
@@ -136,10 +137,11 @@ impl Nixos {
 
     /// Whether the machine was booted again and again since a switch.
     pub fn is_looping(&self, job: &Job, boot_id: &str) -> bool {
-        boots::is_looping(&self.state_dir, &dispatch(job), boot_id).unwrap_or_else(|error| {
+        let boots = boots::note(&self.state_dir, &dispatch(job), boot_id).unwrap_or_else(|error| {
             tracing::warn!(%error, "the boots since the switch cannot be counted");
-            false
-        })
+            Boots::default()
+        });
+        boots.is_looping()
     }
 
     /// Lets systemd forget the results that are stored by now.

@@ -139,11 +139,18 @@ pub enum RootError {
 pub trait Root: fmt::Debug + Send + Sync {
     /// Carries out an order. A switch goes on after this returns; [`Machine::trace`] tells what became of it.
     fn carry_out<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<(), RootError>>;
+
+    /// The end of what a unit said, which only root and few others may read; nothing where that cannot be told.
+    fn said<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, String>;
 }
 
 impl Root for Machine {
     fn carry_out<'a>(&'a self, order: &'a Order) -> BoxFuture<'a, Result<(), RootError>> {
         Box::pin(self.obey(order))
+    }
+
+    fn said<'a>(&'a self, unit: &'a Unit) -> BoxFuture<'a, String> {
+        Box::pin(Self::said(self, unit))
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use muster_core::host::{Refused, rollback_refused};
 use muster_core::id::Closure;
 use muster_signing::Digest;
 use tokio::time::sleep;
@@ -14,9 +15,6 @@ use crate::activation::{Job, Outcome, Switched, Task, Trace};
 use crate::probe::health_checks::HealthChecks;
 use crate::text::head;
 
-/// How often a rollback is tried that could not be begun, and how long between two tries.
-const ROLLBACK_TRIES: u32 = 4;
-const ROLLBACK_PAUSE: Duration = Duration::from_secs(2);
 /// How often systemd is asked what became of a unit before that counts as lost, and how long between two times.
 const TRACE_TRIES: u32 = 30;
 const TRACE_PAUSE: Duration = Duration::from_secs(1);
@@ -108,18 +106,16 @@ impl Nixos {
         }
         let (to, timeout_secs) = (job.target.clone(), seconds(timeout));
         let order = Order::RollBack { dispatch: dispatch.clone(), to, timeout_secs, live };
-        let mut tries = 1;
+        let mut tries = 0;
         while let Err(error) = self.root.carry_out(&order).await {
-            // A helper allows it once: then it is the earlier one that counts.
-            if matches!(error, RootError::NotDone(_)) && self.has_begun(&dispatch).await {
-                break;
-            }
-            tracing::warn!(%error, tries, "a rollback could not be begun");
-            if tries == ROLLBACK_TRIES {
-                return Err(error.to_string());
-            }
             tries += 1;
-            sleep(ROLLBACK_PAUSE).await;
+            let begun = matches!(error, RootError::NotDone(_)) && self.has_begun(&dispatch).await;
+            tracing::warn!(%error, tries, begun, "a rollback could not be begun");
+            match rollback_refused(tries, begun) {
+                Refused::Await => break,
+                Refused::TryAgain { after } => sleep(after).await,
+                Refused::GiveUp => return Err(error.to_string()),
+            }
         }
         Ok(self.end_of(&dispatch.unit(Road::RollBack), &job.target).await)
     }
@@ -214,7 +210,7 @@ impl Nixos {
         if unit.road == Road::Boot && exit_code == 0 && wrong.is_none() {
             return Switched::Deferred { component: self.waits_for(target) };
         }
-        let mut stderr_tail = self.machine.said(unit).await;
+        let mut stderr_tail = self.root.said(unit).await;
         if let Some(wrong) = &wrong {
             stderr_tail.push_str(&format!("\n{}: {}", unit.name(), head(wrong, REASON_BYTES_MAX)));
         }

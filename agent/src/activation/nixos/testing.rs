@@ -2,14 +2,22 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::fs;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use muster_core::id::Closure;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
 
 use super::machine::{Machine, Programs};
 
+/// How long a program may take to begin.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Starts a unit: a folder of that name under `units`, a process group, and a file when it is over.
 const SYSTEMD_RUN: &str = r#"#!/bin/sh
 here=$(dirname "$(dirname "$0")")
@@ -52,7 +60,10 @@ esac
 const JOURNALCTL: &str = r#"#!/bin/sh
 here=$(dirname "$(dirname "$0")")
 for unit; do :; done
-cat "$here/units/${unit#--unit=}/said" 2> /dev/null
+case $unit in
+  _SYSTEMD_UNIT=*) cat "$here/units/${unit#_SYSTEMD_UNIT=}/said" 2> /dev/null;;
+  *) echo "systemd speaks of ${unit#--unit=}";;
+esac
 "#;
 const NIX_ENV: &str = r#"#!/bin/sh
 here=$(dirname "$(dirname "$0")")
@@ -71,7 +82,10 @@ case $1 in
     [ -e "$here/cache$path" ] || [ -e "$here$path" ] || { echo "error: path '$path' does not exist" >&2; exit 1; }
     case " $* " in
       *' --dry-run '*) printf 'this path will be fetched (0.01 MiB download, 0.02 MiB unpacked):\n  %s\n' "$path" >&2;;
-      *) case " $* " in *'/roots/target '*) while [ -e "$here/hold-store" ]; do sleep 0.01; done;; esac
+      *) case " $* " in *'/roots/target '*)
+           mv "$here/store.hold" "$here/store.holds" 2> /dev/null && {
+             echo > "$here/store.held"; read -r go < "$here/store.goes-on"; };;
+         esac
          [ -e "$here$path" ] || { echo "copying path '$path' from 'file:///cache'..." >&2
            cp -r "$here/cache$path" "$here$path"; }
          while [ "$1" != --add-root ]; do shift; done; ln -sfn "$path" "$2"; echo "$path";;
@@ -83,12 +97,13 @@ here=$(dirname "$(dirname "$0")")
 for path; do :; done
 cat "$here$path.info"
 "#;
-/// The switcher of a system: it does what the files beside it say, and waits where the machine's `hold` says so.
+/// The switcher of a system: it does what the files beside it say, and waits where it is held.
 const SWITCHER: &str = r#"#!/bin/sh
 top=$(dirname "$(dirname "$0")"); here=${top%/nix/store/*}; path=/nix/store/$(basename "$top")
 echo "$1 $path" >> "$here/log"
 echo "activating $(basename "$top")" >&2
-mv "$here/hold" "$here/held" 2> /dev/null && while [ -d "$here" ] && [ ! -e "$here/released" ]; do sleep 0.01; done
+mv "$here/switcher.hold" "$here/switcher.holds" 2> /dev/null && {
+  echo > "$here/switcher.held"; read -r go < "$here/switcher.goes-on"; }
 case $1 in
   switch)
     [ -e "$top/breaks" ] && { echo 'it breaks at once' >&2; exit 1; }
@@ -203,21 +218,55 @@ impl Bench {
         self.log().into_iter().filter(switches).collect()
     }
 
-    /// Lets the next switcher wait once it has begun, until [`Self::release`].
-    pub(crate) fn hold(&self) {
-        fs::write(self.path("hold"), "").unwrap();
+    /// Lets the next program of a kind wait once it has begun.
+    pub(crate) fn hold(&self, held: Held) -> Hold {
+        let [begun, goes_on] = ["held", "goes-on"].map(|end| {
+            let pipe = self.path(&format!("{}.{end}", held.name()));
+            mkfifo(&pipe, Mode::S_IRWXU).unwrap();
+            // Open at both ends, so that neither the program nor the test waits for the other only to open it.
+            OpenOptions::new().read(true).write(true).open(&pipe).unwrap()
+        });
+        fs::write(self.path(&format!("{}.hold", held.name())), "").unwrap();
+        Hold { begun, goes_on }
     }
+}
 
-    /// Waits until it waits.
-    pub(crate) async fn held(&self) {
-        while !self.path("held").exists() {
-            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+/// What can be held.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Held {
+    /// The switcher of a system.
+    Switcher,
+    /// What realises the target of a switch.
+    Store,
+}
+
+impl Held {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Switcher => "switcher",
+            Self::Store => "store",
         }
+    }
+}
+
+/// A program that waits, or will; it goes on when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    begun: File,
+    goes_on: File,
+}
+
+impl Hold {
+    /// Waits until the program waits.
+    pub(crate) async fn begun(&self) {
+        let mut begun = pipe::Receiver::from_file(self.begun.try_clone().unwrap()).unwrap();
+        let word = begun.read_u8();
+        tokio::time::timeout(PATIENCE, word).await.expect("the program begins").unwrap();
     }
 
     /// Lets it go on.
     pub(crate) fn release(&self) {
-        fs::write(self.path("released"), "").unwrap();
+        (&self.goes_on).write_all(b"\n").unwrap();
     }
 }
 

@@ -6,7 +6,7 @@ use std::fs;
 use std::time::Duration;
 
 use super::*;
-use crate::activation::nixos::testing::Bench;
+use crate::activation::nixos::testing::{Bench, Held};
 use crate::activation::{Outcome, Switched, Trace};
 
 const LONG: Duration = Duration::from_secs(60);
@@ -123,15 +123,15 @@ async fn a_rollback_that_left_the_profile_where_it_was_has_not_worked() {
     let new = host.bench.system("new", &[("sw/bin/dbus-daemon", "another")]);
     host.switch(&new).await;
     // Between the order and its end somebody sets the profile to the bad system again.
-    host.bench.hold();
+    let hold = host.bench.hold(Held::Switcher);
     let job = host.job(Task::RollBack, &host.old);
     let back = host.backend.switch(job, None, LONG);
     let meddle = async {
-        host.bench.held().await;
+        hold.begun().await;
         fs::remove_file(&host.bench.machine.profile).unwrap();
         std::os::unix::fs::symlink("system-9-link", &host.bench.machine.profile).unwrap();
         std::os::unix::fs::symlink(new.as_str(), host.bench.path("profiles/system-9-link")).unwrap();
-        host.bench.release();
+        hold.release();
     };
     let (back, ()) = tokio::join!(back, meddle);
     let back = ended(back);
@@ -181,17 +181,17 @@ async fn a_switch_is_found_again_by_an_agent_that_was_restarted() {
     let host = Host::new();
     let new = host.bench.system("new", &[]);
     assert_eq!(host.trace(&new).await, Trace::None);
-    host.bench.hold();
+    let hold = host.bench.hold(Held::Switcher);
     let job = host.job(Task::Switch, &new);
     let first = tokio::spawn({
         let (backend, job) = (host.backend.clone(), job.clone());
         async move { backend.switch(job, None, LONG).await }
     });
-    host.bench.held().await;
+    hold.begun().await;
     // The agent is killed: what waited for the end is gone, and the unit is not.
     first.abort();
     assert_eq!(host.trace(&new).await, Trace::Running);
-    host.bench.release();
+    hold.release();
     let outcome = ended(host.backend.wait(&job).await);
     assert_eq!((outcome.exit_code, &outcome.observed), (0, &Some(new.clone())));
     assert_eq!(host.bench.switched(), [format!("switch {new}")]);
@@ -204,10 +204,10 @@ async fn a_switch_is_found_again_by_an_agent_that_was_restarted() {
 async fn a_rollback_overtakes_a_switch_that_does_not_end() {
     let host = Host::new();
     let new = host.bench.system("new", &[]);
-    host.bench.hold();
+    let hold = host.bench.hold(Held::Switcher);
     let (backend, job) = (host.backend.clone(), host.job(Task::Switch, &new));
     let stuck = tokio::spawn(async move { backend.switch(job, None, LONG).await });
-    host.bench.held().await;
+    hold.begun().await;
     assert_eq!(ended(host.roll_back().await).exit_code, 0);
     assert!(host.is_back());
     let outcome = ended(stuck.await.unwrap());
@@ -219,14 +219,12 @@ async fn a_rollback_overtakes_a_switch_that_does_not_end() {
 async fn a_switch_that_was_given_up_before_it_began_does_not_begin() {
     let host = Host::new();
     let new = host.bench.system("new", &[]);
-    fs::write(host.bench.path("hold-store"), "").unwrap();
+    let hold = host.bench.hold(Held::Store);
     let (backend, job) = (host.backend.clone(), host.job(Task::Switch, &new));
     let late = tokio::spawn(async move { backend.switch(job, None, LONG).await });
-    while !host.bench.log().iter().any(|line| line.contains("/roots/target ")) {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
+    hold.begun().await;
     assert_eq!(ended(host.roll_back().await).exit_code, 0);
-    fs::remove_file(host.bench.path("hold-store")).unwrap();
+    hold.release();
     let outcome = ended(late.await.unwrap());
     assert!(outcome.stderr_tail.contains("nothing was switched"), "{outcome:?}");
     assert!(host.is_back());

@@ -77,6 +77,12 @@ const SCREENS: &[Screen] = &[
     screen("events-none", Scene::Fresh, "events --host web-01"),
     screen("quarantine-list", Scene::Busy, "quarantine list"),
     screen("quarantine-list-none", Scene::Calm, "quarantine list"),
+    screen("hook-list", Scene::Busy, "hook list"),
+    screen("hook-list-none", Scene::Calm, "hook list"),
+    screen("hook-test", Scene::Busy, "hook test chat"),
+    screen("hook-test-failed", Scene::Busy, "hook test pager"),
+    screen("hook-retry", Scene::Busy, "hook retry chat"),
+    screen("hook-forget", Scene::Busy, "hook forget chat"),
     screen("publish", Scene::Busy, "publish core/tests/documents/pause.json"),
     screen("publish-wait", Scene::Busy, "publish core/tests/documents/pause.json --wait"),
     screen("publish-unsigned", Scene::Busy, "publish core/tests/documents/trust.json"),
@@ -127,7 +133,7 @@ const SCREENS: &[Screen] = &[
 ];
 
 /// Commands without a screen of their own.
-const NO_SCREEN: [(&str, &str); 15] = [
+const NO_SCREEN: [(&str, &str); 16] = [
     ("demo", "it shows real agents, whose times differ"),
     ("agent", "it runs for ever and prints nothing"),
     ("activate", "systemd starts it"),
@@ -141,6 +147,7 @@ const NO_SCREEN: [(&str, &str); 15] = [
     ("sign channel-ref", "it writes a file"),
     ("sign fleet", "it writes a file"),
     ("sign command", "it writes a file"),
+    ("store compact", "it needs a stopped agent's store"),
     ("store rebuild", "it needs a stopped agent's store"),
     ("store export", "it needs a stopped agent's store"),
 ];

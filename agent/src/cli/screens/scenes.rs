@@ -28,6 +28,7 @@ pub(super) fn answer(scene: Scene, request: &Request) -> Result<Answer, Problem>
         }
         Ask::VerifyStore => return Ok(Answer::StoreVerified(fixtures::store_verified())),
         Ask::Plan(_) => return Ok(Answer::Plan(plan())),
+        Ask::Hook { name, .. } => return Ok(Answer::Hook(hook_done(name))),
         Ask::Query(query) => query,
     };
     let missing = |what: &str| Err(Problem::new(Code::NotFound, what));
@@ -147,9 +148,10 @@ fn status(scene: Scene) -> Status {
             channel("web", Some(("v3", RolloutState::Converging, 2))),
         ],
         hosts: hosts(),
+        hooks: Vec::new(),
     };
     match scene {
-        Scene::Busy => {}
+        Scene::Busy => status.hooks = hooks(),
         Scene::Calm => {
             status.quorum = Quorum { reachable: 3, missing: Vec::new(), ..status.quorum };
             status.alarms.clear();
@@ -384,6 +386,20 @@ fn explain(subject: &str) -> Explain {
             detail: "stable@v1, runs dir:v1".to_owned(),
         }),
     }
+}
+
+/// One that goes well, and one whose receiver is broken.
+fn hooks() -> Vec<HookStatus> {
+    let mut hooks = fixtures::hooks();
+    if let Some(dead) = hooks[1].dead.first_mut() {
+        (dead.rollout, dead.host) = (text("edge@v4"), text("mail-01"));
+    }
+    hooks
+}
+
+fn hook_done(name: &str) -> HookDone {
+    let reason = (name == "pager").then(|| "status 503 Service Unavailable".to_owned());
+    HookDone { ok: reason.is_none(), reason, ..fixtures::hook_done(name) }
 }
 
 fn plan() -> Plan {

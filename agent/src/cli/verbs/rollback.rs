@@ -24,7 +24,9 @@ use crate::control::wire::{Channel, Released, RolloutState};
 Without --to the newest earlier ref is taken whose rollout was finished and that
 released something else. The new ref goes through the waves, soak times and
 budgets like any other; --urgent lets a host that ran that very closure well go
-back at once. --dry-run prints the ref, and muster plan says what it would do.")]
+back at once. No reason is asked for: a rollback is a ref and no command, and a
+ref has no place for one; --ref can name it after its reason. --dry-run prints
+the ref, and muster plan says what it would do.")]
 pub(in crate::cli) struct Rollback {
     /// The channel.
     channel: ChannelId,
@@ -37,12 +39,21 @@ pub(in crate::cli) struct Rollback {
     /// Opens the gates of waves and promotions for closures that already converged on a host.
     #[arg(long)]
     urgent: bool,
+    /// Other verbs take one; this one says why it does not.
+    #[arg(long, hide = true, value_name = "TEXT")]
+    reason: Option<String>,
     #[command(flatten)]
     signed: Signed,
 }
 
 impl Rollback {
     pub(super) fn run(self) -> Result<Exit, Failure> {
+        if self.reason.is_some() {
+            let message = "a rollback takes no reason: it signs a channel ref, which has no place for one";
+            return Err(Failure::usage(message).hint(
+                "--ref REF names the new ref after it; muster pause --reason says why a channel stands still",
+            ));
+        }
         self.signed.ask(async |client| {
             let known = Known::ask(client).await?;
             let route = format!("/v1/channels/{}", encoded(self.channel.as_str()));

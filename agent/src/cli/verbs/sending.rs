@@ -1,21 +1,16 @@
 //! Hands a document over, and waits until it counts.
 
-use std::io::IsTerminal;
 use std::time::Duration;
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressDrawTarget};
-use tokio::time::{Instant, sleep};
 
 use crate::cli::asking::raw;
 use crate::cli::output::{count, line};
 use crate::cli::render::flat;
+use crate::cli::until::{Ended, Until};
 use crate::cli::{Exit, Failure, when};
-use crate::control::client::{Client, encoded, parse};
-use crate::control::wire::{DocumentInfo, DocumentReceipt, SignedDocument, Status};
-
-/// How often it is asked how far the document is.
-const ASK_EVERY: Duration = Duration::from_millis(100);
+use crate::control::client::{Client, parse};
+use crate::control::wire::{DocumentInfo, DocumentReceipt, SignedDocument};
 
 /// How long is waited.
 #[derive(Debug, Args)]
@@ -49,38 +44,23 @@ impl Waiting {
             }
             return Ok(Exit::Done);
         }
-        let route = format!("/v1/documents/{}", encoded(&receipt.hash));
-        let live = !json && std::io::stderr().is_terminal();
-        let target = if live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let spinner = ProgressBar::with_draw_target(None, target);
-        let deadline = Instant::now() + self.timeout;
-        loop {
-            let body = client.get(&route).await?;
-            let info: DocumentInfo = parse(&body)?;
-            let of = client.read::<Status>("/v1/status").await?.quorum.of;
-            let counts = info.quorum && info.effect.as_ref().is_none_or(|effect| effect.in_effect);
-            let over = Instant::now() >= deadline;
-            if counts || over {
-                spinner.finish_and_clear();
-                if json {
-                    raw(&body);
-                } else {
-                    line(flat(&told(&info, of)));
-                }
-            }
-            if counts {
-                return Ok(Exit::Done);
-            }
-            if over {
-                let seconds = self.timeout.as_secs();
-                let message = format!("it does not count yet after {seconds} s");
-                return Err(Failure { exit: Exit::TimedOut, ..Failure::new(message) }.hint(
+        let until = Until {
+            hash: &receipt.hash,
+            timeout: self.timeout,
+            json,
+            counts: |info: &DocumentInfo| {
+                info.quorum && info.effect.as_ref().is_none_or(|effect| effect.in_effect)
+            },
+            told,
+        };
+        match until.wait(client).await? {
+            Ended::Counts => Ok(Exit::Done),
+            Ended::Over(_) => {
+                let message = format_args!("it does not count yet after {} s", self.timeout.as_secs());
+                Err(Failure { exit: Exit::TimedOut, ..Failure::new(message) }.hint(
                     "the agent holds it and goes on passing it on; muster status says which coordinators are missing",
-                ));
+                ))
             }
-            spinner.set_message(told(&info, of));
-            spinner.tick();
-            sleep(ASK_EVERY).await;
         }
     }
 }

@@ -16,7 +16,7 @@ fn stub(request: &Request) -> Option<Result<Answer, Problem>> {
             Ok(Answer::Events(wire::Events { schema: SCHEMA, events: vec![fixtures::event(3)] }))
         }
         Ask::Query(Query::Peers) => Ok(Answer::Peers(fixtures::peers())),
-        Ask::Query(_) | Ask::VerifyStore | Ask::Publish(_) | Ask::Plan(_) => {
+        Ask::Query(_) | Ask::VerifyStore | Ask::Publish(_) | Ask::Plan(_) | Ask::Hook { .. } => {
             Err(Problem::new(Code::NotFound, "no such thing"))
         }
     })

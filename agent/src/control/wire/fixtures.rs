@@ -68,6 +68,7 @@ pub(crate) fn status() -> Status {
             },
         ],
         hosts,
+        hooks: Vec::new(),
     }
 }
 
@@ -413,4 +414,49 @@ pub(crate) fn document() -> DocumentInfo {
         quorum: true,
         effect: None,
     }
+}
+
+/// One hook that goes well, and one that does not.
+pub(crate) fn hooks() -> Vec<HookStatus> {
+    let reason = "https://pager.example.org: status 503 Service Unavailable".to_owned();
+    let chat = HookStatus {
+        name: "chat".to_owned(),
+        calls: "/etc/muster/tell-the-chat".to_owned(),
+        events: vec!["rollout-completed".to_owned(), "rollout-failed".to_owned()],
+        pending: 0,
+        delivered: 7,
+        failed: 1,
+        given_up: 0,
+        failed_last: None,
+        failed_last_at: None,
+        dead: Vec::new(),
+    };
+    let dead = DeadCall {
+        id: "quorum-lost:seen:web-01:1795000020000".to_owned(),
+        event: "quorum-lost".to_owned(),
+        at: at(-7200),
+        rollout: None,
+        host: None,
+        given_up_at: at(-60),
+        tries: 20,
+        reason: reason.clone(),
+    };
+    let pager = HookStatus {
+        name: "pager".to_owned(),
+        calls: "https://pager.example.org".to_owned(),
+        events: vec!["quorum-lost".to_owned()],
+        pending: 2,
+        delivered: 1,
+        failed: 21,
+        given_up: 1,
+        failed_last: Some(reason),
+        failed_last_at: Some(at(-7200)),
+        dead: vec![dead],
+    };
+    vec![chat, pager]
+}
+
+/// A hook that was called.
+pub(crate) fn hook_done(hook: &str) -> HookDone {
+    HookDone { schema: SCHEMA, hook: hook.to_owned(), ok: true, reason: None, calls: 1 }
 }

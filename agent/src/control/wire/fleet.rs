@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{HostState, RolloutState};
+use super::{HookStatus, HostState, RolloutState};
 
 /// `GET /v1/status`: the fleet at a glance.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,6 +31,9 @@ pub struct Status {
     pub channels: Vec<ChannelStatus>,
     /// The hosts by name.
     pub hosts: Vec<HostStatus>,
+    /// Whom the agent that answers calls when something happens, by name.
+    #[serde(default)]
+    pub hooks: Vec<HookStatus>,
 }
 
 /// How many coordinators are in reach.

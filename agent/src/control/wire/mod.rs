@@ -4,6 +4,7 @@
 //! `null`. A program that reads this ignores keys that it does not know: a newer agent may say more.
 
 mod fleet;
+mod hook;
 mod plan;
 mod record;
 mod rollout;
@@ -15,6 +16,7 @@ pub use fleet::{
     ChannelStatus, FleetDocument, HostStatus, Id, Peer, Peers, Quorum, Status, StoreInfo, StoreTable,
     StoreVerified,
 };
+pub use hook::{DeadCall, HookDone, HookStatus};
 pub use plan::{Channel, Plan, PlannedHost, PlannedWave, Released, Superseded};
 pub use record::{
     BlockedGate, CommandEffect, DecisionId, DocumentInfo, DocumentReceipt, Event, EventKind, Events, Explain,

@@ -3,7 +3,7 @@
 use muster_core::document::Plan;
 use muster_core::gate::{self, Blocked, Reason};
 use muster_core::id::{HostId, RolloutId};
-use muster_core::view::{Standing, View};
+use muster_core::view::{Failure, Standing, View};
 use muster_core::wire::HostState;
 
 use super::history::Source;
@@ -37,7 +37,7 @@ fn host(asked: &Asked<'_>, id: &HostId) -> wire::Explain {
     let state = newest.and_then(|rollout| Some(ledger.record(id, rollout)?.record.state));
     let now = asked.now.utc;
     let blocked = asked.node.with_view(asked.now, |view| {
-        let waits_in = plan.filter(|plan| view.standing(plan, id, now) == Standing::Waiting);
+        let waits_in = plan.filter(|plan| waits(view.standing(plan, id, now)));
         waits_in.map(|plan| gate::all_blocked(view, plan, id, now))
     });
     let blocked = newest.zip(blocked.as_ref());
@@ -120,7 +120,7 @@ fn rollout(asked: &Asked<'_>, id: &RolloutId) -> wire::Explain {
 
 /// The first gate that holds each host back that was not dispatched, or whose dispatch came to nothing.
 fn first_gates(view: &View<'_>, asked: &Asked<'_>, plan: &Plan) -> Vec<wire::BlockedGate> {
-    let waiting = plan.hosts().filter(|host| view.standing(plan, host, asked.now.utc) == Standing::Waiting);
+    let waiting = plan.hosts().filter(|host| waits(view.standing(plan, host, asked.now.utc)));
     let blocked = waiting.filter_map(|host| {
         let blocked = gate::admit(view, plan, host, asked.now.utc).err()?;
         Some(told(asked, &blocked, &plan.rollout_id, host))
@@ -128,10 +128,15 @@ fn first_gates(view: &View<'_>, asked: &Asked<'_>, plan: &Plan) -> Vec<wire::Blo
     blocked.collect()
 }
 
+/// Whether a gate is what holds a host: also one that counts as failed since it fetched nothing is taken in once it has.
+pub(super) fn waits(standing: Standing) -> bool {
+    matches!(standing, Standing::Waiting | Standing::Failed(Failure::NotFetched))
+}
+
 /// The same with what the host itself says of its fetching, which no gate hears of.
 fn told(asked: &Asked<'_>, blocked: &Blocked, of: &RolloutId, host: &HostId) -> wire::BlockedGate {
     let mut gate = shown(blocked, of, host);
-    if blocked.reason == Reason::NotFetched
+    if matches!(blocked.reason, Reason::NotFetched { .. } | Reason::NeverFetched { .. })
         && let Some(fetching) = asked.node.fetching_of(host)
     {
         gate.waits_for = Some(format!("the host itself: {fetching}"));

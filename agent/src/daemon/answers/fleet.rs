@@ -7,7 +7,7 @@ use muster_core::gate;
 use muster_core::id::{ChannelId, HostId};
 use muster_core::ledger::Ledger;
 use muster_core::presence::Reach;
-use muster_core::view::{Standing, View};
+use muster_core::view::View;
 use muster_store::Store;
 
 use super::{Asked, store_failed};
@@ -36,6 +36,7 @@ pub(super) fn status(asked: &Asked<'_>) -> wire::Status {
         hosts: node.with_view(asked.now, |view| {
             fleet.into_iter().flat_map(|fleet| fleet.hosts.keys()).map(|id| host(asked, view, id)).collect()
         }),
+        hooks: asked.hooks.statuses(),
     }
 }
 
@@ -112,7 +113,7 @@ fn host(asked: &Asked<'_>, view: &View<'_>, id: &HostId) -> wire::HostStatus {
     let open =
         rollout.and_then(|rollout| ledger.rollouts().get(rollout)).is_some_and(|it| it.state.is_open());
     let waits = plan.filter(|plan| {
-        open && plan.targets.contains_key(id) && view.standing(plan, id, asked.now.utc) == Standing::Waiting
+        open && plan.targets.contains_key(id) && super::explain::waits(view.standing(plan, id, asked.now.utc))
     });
     wire::HostStatus {
         host: id.to_string(),

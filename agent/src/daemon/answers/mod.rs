@@ -10,7 +10,7 @@ mod orders;
 pub mod past;
 mod plan;
 mod rollouts;
-mod words;
+pub(super) mod words;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -25,12 +25,14 @@ use muster_signing::DocumentParts;
 use self::history::Source;
 use super::figures::Scene;
 use super::hands::Hands;
+use super::hooks::Hooks;
 use crate::control::{Answer, Code, Problem, Query, wire};
 
 /// What a question is answered from.
 pub(super) struct Asked<'a> {
     pub(super) node: &'a Node,
     pub(super) hands: &'a Hands,
+    pub(super) hooks: &'a Hooks,
     pub(super) store_path: &'a Path,
     /// Whether nothing can be written, so that the node knows no more than it did.
     pub(super) disk_full: bool,
@@ -59,8 +61,8 @@ pub(super) fn prepare(asked: &Asked<'_>, query: Query) -> Result<Prepared, Probl
         Query::Document(hash) => Answer::Document(documents::info(asked, &hash)?),
         Query::Metrics => {
             let store_bytes = std::fs::metadata(asked.store_path).ok().map(|file| file.len());
-            let Asked { node, hands, now, .. } = *asked;
-            let scene = Scene { node, network: &hands.network, store_bytes, now };
+            let Asked { node, hands, hooks, now, .. } = *asked;
+            let scene = Scene { node, network: &hands.network, store_bytes, hooks: hooks.statuses(), now };
             Answer::Metrics(hands.figures.render(&scene))
         }
         Query::Store => {

@@ -16,9 +16,10 @@ use super::words;
 use super::{Asked, not_found};
 use crate::control::{Code, Problem, wire};
 
-/// Every rollout, the newest first.
+/// Every rollout but those that were pruned, the newest first.
 pub(super) fn list(ledger: &Ledger) -> wire::Rollouts {
-    let mut records: Vec<&Record> = ledger.rollouts().values().collect();
+    let kept = ledger.rollouts().values().filter(|record| record.state != RolloutState::Pruned);
+    let mut records: Vec<&Record> = kept.collect();
     records.sort_by_key(|record| std::cmp::Reverse((record.opened_at, record.opened_log_index)));
     let rollouts = records.into_iter().map(|record| summary(ledger, record)).collect();
     wire::Rollouts { schema: wire::SCHEMA, rollouts }

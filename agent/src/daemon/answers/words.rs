@@ -3,8 +3,11 @@
 use muster_core::host;
 use muster_core::wire::{HostEvent, HostEventKind, RolloutEvent};
 
+/// How many lines of what a failed switch said are shown.
+const LINES_SHOWN: usize = 3;
+
 /// What a host reported, in a few words.
-pub(super) fn event(event: &HostEvent) -> String {
+pub(in crate::daemon) fn event(event: &HostEvent) -> String {
     match &event.kind {
         HostEventKind::DispatchAck { current_closure_at_dispatch, .. } => match current_closure_at_dispatch {
             Some(closure) => format!("will activate; runs {closure}"),
@@ -16,7 +19,7 @@ pub(super) fn event(event: &HostEvent) -> String {
             format!("runs {observed_current_closure}")
         }
         HostEventKind::ActivationFailed { exit_code, stderr_tail, .. } => {
-            let last = stderr_tail.lines().last().unwrap_or_default();
+            let last = last_lines(stderr_tail);
             match *exit_code {
                 host::THIRD_CLOSURE_EXIT_CODE => format!("runs something else than asked: {last}"),
                 code => format!("exit code {code}: {last}"),
@@ -55,6 +58,12 @@ pub(super) fn event(event: &HostEvent) -> String {
         },
         HostEventKind::Converged { current_closure, .. } => format!("runs {current_closure}, healthy"),
     }
+}
+
+/// The end of what a program said, on one line: what it complained of, and what is known of its end.
+fn last_lines(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines[lines.len().saturating_sub(LINES_SHOWN)..].join("; ")
 }
 
 /// What the log says of a rollout, in a few words.

@@ -1,6 +1,6 @@
 //! What the daemon counts, for `/metrics`.
 //!
-//! Labels are names that the operators gave (channels, probes) or words of this program, never a closure, a rollout or a
+//! Labels are names that the operators gave (channels, probes, hooks) or words of this program, never a closure, a rollout or a
 //! host: how many there are does not grow with time.
 
 mod page;
@@ -17,6 +17,7 @@ use muster_core::view::Standing;
 use muster_core::wire::{ProbeMode, ProbeStatus, RolloutState};
 use muster_gossip::{Network, Topic, Verdict};
 
+use crate::control::wire::HookStatus;
 use page::{Histogram, Page};
 
 /// The upper bounds of the buckets of what takes milliseconds, in seconds.
@@ -60,6 +61,7 @@ pub(super) struct Scene<'a> {
     pub(super) network: &'a Network,
     /// The size of the store's file; none if it cannot be had.
     pub(super) store_bytes: Option<u64>,
+    pub(super) hooks: Vec<HookStatus>,
     pub(super) now: Now,
 }
 
@@ -129,6 +131,7 @@ impl Figures {
         coordinators(&mut page, scene);
         peers(&mut page, scene);
         own(&mut page, scene);
+        called(&mut page, scene);
         self.counted(&mut page, scene);
         page.info("muster_build", "The agent's version.", &[("version", env!("CARGO_PKG_VERSION"))]);
         page.finish()
@@ -304,6 +307,17 @@ fn peers(page: &mut Page, Scene { node, network, now, .. }: &Scene<'_>) {
         "How far the clocks of most peers are ahead of this host's.",
         median,
     );
+}
+
+/// The hooks; their counters go on over restarts.
+fn called(page: &mut Page, Scene { hooks, .. }: &Scene<'_>) {
+    let calls = hooks.iter().flat_map(|hook| {
+        let results = [("delivered", hook.delivered), ("failed", hook.failed), ("given_up", hook.given_up)];
+        results.map(|(result, count)| (vec![("hook", hook.name.as_str()), ("result", result)], count))
+    });
+    page.counters("muster_hook_deliveries", "Calls of a hook, by what came of them.", calls);
+    let pending = hooks.iter().map(|hook| (vec![("hook", hook.name.as_str())], hook.pending as f64));
+    page.gauges("muster_hook_pending", "Calls that wait for a hook.", pending);
 }
 
 fn own(page: &mut Page, Scene { node, store_bytes, .. }: &Scene<'_>) {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::activation::nixos::root::Road;
 use crate::helper::memory::Phase;
+use crate::helper::protocol::TEXT_BYTES_MAX;
 
 #[tokio::test]
 async fn a_certified_dispatch_is_carried_out_and_remembered() {
@@ -145,4 +146,19 @@ async fn a_unit_is_let_go_of_and_the_agent_is_restarted_without_proofs() {
     assert_eq!(bench.memory(), Memory::default());
     assert_eq!(bench.ask(&Request::Restart).await, Answer::Done("restarted".to_owned()));
     assert_eq!(*bench.hands.restarts.borrow(), 1);
+}
+
+#[tokio::test]
+async fn the_end_of_what_a_unit_said_is_told_without_proofs_and_of_no_other_unit() {
+    let (bench, story) = (Bench::new(), Story::new());
+    let unit = story.dispatch().unit(Road::Switch);
+    let Answer::Done(said) = bench.ask(&Request::Said(unit.clone())).await else { panic!("it is not told") };
+    assert!(said.ends_with(&format!("x {}", unit.name())) && said.len() <= TEXT_BYTES_MAX, "{said}");
+    assert_eq!(bench.memory(), Memory::default());
+    // What names no unit of a dispatch is no request.
+    let mut bytes = Request::Said(unit).encode();
+    let at = bytes.windows(6).position(|bytes| bytes == b"switch").unwrap();
+    bytes[at..at + 6].copy_from_slice(b"sshd.s");
+    let Answer::Refused { rule, .. } = bench.say(&bytes).await else { panic!("it is told") };
+    assert_eq!(rule, "malformed");
 }

@@ -70,7 +70,10 @@ impl Road {
             }
         };
         let client = Arc::new(Client::new(socket, Arc::clone(&self.archive)));
-        let nixos = Nixos::new(self.stand.machine.clone(), client, Vec::new(), &self.stand.path("state"));
+        // Whoever has no rights cannot read the journal, either.
+        let mut machine = self.stand.machine.clone();
+        machine.programs.journalctl = "false".into();
+        let nixos = Nixos::new(machine, client, Vec::new(), &self.stand.path("state"));
         let job = Job {
             rollout: "stable@v1".parse().unwrap(),
             task,
@@ -102,6 +105,18 @@ async fn an_agent_without_rights_switches_and_goes_back_through_its_helper() {
     // An agent that was killed before it stored the result asks again, and hears how the one way back ended.
     let again = road.switch(Task::RollBack, &road.before).await;
     assert_eq!((again.exit_code, road.stand.switched()), (0, switched), "{}", again.stderr_tail);
+}
+
+#[tokio::test]
+async fn an_agent_without_rights_hears_from_its_helper_why_a_switch_failed() {
+    let mut road = Road::new();
+    road.target = road.stand.system("broken", &[("breaks", "")]);
+    road.story.channel_ref.json["targets"]["web"] = road.target.as_str().into();
+    road.story.dispatched("stable@v1", road.target.as_str());
+    road.learn();
+    let failed = road.switch(Task::Switch, &road.target).await;
+    assert_eq!(failed.exit_code, 1);
+    assert!(failed.stderr_tail.contains("it breaks at once"), "{}", failed.stderr_tail);
 }
 
 #[tokio::test]

@@ -134,6 +134,7 @@ pub(crate) fn node(name: &str, rows: &impl Rows, utc: DateTime<Utc>) -> (Node, V
         boot_id: "boot".to_owned(),
         backend: BackendKind::Directory,
         rules: muster_core::wire::RULES,
+        retention: Duration::from_secs(muster_core::rollout::RETENTION_SECS),
         seed: 1,
     };
     Node::start(settings, key_of(name), vec![trust()], rows, Now { utc, mono: Mono(0) }).unwrap()

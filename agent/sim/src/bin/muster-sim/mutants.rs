@@ -47,6 +47,7 @@ fn make_ground(bug: Bug, options: &mut Options) {
         Bug::RollbackOnTrust => &[Fault::BadRelease, Fault::RollbackFails, Fault::RollbackLies],
         Bug::ForgedAccepted => &[Fault::ForgedDocument],
         Bug::HistoryRefused => &[Fault::FleetChange, Fault::Crash, Fault::PartitionSingle, Fault::DiskLost],
+        Bug::FetchForEver => &[Fault::FetchNever],
         Bug::ForkUntold => &[Fault::ForkedFeed, Fault::PartitionRing, Fault::Deaf, Fault::Loss],
         _ => return,
     };

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
-use crate::activation::nixos::testing::Bench;
+use crate::activation::nixos::testing::{Bench, Held};
 
 fn dispatch() -> Dispatch {
     Dispatch { rollout: "stable@r1".parse().unwrap(), log_index: 7 }
@@ -64,13 +64,13 @@ async fn a_switch_sets_the_profile_first_and_leaves_a_unit_that_tells_how_it_end
 async fn what_runs_already_is_not_started_again_and_not_reset() {
     let bench = Bench::new();
     let new = bench.system("new", &[]);
-    bench.hold();
+    let hold = bench.hold(Held::Switcher);
     bench.machine.carry_out(&switch(&new)).await.unwrap();
-    bench.held().await;
+    hold.begun().await;
     bench.machine.carry_out(&switch(&new)).await.unwrap();
     let error = bench.machine.carry_out(&Order::Reset(dispatch().unit(Road::Switch))).await.unwrap_err();
     assert_eq!(error.to_string(), "muster-switch-stable:r1-7.service still runs");
-    bench.release();
+    hold.release();
     assert_eq!(ended(&bench, Road::Switch).await, ok());
     assert_eq!(bench.switched(), [format!("switch {new}")]);
 }
@@ -81,9 +81,9 @@ async fn a_rollback_ends_the_switch_first_and_is_live_only_if_it_must_be() {
         let bench = Bench::new();
         let (old, new) = (bench.system("old", &[]), bench.system("new", &[]));
         bench.boot(&old);
-        bench.hold();
+        let hold = bench.hold(Held::Switcher);
         bench.machine.carry_out(&switch(&new)).await.unwrap();
-        bench.held().await;
+        hold.begun().await;
         bench.machine.carry_out(&roll_back(&old, live)).await.unwrap();
         assert_eq!(ended(&bench, Road::RollBack).await, ok());
         assert_eq!(bench.machine.profile(), Some(old.clone()));
@@ -143,6 +143,8 @@ async fn what_a_unit_said_is_found_again() {
     assert_eq!(ended(&bench, Road::Switch).await, UnitTrace::Ended { exit_code: 1, how: None });
     let said = bench.machine.said(&dispatch().unit(Road::Switch)).await;
     assert!(said.ends_with("it breaks at once\n"), "{said}");
+    let unheard = bench.machine.said(&dispatch().unit(Road::Boot)).await;
+    assert_eq!(unheard, "systemd speaks of muster-boot-stable:r1-7.service\n");
 }
 
 #[test]
