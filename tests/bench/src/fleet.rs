@@ -175,6 +175,7 @@ impl Fleet {
             boot_id: "boot".to_owned(),
             backend: BackendKind::Directory,
             rules: RULES,
+            retention: Duration::from_secs(DAY_SECS * 90),
             seed: 1,
         };
         let trust = Trust::parse(trust_text().as_bytes())?;

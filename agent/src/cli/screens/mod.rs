@@ -2,6 +2,7 @@
 //!
 //! A screen that changed fails with what it shows now. `MUSTER_UPDATE_SCREENS=1 cargo test -p muster screens` writes all of
 //! `golden/` anew; the difference is then a matter of review.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod scenes;
 mod schema;
