@@ -25,9 +25,13 @@ mod replay;
 mod report;
 mod rollout;
 mod screen;
+#[cfg(test)]
+mod screens;
 mod shell;
 pub mod sign;
 mod simulate;
+#[cfg(test)]
+mod stage;
 mod status;
 mod store;
 mod until;

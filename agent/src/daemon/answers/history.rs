@@ -36,6 +36,11 @@ impl Source {
         Self { store, roster: Arc::clone(ledger.roster()), now }
     }
 
+    /// Whose keys count.
+    pub(super) fn roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.roster)
+    }
+
     /// What is durable now.
     pub(super) fn read(self) -> Result<History, Problem> {
         let snapshot = self.store.read().map_err(store_failed)?;
@@ -281,7 +286,8 @@ mod tests {
 
     use super::*;
     use crate::control::EventFilter;
-    use crate::daemon::answers::{events, explain, rollouts};
+    use crate::daemon::answers::chronicle::Chronicle;
+    use crate::daemon::answers::{events, explain};
     use crate::daemon::testing;
 
     fn at(secs: i64) -> DateTime<Utc> {
@@ -349,9 +355,13 @@ mod tests {
             let last = explain::last_report(source(), "beta").unwrap().unwrap();
             assert_eq!((last.name.as_str(), last.at), ("Failed", at(1)));
             assert_eq!(explain::last_report(source(), "alpha").unwrap(), None);
-            let timeline = rollouts::timeline(source(), "stable@v1", Vec::new()).unwrap();
-            assert_eq!(timeline.len(), 1);
-            assert_eq!((timeline[0].at, timeline[0].what.as_str()), (at(1), "beta: Failed"));
+            let (chronicle, id) = (Chronicle::default(), "stable@v1".parse().unwrap());
+            // Asked again, nothing is said twice.
+            for _ in 0..3 {
+                let timeline = chronicle.timeline(source(), &id, Vec::new()).unwrap();
+                assert_eq!(timeline.len(), 1);
+                assert_eq!((timeline[0].at, timeline[0].what.as_str()), (at(1), "beta: Failed"));
+            }
         });
     }
 }
