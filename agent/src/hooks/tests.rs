@@ -47,10 +47,7 @@ fn what_cannot_be_called_is_refused_with_the_rule() {
         (format!("name = \"a\"\n{events}\ncommand = []"), "command is empty"),
         (format!("name = \"a\"\n{events}\ncommand = [\"page\"]"), "not the whole path"),
         (format!("name = \"a\"\n{events}\n{command}\nca_file = \"/x\""), "ca_file is for an https url"),
-        (
-            format!("name = \"a\"\n{events}\nurl = \"http://x\"\nca_file = \"/x\""),
-            "is for an https URL",
-        ),
+        (format!("name = \"a\"\n{events}\nurl = \"http://x\"\nca_file = \"/x\""), "is for an https URL"),
         (format!("name = \"a\"\n{events}\nurl = \"ftp://x\""), "begins with http:// or https://"),
         (format!("name = \"a\"\n{events}\nurl = \"/x\""), "begins with http:// or https://"),
         (format!("name = \"a\"\n{events}\nurl = \"http://me:secret@x\""), "not supported"),
