@@ -54,7 +54,7 @@ fn what_cannot_be_called_is_refused_with_the_rule() {
         (format!("name = \"a\"\n{events}\n{command}\nca_file = \"/x\""), "ca_file is for an https url"),
         (
             format!("name = \"a\"\n{events}\nurl = \"http://x\"\nca_file = \"/x\""),
-            "ca_file is for an https url",
+            "a file of authorities is for an https URL",
         ),
         (format!("name = \"a\"\n{events}\nurl = \"ftp://x\""), "begin with http:// or https://"),
         (format!("name = \"a\"\n{events}\nurl = \"/x\""), "begin with http:// or https://"),
