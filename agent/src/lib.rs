@@ -2,9 +2,9 @@
 //!
 //! What is decided is decided in `muster-core`; here is what touches the machine: [`activation`] puts closures into place,
 //! [`helper`] is the other process that alone may do so where the agent itself has no rights, [`probe`] looks at their
-//! health, [`hooks`] tells of what happens, [`control`] is the socket that people and programs ask, [`config`] and [`keys`]
-//! read what the operator has put on the host, [`storage`] shows the store as the core sees it, and [`cli`] is the only
-//! place that prints. [`daemon`] is the loop in which all of it meets.
+//! health, [`hooks`] tells of what happens, [`http_client`] asks web servers for both, [`control`] is the socket that people
+//! and programs ask, [`config`] and [`keys`] read what the operator has put on the host, [`storage`] shows the store as the
+//! core sees it, and [`cli`] is the only place that prints. [`daemon`] is the loop in which all of it meets.
 
 pub mod activation;
 pub mod cli;

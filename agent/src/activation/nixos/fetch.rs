@@ -184,7 +184,8 @@ impl Machine {
     /// Whether a system is in the store and kept there by this root. One that is named by the system was made by Nix itself,
     /// which knows of it for as long as it is there; to ask Nix again would take most of the time that a switch needs to begin.
     pub(super) fn is_rooted(&self, closure: &Closure, root: &Path) -> bool {
-        fs::read_link(root).is_ok_and(|link| link == Path::new(closure.as_str())) && self.exists(closure.as_str())
+        fs::read_link(root).is_ok_and(|link| link == Path::new(closure.as_str()))
+            && self.exists(closure.as_str())
     }
 
     /// Checks what is in the store.
