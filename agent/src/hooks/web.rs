@@ -1,6 +1,5 @@
 //! A hook that posts to a web server, over plain HTTP or TLS.
 
-use std::fmt::Display;
 use std::path::PathBuf;
 
 use http_body_util::Full;
@@ -21,7 +20,7 @@ const EVENT_HEADER: &str = "muster-event";
 pub struct Web(Server);
 
 impl Web {
-    /// Reads a URL; the error is why it does not serve, without the URL, which may be a secret.
+    /// Reads a URL, and the file of authorities that are believed instead of the system's; the error is why they do not serve.
     pub fn new(url: &str, ca_file: Option<PathBuf>) -> Result<Self, String> {
         Server::new(url, ca_file).map(Self).map_err(|reason| format!("url: {reason}"))
     }
@@ -31,8 +30,8 @@ impl Web {
         self.0.place()
     }
 
-    /// Posts a message; the error is why that failed. Redirects are not followed: whoever is told has been named. Nothing of
-    /// the answer's body is read.
+    /// Posts a message; the error is why that failed. Redirects are not followed, for whoever is told has been named, and
+    /// nothing of the answer's body is read.
     pub async fn post(&self, message: &Message) -> Result<(), String> {
         let request = self
             .0
@@ -40,9 +39,9 @@ impl Web {
             .header(CONTENT_TYPE, "application/json")
             .header(EVENT_HEADER, message.event)
             .header(SIGNATURE_HEADER, &message.signature)
-            .body(Full::<Bytes>::new(message.body.clone().into()))
+            .body(Full::<Bytes>::from(message.body.clone()))
             .map_err(|error| self.failed(&error))?;
-        let answer = self.0.send(request).await.map_err(|error| self.failed(&error))?;
+        let answer = self.0.send(request).await.map_err(|reason| self.failed(&reason))?;
         match answer.response.status() {
             status if status.is_success() => Ok(()),
             status if status.is_redirection() => {
@@ -52,7 +51,7 @@ impl Web {
         }
     }
 
-    fn failed(&self, error: &dyn Display) -> String {
+    fn failed(&self, error: &dyn std::fmt::Display) -> String {
         format!("{}: {error}", self.place())
     }
 }
