@@ -11,14 +11,13 @@ use hyper::http::request::Builder;
 use hyper::{Method, Request, Response, Uri};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
 use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
-
-use crate::probe::tcp::connect;
 
 /// The longest head of an answer that is read, in bytes.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -57,7 +56,7 @@ impl Server {
         let secure = match parsed.scheme_str() {
             Some("http") => false,
             Some("https") => true,
-            Some(_) | None => return Err("it does not begin with http:// or https://".to_owned()),
+            Some(_) | None => return Err("a URL begins with http:// or https://".to_owned()),
         };
         if parsed.authority().is_some_and(|authority| authority.as_str().contains('@')) {
             return Err("a URL with a user's name or password is not supported".to_owned());
@@ -69,9 +68,6 @@ impl Server {
         }
         let host = parsed.host().unwrap_or_default();
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        if host.is_empty() {
-            return Err("it names no host".to_owned());
-        }
         let port = parsed.port_u16().unwrap_or(if secure { 443 } else { 80 });
         Ok(Self { url: parsed, host, port, secure, ca_file })
     }
@@ -106,7 +102,8 @@ impl Server {
         B::Data: Send,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
-        let stream = connect(&self.host, self.port).await?;
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await;
+        let stream = stream.map_err(|error| format!("{} port {}: {error}", self.host, self.port))?;
         if !self.secure {
             return exchange(stream, request).await;
         }
@@ -235,8 +232,8 @@ mod tests {
     fn only_urls_of_servers_are_taken_and_never_repeated() {
         let file = || Some(PathBuf::from("/ca.pem"));
         for (url, ca_file, problem) in [
-            ("ftp://x/secret", None, "begin with http:// or https://"),
-            ("/secret", None, "begin with http:// or https://"),
+            ("ftp://x/secret", None, "begins with http:// or https://"),
+            ("/secret", None, "begins with http:// or https://"),
             ("https://me:secret@x/", None, "user's name"),
             ("http://", None, "no URL"),
             ("http://x/secret", file(), "for an https URL"),

@@ -305,7 +305,7 @@ mod tests {
             (r#"{"a": {"kind": "exec", "mode": "enforce", "command": "true"}}"#, "a sequence"),
             (
                 r#"{"a": {"kind": "http", "mode": "enforce", "url": "ftp://x"}}"#,
-                "does not begin with http:// or https://",
+                "begins with http:// or https://",
             ),
             (
                 r#"{"a": {"kind": "http", "mode": "enforce", "url": "http://x", "caFile": "/ca.pem"}}"#,

@@ -199,7 +199,7 @@ mod tests {
     #[test]
     fn what_cannot_be_asked_is_refused_with_its_url() {
         let reason = Http::new("ftp://x/", None, 200, None).unwrap_err();
-        assert_eq!(reason, "\"ftp://x/\": it does not begin with http:// or https://");
+        assert_eq!(reason, "\"ftp://x/\": a URL begins with http:// or https://");
         assert!(Http::new("http://x", None, 20, None).is_err());
     }
 }
