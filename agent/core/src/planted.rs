@@ -77,6 +77,11 @@ bugs! {
     FeedUnasked "feed-unasked" "a host goes on from its disk without asking where its feed ends",
     MajorityForLies "majority-for-lies" "a majority certifies although coordinators may lie",
     ForkUntold "fork-untold" "who finds a host's two histories tells nobody",
+    StaleDispatched "stale-dispatched" "a ref is dispatched however old it is",
+    WindowIgnored "window-ignored" "hosts are dispatched while no maintenance window is open",
+    ChannelEdgeIgnored "channel-edge-ignored" "a channel does not wait for the one that goes first",
+    HostEdgeIgnored "host-edge-ignored" "a host does not wait for the one that goes first",
+    SilentDispatched "silent-dispatched" "a host is dispatched although nobody hears of it",
     UncertifiedActed "uncertified-acted" "the leader hands out decisions that it alone has signed, and hosts take them",
 }
 

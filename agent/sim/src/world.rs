@@ -69,8 +69,12 @@ enum Event {
     JobEnds { number: u64 },
     Sync { from: Option<usize>, again: bool },
     Peer { peer: usize, up: bool },
+    Befalls { fault: Fault },
     Start,
 }
+
+/// How much later than three heartbeats a host may count as silent: heartbeats are not regular, and clocks are not equal.
+const HEARD_LATE: Duration = Duration::from_secs(20);
 
 /// A simulated fleet.
 #[derive(Debug)]
@@ -137,7 +141,7 @@ impl World {
         all.push(spare);
         let hosts = all.len();
         Self {
-            truth: Truth::new(&fleet, hosts),
+            truth: Truth::new(&fleet, hosts, micros(habits.heartbeat * 3 + HEARD_LATE)),
             stores: vec![0; hosts],
             hosts: all,
             fleet,
