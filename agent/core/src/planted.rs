@@ -80,6 +80,11 @@ bugs! {
     CheckpointDropped "checkpoint-dropped" "the checkpoint from which a replay would go on is given up itself",
     RetentionIgnored "retention-ignored" "a rollout is pruned as soon as it is over",
     FetchForEver "fetch-for-ever" "a host that can never fetch its target holds its wave for ever",
+    StaleDispatched "stale-dispatched" "a ref is dispatched however old it is",
+    WindowIgnored "window-ignored" "hosts are dispatched while no maintenance window is open",
+    ChannelEdgeIgnored "channel-edge-ignored" "a channel does not wait for the one that goes first",
+    HostEdgeIgnored "host-edge-ignored" "a host does not wait for the one that goes first",
+    SilentDispatched "silent-dispatched" "a host is dispatched although nobody hears of it",
     UncertifiedActed "uncertified-acted" "the leader hands out decisions that it alone has signed, and hosts take them",
 }
 

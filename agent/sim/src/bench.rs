@@ -14,6 +14,10 @@ const HABITS: Habits = Habits {
     real_signatures: false,
     retention: Duration::from_secs(muster_core::rollout::RETENTION_SECS),
 };
+/// In larger fleets only the coordinators are told everything, and the others what concerns them.
+const TOLD_EVERYTHING_MAX: usize = 100;
+/// How many coordinate.
+const COORDINATORS: usize = 3;
 /// Between two releases.
 const RELEASES: Duration = Duration::from_secs(2 * 3600);
 
@@ -32,6 +36,9 @@ pub struct Passed {
 /// ten minutes, a tenth of the fleet that soaks for five, and the rest with at most a fifth of it in flight.
 pub fn day(seed: u64, hosts: usize, time: Duration) -> Passed {
     let mut world = World::asleep(seed, hosts, HABITS);
+    let coordinators = COORDINATORS.min(hosts);
+    world.audience = (hosts > TOLD_EVERYTHING_MAX)
+        .then(|| (0..world.hosts.len()).map(|host| host < coordinators).collect());
     world.wake();
     let tenth: Vec<String> = (2..2 + hosts.div_ceil(10)).map(|number| format!("h{number}")).collect();
     let policy = json!({
@@ -42,7 +49,7 @@ pub fn day(seed: u64, hosts: usize, time: Duration) -> Passed {
         ],
     });
     let budgets = json!([{ "selector": { "all": true }, "maxInFlightPct": 20 }]);
-    let fleet = world.fleet.publish_fleet(world.utc(), 3.min(hosts), policy, budgets);
+    let fleet = world.fleet.publish_fleet(world.utc(), coordinators, policy, budgets);
     world.publish("h1", fleet);
     let mut passed = Duration::from_secs(60);
     world.run_until(passed, |_| false);

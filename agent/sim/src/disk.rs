@@ -91,7 +91,7 @@ impl Disk {
     }
 
     /// What another disk has of a synced table and this one has not.
-    pub(crate) fn lacks<'a>(&self, other: &'a Self, table: Table) -> Vec<&'a [u8]> {
+    pub(crate) fn lacks<'a>(&self, other: &'a Self, table: Table) -> Vec<(&'a [u8], &'a [u8])> {
         let from = (table, Vec::new());
         let theirs = other.runs.range(from.clone()..).take_while(|((of, _), _)| *of == table);
         let mut mine = self.runs.range(from..).peekable();
@@ -104,7 +104,8 @@ impl Disk {
             let rows = other.rows.get(&table).into_iter().flat_map(|rows| rows.range(run.1.clone()..));
             let rows = rows.take_while(|(key, _)| is_of_run(key, &run.1));
             missing.extend(
-                rows.filter(|(key, _)| self.row(table, key).is_none()).map(|(_, value)| value.as_slice()),
+                rows.filter(|(key, _)| self.row(table, key).is_none())
+                    .map(|(key, value)| (key.as_slice(), value.as_slice())),
             );
         }
         missing

@@ -43,6 +43,8 @@ pub(crate) struct ChannelDraft {
     activation_timeout: u64,
     lost_after: u64,
     freshness_minutes: u64,
+    /// When its only window opens, in minutes after the hour at which virtual time begins, and for how many.
+    window: Option<(u64, u64)>,
     deferred_advances: bool,
 }
 
@@ -159,6 +161,13 @@ impl Draft {
         Some(host)
     }
 
+    /// Adds the second channel, if there is only one and a host that could go there.
+    pub(crate) fn have_two_channels(&mut self, random: &mut Random) {
+        if self.hosts.len() > 1 && self.channels.len() < CHANNELS.len() {
+            self.channels.extend(CHANNELS.iter().skip(1).map(|name| ChannelDraft::draw(name, random)));
+        }
+    }
+
     /// Moves a host to the other channel.
     pub(crate) fn switch_channel(&mut self, random: &mut Random) -> Option<usize> {
         let host = random.index(self.hosts.len());
@@ -206,6 +215,12 @@ impl Draft {
             document["channels"][channel.name] = json!({
                 "rolloutPolicy": channel.name, "freshnessWindowMinutes": channel.freshness_minutes,
             });
+            if let Some((start, minutes)) = channel.window {
+                let days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"];
+                let start = format!("14:{start:02}");
+                document["channels"][channel.name]["windows"] =
+                    json!([{ "days": days, "start": start, "lengthMinutes": minutes }]);
+            }
             document["rolloutPolicies"][channel.name] = channel.policy();
         }
         if self.channel_edge {
@@ -228,7 +243,8 @@ impl ChannelDraft {
             dispatch_timeout: random.between(15, 120),
             activation_timeout: random.between(20, 60),
             lost_after: random.between(150, 400),
-            freshness_minutes: if random.percent(5) { random.between(5, 20) } else { 1440 },
+            freshness_minutes: if random.percent(8) { random.between(2, 12) } else { 1440 },
+            window: random.percent(8).then(|| (random.between(10, 20), random.between(3, 9))),
             deferred_advances: random.percent(25),
         }
     }

@@ -175,12 +175,17 @@ impl Faults {
 
     /// Whether a kind strikes now: `rate` of a thousand at full strength.
     pub(crate) fn strikes(&mut self, random: &mut Random, fault: Fault, rate: u64) -> bool {
-        let strength = self.strength(fault);
-        let struck = strength > 0 && random.below(100_000) < rate * strength;
+        let struck = self.looms(random, fault, rate);
         if struck {
             self.hit(fault);
         }
         struck
+    }
+
+    /// The same for a kind that strikes later, if its occasion comes, and is noted then.
+    pub(crate) fn looms(&self, random: &mut Random, fault: Fault, rate: u64) -> bool {
+        let strength = self.strength(fault);
+        strength > 0 && random.below(100_000) < rate * strength
     }
 
     /// How often each kind struck.

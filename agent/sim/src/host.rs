@@ -7,7 +7,7 @@ use muster_core::document::{Documents, Trust};
 use muster_core::drive::{Drive, Shell};
 use muster_core::host::CLOCK_JUMP_SECS_MAX;
 use muster_core::id::{Closure, HostId};
-use muster_core::ledger::{Batch, Ledger, rebuild};
+use muster_core::ledger::{Batch, Ledger, key, rebuild};
 use muster_core::node::{BackendKind, Node, Output, Settings, StartError};
 use muster_core::time::{Mono, Now};
 use muster_signing::SigningKey;
@@ -17,6 +17,8 @@ use crate::liar::Liar;
 use crate::machine::Machine;
 use crate::parcel::{Parcel, Shelf, Shelved};
 
+/// The most positions of one feed that a pull brings: what a host is throttled for is not brought over and over.
+const PULLED_MAX: u64 = 256;
 /// Where virtual time begins.
 const EPOCH_SECS: i64 = 1_790_000_000;
 
@@ -60,6 +62,8 @@ pub(crate) struct Host {
     /// When its wall clock last jumped.
     pub(crate) jumped: u64,
     pub(crate) heard: Vec<Heard>,
+    /// When it last heard anything of each other.
+    pub(crate) heard_at: Vec<u64>,
     /// Before this no other pull begins.
     pub(crate) fetches_at: u64,
     /// Ticks in a row after which its node wanted the next one at once.
@@ -97,6 +101,7 @@ impl Host {
             drift_ppm: 0,
             jumped: 0,
             heard: vec![None; hosts],
+            heard_at: vec![0; hosts],
             fetches_at: 0,
             spins: 0,
             bug: None,
@@ -191,6 +196,18 @@ impl Host {
             tale.shown.copy(&batch, &own);
         }
         Some((number, batch))
+    }
+
+    /// Whether it asks for a row of a feed that is not on its disk. Its node may hold it already, and is writing it, or take
+    /// no more of that feed; and of one feed a pull brings only so much.
+    pub(crate) fn wants(&self, row: &[u8]) -> bool {
+        let Some((host, incarnation, seq)) = key::read_feed(row) else { return true };
+        let feed = self.node.as_ref().and_then(|node| node.ledger().feed(&host));
+        feed.is_none_or(|feed| {
+            let head = feed.head().map_or(0, |head| head.seq);
+            let next = feed.incarnation() != incarnation || (seq > head && seq - head <= PULLED_MAX);
+            next && !feed.is_forked()
+        })
     }
 
     /// What others may pull from it.

@@ -51,6 +51,8 @@ pub(crate) enum Told {
     Ends(Duration, u64),
     /// A probe of that start runs next.
     Probe(Duration, u64),
+    /// Something befalls the machine, if it is still in the state for it.
+    Befalls(Duration, Fault),
 }
 
 /// Names a job: rollout, log index of its dispatch, whether it goes back.
@@ -357,9 +359,9 @@ impl Machine {
         let (random, faults) = (&mut *weather.random, &mut *weather.faults);
         let other = || "dir:other".parse::<Closure>().ok();
         if rollback {
-            if faults.strikes(random, Fault::RollbackFails, 100) {
+            if faults.strikes(random, Fault::RollbackFails, 500) {
                 (exit_code, then) = (1, None);
-            } else if faults.strikes(random, Fault::RollbackLies, 100) {
+            } else if faults.strikes(random, Fault::RollbackLies, 500) {
                 then = None;
             }
         } else if weather.health.unswitchable.contains(&job.target)
@@ -368,6 +370,7 @@ impl Machine {
             (exit_code, then) = (1, None);
         } else if weather.health.deferred.contains(&job.target)
             || faults.strikes(random, Fault::Deferral, 250)
+            || waits_for_boot(random, faults)
         {
             defers = then.take();
         } else if faults.strikes(random, Fault::SwitchHalf, 80) {
@@ -386,8 +389,17 @@ impl Machine {
         if took == SWITCH && faults.strikes(random, Fault::SwitchSlow, 300) {
             took = Duration::from_millis(random.between(1_000, 20_000)).min(job.timeout);
         }
+        let mut told = vec![Told::Ends(took, self.jobs)];
+        let mut befalls = |fault, rate, after| {
+            told.extend(faults.looms(random, fault, rate).then_some(Told::Befalls(after, fault)));
+        };
+        befalls(Fault::RebootInSwitch, 150, took / 2);
+        befalls(Fault::HandSwitched, 200, took + Duration::from_millis(700));
+        if defers.is_some() {
+            befalls(Fault::DeferredReboot, 900, took * 8);
+        }
         self.job = Some(Running { number: self.jobs, name, exit_code, then, defers });
-        vec![Told::Ends(took, self.jobs)]
+        told
     }
 
     fn report(&self, (rollout, _, rollback): &JobName, exit_code: i32, now: u64) -> HostReport {
@@ -398,6 +410,17 @@ impl Machine {
             HostReport::SwitchEnded { rollout, exit_code, stderr_tail: String::new(), observed }
         }
     }
+}
+
+/// Whether a switch waits for the next boot, so that what befalls machines that wait can befall this one.
+fn waits_for_boot(random: &mut Random, faults: &mut Faults) -> bool {
+    let waits = [Fault::DeferredReboot, Fault::DeferredBootOld, Fault::NeverRebooted]
+        .into_iter()
+        .any(|fault| faults.looms(random, fault, 120));
+    if waits {
+        faults.hit(Fault::Deferral);
+    }
+    waits
 }
 
 fn deferred((rollout, ..): &JobName) -> HostReport {

@@ -81,10 +81,29 @@ impl Operator {
         if acts.is_empty() || self.random.percent(40) {
             return self.release(world);
         }
-        let Some(act) = self.random.pick(&acts).copied() else { return };
+        let pressing = self.pressing(world, &acts).filter(|_| self.random.percent(50));
+        let Some(act) = pressing.or_else(|| self.random.pick(&acts).copied()) else { return };
         if self.carry_out(world, act).is_some() {
             world.faults.hit(act);
         }
+    }
+
+    /// An act for which there is seldom an occasion, and is one now.
+    fn pressing(&mut self, world: &World, acts: &[Fault]) -> Option<Fault> {
+        let failed = self.rollout_in(world, has_failed).is_some();
+        let barred = self.some_ledger(world).is_some_and(|ledger| ledger.quarantines().next().is_some());
+        let occasions = [
+            (Fault::ResumeCommand, !self.paused.is_empty()),
+            (Fault::RevokedSigner, world.fleet.generation() > 0),
+            (Fault::LiftCommand, barred),
+            (Fault::ClearCommand, failed),
+        ];
+        let there: Vec<Fault> = occasions
+            .into_iter()
+            .filter(|(act, is_there)| *is_there && acts.contains(act))
+            .map(|(act, _)| act)
+            .collect();
+        self.random.pick(&there).copied()
     }
 
     #[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds are not acts of operators")]
@@ -103,7 +122,11 @@ impl Operator {
             }
             Fault::HostMoved => {
                 let before = self.draft.clone();
-                let host = self.draft.switch_channel(&mut self.random)?;
+                self.draft.have_two_channels(&mut self.random);
+                let Some(host) = self.draft.switch_channel(&mut self.random) else {
+                    self.draft = before;
+                    return None;
+                };
                 self.publish_or_undo(world, before, host)
             }
             Fault::PauseCommand => {
@@ -112,7 +135,12 @@ impl Operator {
                 self.command(world, "pause", scope)
             }
             Fault::ResumeCommand => {
-                let scope = self.paused.pop()?;
+                // There has to be a pause first; the resumption follows another time.
+                let Some(scope) = self.paused.pop() else {
+                    self.carry_out(world, Fault::PauseCommand)?;
+                    world.faults.hit(Fault::PauseCommand);
+                    return None;
+                };
                 self.command(world, "resume", scope)
             }
             Fault::CancelCommand => {
@@ -125,8 +153,7 @@ impl Operator {
                 self.command(world, "promote", json!({ "rollout": rollout.as_str(), "wave": wave }))
             }
             Fault::ClearCommand => {
-                let failed = |state| matches!(state, RolloutState::Failed | RolloutState::Reverted);
-                let rollout = self.rollout_in(world, failed)?;
+                let rollout = self.rollout_in(world, has_failed)?;
                 self.command(world, "clear", json!({ "rollout": rollout.as_str() }))
             }
             Fault::LiftCommand => self.lift(world),
@@ -156,14 +183,28 @@ impl Operator {
                 Some(())
             }
             Fault::OperatorChanged => self.change_operator(world),
-            Fault::RevokedSigner => {
-                let document = self.random.pick(&self.documents)?;
-                let forged = world.fleet.forge(document, true);
-                let host = self.some_host(world)?;
-                (world.fleet.generation() > 0).then(|| world.hand(host, forged))
-            }
+            Fault::RevokedSigner => self.revoked(world),
             _ => None,
         }
+    }
+
+    /// Something that an operator signed who was replaced, at a host that knows of that; who has not heard yet may take it.
+    fn revoked(&mut self, world: &mut World) -> Option<()> {
+        if world.fleet.generation() == 0 {
+            self.change_operator(world)?;
+            world.faults.hit(Fault::OperatorChanged);
+            return None;
+        }
+        let forged = world.fleet.forge(self.random.pick(&self.documents)?, true);
+        let newest = world.truth.documents().fleet().map(|fleet| fleet.hash);
+        let knows = |host: &usize| {
+            let node = world.hosts[*host].node.as_ref();
+            node.is_some_and(|node| node.ledger().documents().fleet().map(|fleet| fleet.hash) == newest)
+        };
+        let knowing: Vec<usize> = world.up().filter(knows).collect();
+        let host = *self.random.pick(&knowing)?;
+        world.hand(host, forged);
+        Some(())
     }
 
     /// Another operator takes over; most of the time the newest release is signed anew at once.
@@ -202,7 +243,7 @@ impl Operator {
         let name = format!("r{}", self.releases.len() + 1);
         let Ok(closure) = world.release_named(&name).parse::<Closure>() else { return };
         let random = &mut self.random;
-        if world.faults.strikes(random, Fault::BadRelease, 400) {
+        if world.faults.strikes(random, Fault::BadRelease, 400) || is_to_roll_back(world, random) {
             world.health.unhealthy.insert(closure.clone());
         } else if world.faults.strikes(random, Fault::BrokenRelease, 300) {
             world.health.unswitchable.insert(closure.clone());
@@ -389,7 +430,9 @@ impl Operator {
         // One command at a time: the host has to hear of it first.
         if self.waiting.is_empty() && world.now >= self.readmits_at {
             self.readmits_at = world.now + READMITS_EVERY;
-            let _ = self.readmit(world);
+            if self.readmit(world).is_some() {
+                world.faults.hit(Fault::ReadmitCommand);
+            }
         }
         self.repeat_lost(world);
         self.hand_over(world);
@@ -406,6 +449,21 @@ impl Operator {
             }
         }
     }
+}
+
+fn has_failed(state: RolloutState) -> bool {
+    matches!(state, RolloutState::Failed | RolloutState::Reverted)
+}
+
+/// Whether a release fails its probes, so that what befalls rollbacks can befall one.
+fn is_to_roll_back(world: &mut World, random: &mut Random) -> bool {
+    let fails = [Fault::RollbackFails, Fault::RollbackLies]
+        .iter()
+        .any(|fault| world.faults.looms(random, *fault, 250));
+    if fails {
+        world.faults.hit(Fault::BadRelease);
+    }
+    fails
 }
 
 /// Whether only operators signed it who were replaced since: nobody takes it any more.

@@ -22,8 +22,9 @@ pub const PROPERTIES: [(u8, &str); 15] = [
     ),
     (
         14,
-        "nobody signs or takes a dispatch against a pause that it knows of, without a promotion, before the hosts that \
-         go first, after its end, or after having objected",
+        "nobody signs or takes a dispatch against a pause that it knows of, without a promotion, before the hosts or \
+         channels that go first, of a stale ref, outside its windows, of a host of which it does not hear, after its end, \
+         or after having objected",
     ),
     (
         15,

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use chrono::TimeDelta;
 use muster_core::node::{Input, Node};
-use muster_core::wire::HostState;
 
 use crate::disk::Disk;
 use crate::fault::Fault;
@@ -14,7 +13,7 @@ use crate::random::Random;
 use crate::world::World;
 
 /// The kinds that strike at a moment; the others come with messages, writes, switches and operators.
-const KINDS: [Fault; 38] = [
+const KINDS: [Fault; 35] = [
     Fault::Deaf,
     Fault::PartitionClean,
     Fault::PartitionOneWay,
@@ -37,15 +36,12 @@ const KINDS: [Fault; 38] = [
     Fault::SlowDisk,
     Fault::FullDisk,
     Fault::Reboot,
-    Fault::RebootInSwitch,
-    Fault::HandSwitched,
     Fault::BlindBackend,
     Fault::ProbesSilent,
     Fault::Drift,
     Fault::JumpAhead,
     Fault::JumpBack,
     Fault::SilentLink,
-    Fault::DeferredReboot,
     Fault::DiskLost,
     Fault::DiskPutBack,
     Fault::Cloned,
@@ -194,20 +190,6 @@ impl Striker {
     fn strike_machine(&mut self, world: &mut World, kind: Fault, host: usize) -> Option<()> {
         match kind {
             Fault::Reboot => self.reboot(world, host),
-            Fault::DeferredReboot => {
-                let all = world.hosts.iter().enumerate();
-                let waiting: Vec<usize> =
-                    all.filter(|(_, host)| host.machine.next_boot.is_some()).map(|(host, _)| host).collect();
-                let host = *self.random.pick(&waiting)?;
-                self.reboot(world, host)
-            }
-            Fault::RebootInSwitch => {
-                let all = world.hosts.iter().enumerate();
-                let switching: Vec<usize> =
-                    all.filter(|(_, host)| host.machine.is_switching()).map(|(host, _)| host).collect();
-                let host = *self.random.pick(&switching)?;
-                self.reboot(world, host)
-            }
             Fault::Upgrade => {
                 self.crash(world, host)?;
                 world.hosts[host].rules += 1;
@@ -229,15 +211,6 @@ impl Striker {
             Fault::Cloned => {
                 let host = self.plain_host(world)?;
                 world.clone_host(host)
-            }
-            Fault::HandSwitched => {
-                let soaks =
-                    |host: &usize| world.truth.own[*host].values().any(|own| own.state == HostState::Soaking);
-                let soaking: Vec<usize> = (0..world.hosts.len()).filter(soaks).collect();
-                let host = *self.random.pick(&soaking)?;
-                let (hand, now) = ("dir:hand".parse().ok()?, world.now);
-                world.hosts[host].machine.switch_by_hand(hand, now);
-                Some(())
             }
             _ => self.strike_coordinator(world, kind, host),
         }

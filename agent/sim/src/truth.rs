@@ -4,6 +4,7 @@
 //! asked of the machines, and what operators signed is known from the operators.
 
 mod decisions;
+mod gates;
 mod orders;
 mod retention;
 mod words;
@@ -71,6 +72,10 @@ pub(crate) struct Truth {
     leaders: BTreeMap<u64, usize>,
     pub(crate) own: Vec<BTreeMap<RolloutId, Own>>,
     begun: BTreeSet<(usize, RolloutId, u64)>,
+    /// Rollouts whose policy changed as their ref was signed anew.
+    changed: BTreeSet<RolloutId>,
+    /// At which log index each rollout opened, as far as that was certified.
+    opened: BTreeMap<RolloutId, u64>,
     quarantines: Vec<BTreeSet<(ChannelId, Closure, DecisionId)>>,
     endorsed: BTreeMap<(usize, DecisionId), u64>,
     objections: BTreeSet<(usize, DecisionId)>,
@@ -94,11 +99,13 @@ pub(crate) struct Truth {
     pub(crate) violation: Option<Violation>,
     /// How far the operators' calendar is from where virtual time usually begins.
     pub(crate) calendar: TimeDelta,
+    /// For how long a host may be silent and still be dispatched, in microseconds.
+    patience: u64,
     now: u64,
 }
 
 impl Truth {
-    pub(crate) fn new(fleet: &Fleet, hosts: usize) -> Self {
+    pub(crate) fn new(fleet: &Fleet, hosts: usize, patience: u64) -> Self {
         let documents = Documents::new(vec![fleet.trust()]);
         Self {
             documents: documents.unwrap_or_else(|error| panic!("the pin is valid: {error}")),
@@ -115,6 +122,8 @@ impl Truth {
             leaders: BTreeMap::new(),
             own: vec![BTreeMap::new(); hosts],
             begun: BTreeSet::new(),
+            opened: BTreeMap::new(),
+            changed: BTreeSet::new(),
             quarantines: vec![BTreeSet::new(); hosts],
             endorsed: BTreeMap::new(),
             objections: BTreeSet::new(),
@@ -128,6 +137,7 @@ impl Truth {
             forked: BTreeSet::new(),
             violation: None,
             calendar: TimeDelta::zero(),
+            patience,
             now: 0,
         }
     }
@@ -157,7 +167,10 @@ impl Truth {
         }
         if let Some(plan) = self.documents.plan_by_ref(&hash) {
             self.signed_under.insert(plan.rollout_id.clone(), self.handovers.len());
-            self.plans.insert(plan.rollout_id.clone(), plan);
+            let before = self.plans.insert(plan.rollout_id.clone(), Arc::clone(&plan));
+            if before.is_some_and(|before| before.policy != plan.policy) {
+                self.changed.insert(plan.rollout_id.clone());
+            }
         }
         if let Some(command) = self.documents.command(&hash) {
             if let Verb::ClearClosure { channel, quarantines, .. } = &command.verb {

@@ -72,8 +72,12 @@ enum Event {
     JobEnds { number: u64 },
     Sync { from: Option<usize>, again: bool },
     Peer { peer: usize, up: bool },
+    Befalls { fault: Fault },
     Start,
 }
+
+/// How much later than three heartbeats a host may count as silent: heartbeats are not regular, and clocks are not equal.
+const HEARD_LATE: Duration = Duration::from_secs(20);
 
 /// A simulated fleet.
 #[derive(Debug)]
@@ -147,7 +151,7 @@ impl World {
         spare.machine.probe_interval = habits.probe_interval;
         all.push(spare);
         let hosts = all.len();
-        let mut truth = Truth::new(&fleet, hosts);
+        let mut truth = Truth::new(&fleet, hosts, micros(habits.heartbeat * 3 + HEARD_LATE));
         truth.keep_for(habits.retention);
         Self {
             truth,

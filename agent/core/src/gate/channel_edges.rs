@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{Blocked, Gate, Reason};
 use crate::document::Plan;
 use crate::id::HostId;
+use crate::planted::Bug;
 use crate::view::View;
 use crate::wire::RolloutState;
 
@@ -16,6 +17,9 @@ pub(super) fn admit(
     _host: &HostId,
     _now: DateTime<Utc>,
 ) -> Result<(), Blocked> {
+    if view.ledger.planted().has(Bug::ChannelEdgeIgnored) {
+        return Ok(());
+    }
     let mine = view.ledger.rollouts().get(&plan.rollout_id).map(|record| record.opened_log_index);
     for edge in &plan.waits_for {
         let Some(rollout) = view.ledger.newest_rollout(&edge.gates) else { continue };

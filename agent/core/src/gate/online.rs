@@ -5,6 +5,7 @@ use chrono::{DateTime, Utc};
 use super::{Blocked, Gate, Reason};
 use crate::document::Plan;
 use crate::id::HostId;
+use crate::planted::Bug;
 use crate::presence::Reach;
 use crate::view::View;
 
@@ -13,6 +14,9 @@ use crate::view::View;
 pub(super) fn admit(view: &View<'_>, _plan: &Plan, host: &HostId, now: DateTime<Utc>) -> Result<(), Blocked> {
     if view.ledger.is_forked(host) {
         return Err(Blocked::by(Gate::Online, Reason::Forked));
+    }
+    if view.ledger.planted().has(Bug::SilentDispatched) {
+        return Ok(());
     }
     if view.is_unsettled(host, now) {
         return Err(Blocked::by(Gate::Online, Reason::NotHeardYet));

@@ -147,6 +147,14 @@ pub mod key {
         key
     }
 
+    /// What a key of `feeds` names: (host, incarnation, seq).
+    pub fn read_feed(key: &[u8]) -> Option<(HostId, u64, u64)> {
+        let (rest, seq) = key.split_last_chunk()?;
+        let (host, incarnation) = rest.split_last_chunk()?;
+        let host = std::str::from_utf8(host.strip_suffix(&[0])?).ok()?;
+        Some((host.parse().ok()?, u64::from_be_bytes(*incarnation), u64::from_be_bytes(*seq)))
+    }
+
     /// `feed_heads`: (host, incarnation).
     pub fn feed_head(host: &HostId, incarnation: u64) -> Vec<u8> {
         let mut key = Vec::new();

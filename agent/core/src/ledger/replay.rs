@@ -27,12 +27,7 @@ pub struct ReplayError {
 
 /// A record's key as people can read it: a feed's by host, incarnation and position, others in hexadecimal.
 fn place(table: Table, key: &[u8]) -> String {
-    let feed = key.split_last_chunk::<8>().and_then(|(rest, seq)| {
-        let (host, incarnation) = rest.split_last_chunk::<8>()?;
-        let host = std::str::from_utf8(host.strip_suffix(&[0])?).ok()?;
-        Some((host.to_owned(), u64::from_be_bytes(*incarnation), u64::from_be_bytes(*seq)))
-    });
-    match feed.filter(|_| table == Table::Feeds) {
+    match super::key::read_feed(key).filter(|_| table == Table::Feeds) {
         Some((host, incarnation, seq)) => format!("of {host}, incarnation {incarnation}, position {seq}"),
         None => data_encoding::HEXLOWER.encode(key),
     }

@@ -24,17 +24,25 @@ const HUNT_TICKS_MAX: u64 = 12;
 pub(super) struct Scenario {
     /// How it is asked for.
     pub(super) name: &'static str,
+    /// How many members the group begins with, from the least to the most.
     pub(super) members: (u64, u64),
     /// Machines that may become members beside the first.
     pub(super) spares: u64,
+    /// For how many ticks faults strike.
     pub(super) fault_ticks: u64,
+    /// Ticks between two faults, at most.
+    pub(super) pace: u64,
+    /// The most messages that are lost.
     pub(super) loss_percent_max: u64,
+    /// The longest way of a message.
     pub(super) delay_ticks_max: u64,
+    /// The longest that a write takes.
     pub(super) write_ticks_max: u64,
+    /// The most entries in one message.
     pub(super) batch_max: u64,
     /// Proposals at once.
     pub(super) burst_max: u64,
-    /// How likely each fault is when one strikes.
+    /// How likely each fault is when one strikes, in percent.
     pub(super) partition: u64,
     pub(super) crash: u64,
     pub(super) majority_crash: u64,
@@ -47,8 +55,6 @@ pub(super) struct Scenario {
     pub(super) put_back: u64,
     /// Each leader is struck soon after its election.
     pub(super) hunt: bool,
-    /// Ticks between two faults, at most.
-    pub(super) pace: u64,
 }
 
 /// One run.

@@ -31,6 +31,7 @@ impl Truth {
             return;
         }
         self.check_quorum(&certificate, &decision);
+        self.note_opened(&decision);
         self.decisions.insert(id, (hash, decision.clone()));
         self.check_waves(&decision, hosts);
     }

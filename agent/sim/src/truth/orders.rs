@@ -62,6 +62,7 @@ impl Truth {
         let off = hosts[signer].utc(self.now) - true_time(self.now);
         if off.abs() <= CLOCK_OFF_MAX {
             self.check_order(name, host, decision.log_index, &plan, hosts);
+            self.check_gates(signer, said, decision, hosts);
         }
     }
 
@@ -91,18 +92,13 @@ impl Truth {
 
     /// Hosts that go first are not under way any more.
     fn check_order(&mut self, signer: &HostId, host: &HostId, log_index: u64, plan: &Plan, hosts: &[Host]) {
-        let limits = &plan.policy;
         let edges = plan.edges.iter().filter(|edge| edge.gated.contains(host));
         for first in edges.flat_map(|edge| &edge.gates).filter(|first| *first != host) {
             let Some(number) = hosts.iter().position(|it| it.name == *first && !it.is_dormant) else {
                 continue;
             };
             let Some(own) = self.own[number].get(&plan.rollout_id) else { continue };
-            let soak = plan.wave_of(first).and_then(|wave| plan.wave(wave)).map_or(0, |wave| wave.soak_secs);
-            let patience = limits
-                .lost_after_secs
-                .min(limits.activation_timeout_secs + soak + 2 * limits.sustained_failure_secs);
-            let lost = self.now.saturating_sub(own.acked) + 100_000_000 >= patience * 1_000_000;
+            let lost = self.is_lost(own, plan, first);
             let waits = own.in_flight() && own.state != muster_core::wire::HostState::Deferred;
             let let_go = self.is_let_go(first, &plan.rollout_id) || self.is_twofold(first);
             if waits && own.log_index < log_index && !lost && !let_go {

@@ -22,6 +22,34 @@ impl World {
         }
     }
 
+    /// What was to befall a machine in the middle of a switch or after one does, if the machine is still there and the time
+    /// of faults goes on.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "nothing else befalls a machine because of a switch")]
+    pub(super) fn befalls(&mut self, host: usize, fault: Fault) {
+        let soaks = self.truth.own[host].values().any(|own| own.state == HostState::Soaking);
+        let machine = &mut self.hosts[host].machine;
+        let is_there = match fault {
+            Fault::RebootInSwitch => machine.is_switching(),
+            Fault::DeferredReboot => machine.next_boot.is_some(),
+            _ => soaks,
+        };
+        if !is_there || self.faults.strength(fault) == 0 {
+            return;
+        }
+        self.faults.hit(fault);
+        self.trace.line(self.now, "****", || format!("{}: {}", fault.name(), fault.what()));
+        if fault == Fault::HandSwitched {
+            if let Ok(hand) = "dir:hand".parse() {
+                machine.switch_by_hand(hand, self.now);
+            }
+            return;
+        }
+        let mut random = Random::new(self.random.next());
+        self.reboot_machine(host, &mut random);
+        let after = Duration::from_millis(random.between(4_000, 60_000));
+        self.start_later(host, after);
+    }
+
     /// Reboots a machine and starts its agent again; what a switch had set for that boot comes up, or fails to.
     pub fn reboot(&mut self, host: &HostId, comes_up: bool) {
         let Some(number) = self.number(host.as_str()) else { return };
@@ -61,7 +89,7 @@ impl World {
 
     /// Decides once for the run whether anybody reboots machines that wait for it.
     pub(crate) fn draw_rebooting(&mut self, random: &mut Random) {
-        self.never_rebooted = self.faults.strength(Fault::NeverRebooted) > 0 && random.percent(40);
+        self.never_rebooted = self.faults.strength(Fault::NeverRebooted) > 0 && random.percent(60);
     }
 
     /// Whether a host's probe that gates failed when it last ran.

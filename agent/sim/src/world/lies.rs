@@ -27,7 +27,7 @@ impl World {
         let plain: Vec<usize> = (coordinators..self.fleet.names().len()).collect();
         for (fault, lie) in WAYS {
             // Most of a fleet is honest.
-            let lies = random.below(250) < self.faults.strength(fault);
+            let lies = random.below(160) < self.faults.strength(fault);
             let Some(host) = random.pick(&plain).copied().filter(|_| lies) else { continue };
             if self.hosts[host].liar.is_none() {
                 self.make_liar(host, lie);

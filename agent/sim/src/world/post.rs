@@ -3,6 +3,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use muster_core::id::HostId;
 use muster_core::ledger::Table;
 use muster_core::node::{CoordinatorMessage, Input, MessageRef, Topic};
 use muster_core::wire::NoticeBody;
@@ -106,6 +107,9 @@ impl World {
         if parcel.topic == Topic::Presence {
             self.note_heard_input(host, parcel, &input);
         }
+        if let Some(of) = speaker(&input).and_then(|speaker| self.fleet.number(speaker)) {
+            self.hosts[host].heard_at[of] = self.now;
+        }
         if self.lets_in(host, &input) {
             self.step(host, input);
         }
@@ -147,8 +151,9 @@ impl World {
         let topics = [Topic::Documents, Topic::Decisions, Topic::Events];
         for (at, (table, topic)) in SYNCED.iter().zip(topics).enumerate() {
             if has.sums()[at] != offers.sums()[at] && (all || *table == Table::Documents) {
-                let missing = has.lacks(offers, *table);
-                found.extend(missing.into_iter().map(|bytes| self.shelf.parcel(topic, bytes)));
+                let missing = has.lacks(offers, *table).into_iter();
+                let wanted = missing.filter(|(key, _)| *table != Table::Feeds || to.wants(key));
+                found.extend(wanted.map(|(_, bytes)| self.shelf.parcel(topic, bytes)));
             }
         }
         for (known, newer) in to.heard.iter().zip(&of.heard).filter(|_| all) {
@@ -177,6 +182,16 @@ impl World {
         self.count += 1;
         let slow = if self.hosts[host].slow_until > self.now { SLOW } else { Duration::ZERO };
         self.queue.insert((self.now + micros(after + slow), self.count), (host, event));
+    }
+}
+
+/// The host whose words an input is.
+#[expect(clippy::wildcard_enum_match_arm, reason = "nothing else is one host's word of itself")]
+fn speaker(input: &Input) -> Option<&HostId> {
+    match input {
+        Input::Envelope { envelope, .. } => Some(&envelope.content.host),
+        Input::Notice { notice, .. } => Some(&notice.content.host),
+        _ => None,
     }
 }
 

@@ -24,7 +24,9 @@ impl World {
         let Some(((at, order), (host, event))) = self.queue.pop_first() else { return };
         self.now = self.now.max(at);
         let state = &self.hosts[host];
-        if state.paused_until > self.now && !matches!(event, Event::JobEnds { .. } | Event::Start) {
+        if state.paused_until > self.now
+            && !matches!(event, Event::JobEnds { .. } | Event::Befalls { .. } | Event::Start)
+        {
             self.queue.insert((state.paused_until, order), (host, event));
             return;
         }
@@ -83,12 +85,13 @@ impl World {
                 }
             }
             Event::Peer { peer, up } => {
-                if self.hosts[peer].is_up() == up || !up {
-                    if let Some(key) = self.fleet.key_of(&self.hosts[peer].name) {
-                        self.step(host, if up { Input::PeerUp(key) } else { Input::PeerDown(key) });
-                    }
+                if (self.hosts[peer].is_up() || !up)
+                    && let Some(key) = self.fleet.key_of(&self.hosts[peer].name)
+                {
+                    self.step(host, if up { Input::PeerUp(key) } else { Input::PeerDown(key) });
                 }
             }
+            Event::Befalls { fault } => self.befalls(host, fault),
             Event::Start => self.start_host(host),
         }
     }
@@ -230,6 +233,7 @@ impl World {
                 }
                 Told::Ends(after, number) => self.push(after, host, Event::JobEnds { number }),
                 Told::Probe(after, generation) => self.push(after, host, Event::Probe { life, generation }),
+                Told::Befalls(after, fault) => self.push(after, host, Event::Befalls { fault }),
             }
         }
     }

@@ -7,6 +7,9 @@ use muster_sim::log::{MUTANTS, caught_by, run, scenarios};
 
 const USAGE: &str = "usage: muster-sim log [--seeds A..B] [--scenario NAME] [--mutants]";
 
+/// Asks for every scenario, as naming none does.
+const ALL: &str = "all";
+
 pub(super) fn main(words: &[String]) -> ExitCode {
     match parse(words) {
         Ok(asked) if asked.mutants => mutants(asked.seeds.unwrap_or((0, 500))),
@@ -37,10 +40,10 @@ fn parse(words: &[String]) -> Result<Asked, String> {
             }
             "--scenario" => {
                 let name = value()?;
-                if !scenarios().any(|known| known == name) {
+                if name != ALL && !scenarios().any(|known| known == name) {
                     return Err(format!("no scenario is named {name}"));
                 }
-                asked.scenario = Some(name.clone());
+                asked.scenario = Some(name.clone()).filter(|name| name != ALL);
             }
             "--mutants" => asked.mutants = true,
             _ => return Err(format!("{word} is not known")),
