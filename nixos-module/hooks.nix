@@ -102,6 +102,10 @@ let
         assertion = value.caFile == null || https;
         message = "${where} has a caFile without an https url.";
       }
+      {
+        assertion = value.caFile == null || lib.hasPrefix "/" value.caFile;
+        message = "${where} has the caFile ${toString value.caFile}, which is not a path from the root.";
+      }
     ];
 
   table =

@@ -137,7 +137,7 @@ in
             events = [ ];
             command = [ ];
             url = "ftp://x";
-            caFile = "/ca.pem";
+            caFile = "ca.pem";
           };
           none.events = [ "all" ];
         };
@@ -151,6 +151,7 @@ in
         "services.muster.hooks.both must name the program to run by its whole path."
         "services.muster.hooks.both has a url that does not begin with http:// or https://."
         "services.muster.hooks.both has a caFile without an https url."
+        "services.muster.hooks.both has the caFile ca.pem, which is not a path from the root."
         "services.muster.hooks.none must set either command or url."
       ];
 

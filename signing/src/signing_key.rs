@@ -15,6 +15,7 @@ const PRIVATE_KEY_BYTES_MAX: usize = 16 * 1024;
 #[derive(Clone)]
 pub struct SigningKey {
     secret: ed25519_dalek::SigningKey,
+    public: PublicKey,
     /// Whether it is a stand-in that costs a hash instead of a curve.
     #[cfg(feature = "planted")]
     stubbed: bool,
@@ -23,8 +24,10 @@ pub struct SigningKey {
 impl SigningKey {
     /// Makes the key of a 32-byte seed, which the caller drew from the system's random source.
     pub fn from_seed(seed: [u8; 32]) -> Self {
+        let secret = ed25519_dalek::SigningKey::from_bytes(&seed);
         Self {
-            secret: ed25519_dalek::SigningKey::from_bytes(&seed),
+            public: PublicKey::of_secret(&secret.verifying_key()),
+            secret,
             #[cfg(feature = "planted")]
             stubbed: false,
         }
@@ -33,7 +36,7 @@ impl SigningKey {
     /// Makes a stand-in for a key, whose signatures cost a hash and prove nothing; for the simulator only.
     #[cfg(feature = "planted")]
     pub fn stubbed(seed: [u8; 32]) -> Self {
-        Self { stubbed: true, ..Self::from_seed(seed) }
+        Self { public: PublicKey::of_stub(&seed), stubbed: true, ..Self::from_seed(seed) }
     }
 
     /// Reads an OpenSSH private key file (`-----BEGIN OPENSSH PRIVATE KEY-----`) without a passphrase.
@@ -66,12 +69,8 @@ impl SigningKey {
     }
 
     /// The public half.
-    pub fn public(&self) -> PublicKey {
-        #[cfg(feature = "planted")]
-        if self.stubbed {
-            return PublicKey::of_stub(self.seed());
-        }
-        PublicKey::of_secret(&self.secret.verifying_key())
+    pub const fn public(&self) -> PublicKey {
+        self.public
     }
 
     /// The secret seed, from which the network's identity is made.

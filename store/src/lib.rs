@@ -47,7 +47,7 @@
 //!
 //! | table | key | value | class |
 //! | --- | --- | --- | --- |
-//! | `meta` | name | incarnation, boot counter, store id, accepted serials; the store's own: `format`, `fleet`, `host` | local |
+//! | `meta` | name | incarnation, boot counter, store id, accepted serials, `hook/` and a name: what waits for a hook; the store's own: `format`, `fleet`, `host` | local |
 //! | `documents` | kind, channel or "", serial | bytes and signatures | canonical |
 //! | `feeds` | host, incarnation, seq | envelope as received | canonical |
 //! | `feed_heads` | host, incarnation | seq, hash | derived |

@@ -15,6 +15,7 @@ use crate::coordination::log;
 use crate::document::{self, Documents, Electorate};
 use crate::id::{FleetName, HostId};
 use crate::planted::{Bug, Planted};
+use crate::wire::claim::Claim;
 use crate::wire::codec::{self, DecodeError};
 use crate::wire::{DECISION_VERSION, Decision, Envelope, Notice, Received};
 
@@ -129,6 +130,11 @@ impl Roster {
         self.electorates.get(&fleet_serial)
     }
 
+    /// The electorate of the newest fleet document.
+    pub(crate) fn newest_electorate(&self) -> Option<&Electorate> {
+        self.electorate(self.serial)
+    }
+
     /// The electorate of a fleet document; of one that is not held, nobody, whom no number of signatures makes a quorum.
     pub(crate) fn electorate_or_none(&self, fleet_serial: u64) -> Electorate {
         let nobody = || Electorate { members: BTreeMap::new(), quorum: usize::MAX, faults: 0 };
@@ -168,20 +174,13 @@ pub fn notice(roster: &Roster, bytes: &[u8]) -> Result<Verified<Received<Notice>
     opened(roster, Purpose::Notice, bytes)
 }
 
-/// Whose words they claim to be: all that is read of signed content before its signature is checked.
-#[derive(Deserialize)]
-struct Claimed {
-    fleet: FleetName,
-    host: HostId,
-}
-
 fn opened<T: serde::de::DeserializeOwned>(
     roster: &Roster,
     purpose: Purpose,
     bytes: &[u8],
 ) -> Result<Verified<Received<T>>, VerifyError> {
     let sealed = Sealed::parse(bytes)?;
-    let Claimed { fleet, host } = codec::decode("signed content", sealed.payload())?;
+    let Claim { fleet, host } = Claim::of(sealed.payload())?;
     if fleet != roster.fleet {
         return Err(VerifyError::OtherFleet(fleet));
     }

@@ -7,6 +7,9 @@ use muster_core::ledger::{Batch, Change, Rows, Table};
 /// The tables that hosts sync, in the order in which they are sent.
 pub(crate) const SYNCED: [Table; 3] = [Table::Documents, Table::Decisions, Table::Feeds];
 
+/// In which bits of their last byte the keys of one run differ.
+const RUN_BITS: u8 = 0x0f;
+
 /// One host's disk.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Disk {
@@ -15,7 +18,7 @@ pub(crate) struct Disk {
     pub(crate) writes: VecDeque<(u64, Batch)>,
     /// Sums up which keys each synced table has, so that equal tables are known as such.
     sums: [u64; SYNCED.len()],
-    /// The same for each run of keys that differ in their last byte alone, so that few rows are compared.
+    /// The same for each run of keys that differ in their last four bits alone, so that few rows are compared.
     runs: BTreeMap<(Table, Vec<u8>), u64>,
 }
 
@@ -56,7 +59,7 @@ impl Disk {
             {
                 let sum = fnv(&change.key);
                 self.sums[at] ^= sum;
-                *self.runs.entry((change.table, run_of(&change.key).to_vec())).or_default() ^= sum;
+                *self.runs.entry((change.table, run_of(&change.key))).or_default() ^= sum;
             }
         }
     }
@@ -88,7 +91,7 @@ impl Disk {
     }
 
     /// What another disk has of a synced table and this one has not.
-    pub(crate) fn lacks(&self, other: &Self, table: Table) -> Vec<Vec<u8>> {
+    pub(crate) fn lacks<'a>(&self, other: &'a Self, table: Table) -> Vec<&'a [u8]> {
         let from = (table, Vec::new());
         let theirs = other.runs.range(from.clone()..).take_while(|((of, _), _)| *of == table);
         let mut mine = self.runs.range(from..).peekable();
@@ -99,17 +102,29 @@ impl Disk {
                 continue;
             }
             let rows = other.rows.get(&table).into_iter().flat_map(|rows| rows.range(run.1.clone()..));
-            let rows = rows.take_while(|(key, _)| run_of(key) == run.1);
+            let rows = rows.take_while(|(key, _)| is_of_run(key, &run.1));
             missing.extend(
-                rows.filter(|(key, _)| self.row(table, key).is_none()).map(|(_, value)| value.clone()),
+                rows.filter(|(key, _)| self.row(table, key).is_none()).map(|(_, value)| value.as_slice()),
             );
         }
         missing
     }
 }
 
-fn run_of(key: &[u8]) -> &[u8] {
-    key.split_last().map_or(key, |(_, run)| run)
+/// The first key that a run may have.
+fn run_of(key: &[u8]) -> Vec<u8> {
+    let mut first = key.to_vec();
+    if let Some(last) = first.last_mut() {
+        *last &= !RUN_BITS;
+    }
+    first
+}
+
+fn is_of_run(key: &[u8], first: &[u8]) -> bool {
+    let (Some((last, key)), Some((run, prefix))) = (key.split_last(), first.split_last()) else {
+        return key == first;
+    };
+    last & !RUN_BITS == *run && key == prefix
 }
 
 impl Rows for Disk {

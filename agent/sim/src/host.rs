@@ -15,7 +15,7 @@ use muster_signing::SigningKey;
 use crate::disk::Disk;
 use crate::liar::Liar;
 use crate::machine::Machine;
-use crate::parcel::Parcel;
+use crate::parcel::{Parcel, Shelf, Shelved};
 
 /// Where virtual time begins.
 const EPOCH_SECS: i64 = 1_790_000_000;
@@ -133,12 +133,13 @@ impl Host {
         key: SigningKey,
         pin: Trust,
         now: Now,
+        shelf: &Shelf,
     ) -> Result<(Node, Vec<Output>), StartError> {
         let known = match self.known.take() {
             Some(known) => known,
             None => Ledger::new(settings.fleet.clone(), settings.host.clone(), self.no_documents(pin)?),
         };
-        let (mut ledger, _) = rebuild(known, &self.disk)?;
+        let (mut ledger, _) = rebuild(known, &Shelved { disk: &self.disk, shelf })?;
         let _ = (ledger.take_batch(), ledger.take_happenings());
         self.known = Some(ledger.clone());
         Node::start_rebuilt(settings, key, ledger, &self.disk, now)

@@ -59,6 +59,7 @@ pub(crate) struct Liar {
     /// Decisions that it has signed.
     pub(crate) signed: BTreeSet<DecisionId>,
     /// Before this it enters nothing into the log.
+    #[cfg(feature = "planted")]
     pub(crate) rests_until: u64,
 }
 

@@ -64,6 +64,8 @@ pub struct Outcome {
     pub violation: Option<Violation>,
     /// Steps that nodes took.
     pub steps: u64,
+    /// What they were taken for.
+    pub inputs: BTreeMap<&'static str, u64>,
     /// Virtual time.
     pub took: Duration,
     /// The hash of everything that happened.
@@ -496,6 +498,7 @@ impl Run {
             coordinators: self.operator.draft.coordinators,
             violation: self.world.truth.violation.clone(),
             steps: self.world.steps(),
+            inputs: self.world.inputs.clone(),
             took: Duration::from_micros(self.world.now),
             hash: self.world.trace.hash(),
             hits: self.world.faults.hits().clone(),

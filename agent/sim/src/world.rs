@@ -27,7 +27,7 @@ use crate::fleet::Fleet;
 use crate::host::{Host, true_time};
 use crate::machine::Health;
 use crate::network::Network;
-use crate::parcel::Parcel;
+use crate::parcel::{Parcel, Shelf, Shelved};
 use crate::random::Random;
 use crate::trace::Trace;
 use crate::truth::Truth;
@@ -67,7 +67,7 @@ enum Event {
     Direct { from: usize, message: Rc<CoordinatorMessage> },
     Durable { life: u64 },
     WriteFailed { life: u64 },
-    Report { life: u64, report: HostReport },
+    Report { life: u64, report: Box<HostReport> },
     Probe { life: u64, generation: u64 },
     JobEnds { number: u64 },
     Sync { from: Option<usize>, again: bool },
@@ -103,6 +103,7 @@ pub struct World {
     kept: Option<(usize, Disk)>,
     habits: Habits,
     queue: BTreeMap<(u64, u64), (usize, Event)>,
+    shelf: Shelf,
     count: u64,
     steps: u64,
     /// How many inputs of each kind the nodes took.
@@ -168,6 +169,7 @@ impl World {
             kept: None,
             habits,
             queue: BTreeMap::new(),
+            shelf: Shelf::default(),
             count: 0,
             steps: 0,
             inputs: BTreeMap::new(),
@@ -360,7 +362,7 @@ impl World {
             seed,
         };
         let now = state.now(self.now);
-        match state.begin(settings, key, self.fleet.trust(), now) {
+        match state.begin(settings, key, self.fleet.trust(), now, &self.shelf) {
             Ok((node, outputs)) => {
                 state.node = Some(node);
                 self.trace.line(self.now, self.hosts[host].name.as_str(), || "starts".to_owned());
@@ -437,8 +439,9 @@ impl World {
                 .map_err(|error| error.to_string())?;
             let fleet = self.fleet.name().clone();
             let empty = Ledger::new(fleet, id.clone(), documents);
+            let rows = Shelved { disk: &host.disk, shelf: &self.shelf };
             let (ledger, views) =
-                muster_core::ledger::verify(empty, &host.disk).map_err(|error| format!("{id}: {error}"))?;
+                muster_core::ledger::verify(empty, &rows).map_err(|error| format!("{id}: {error}"))?;
             let settled = host.node.as_ref().filter(|_| host.disk.writes.is_empty() && host.bug.is_none());
             if settled.is_some_and(|node| node.ledger().state_bytes() != ledger.state_bytes()) {
                 return Err(format!("{id}: what it knows is not what its arrivals lead to"));

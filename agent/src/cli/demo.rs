@@ -18,7 +18,7 @@ use crate::demo::{Demo, DemoError};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   muster demo                        watch it happen; nothing is left behind
-  muster demo --keep /tmp/demo       leave the fleet running, to look around in it
+  muster demo --keep /tmp/demo       leave it running, to look around in it
   muster demo --stop /tmp/demo       end it")]
 pub struct DemoCommand {
     /// How many hosts take part.

@@ -5,7 +5,7 @@ use clap::Args;
 
 use super::asking::{Agent, raw};
 use super::output::{Tone, line};
-use super::render::{Look, NONE, flat, moment};
+use super::render::{Look, NONE, flat, moment, wrapped};
 use super::{Exit, Failure, when};
 use crate::control::client::{ClientError, encoded};
 use crate::control::wire::{Event, EventKind, Events as List};
@@ -19,10 +19,11 @@ const HOST_CHARS: usize = 12;
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   muster events --since 1h --host web-02     what web-02 said in the last hour
-  muster events --rollout stable@v2 --follow what happens in a rollout, as it happens
-  muster events --follow --json              one JSON object a line, for programs
+  muster events --rollout stable@v2 --follow what happens in it, as it does
+  muster events --follow --json              one JSON object a line
 
-Every signature is looked at again while it is read; what does not hold is marked UNVERIFIED.")]
+Every signature is looked at again while it is read; what does not hold is
+marked UNVERIFIED.")]
 pub(super) struct Events {
     #[command(flatten)]
     agent: Agent,
@@ -119,20 +120,29 @@ fn text(event: &Event, look: &Look) -> String {
         (_, EventKind::Document) => Tone::Strong,
         (_, EventKind::Event | EventKind::Decision | EventKind::Log | EventKind::Unknown) => Tone::Warn,
     };
-    let at = look.tone(Tone::Faint, &moment(event.at));
-    let host = flat(event.host.as_deref().unwrap_or(NONE));
-    let name = look.tone(tone, &event.name);
-    let mut text = format!("{at}  {host:HOST_CHARS$}  {name}");
+    let (at, host) = (moment(event.at), flat(event.host.as_deref().unwrap_or(NONE)));
+    let indent = at.len() + 2;
+    let mut text =
+        format!("{}  {host:HOST_CHARS$}  {}", look.tone(Tone::Faint, &at), look.tone(tone, &event.name));
+    let mut behind = indent + host.chars().count().max(HOST_CHARS) + 2 + event.name.chars().count();
     if let Some(rollout) = &event.rollout {
         text.push_str(&format!("  {}", look.tone(Tone::Faint, rollout)));
-    }
-    if !event.detail.is_empty() {
-        text.push_str(&format!("  {}", flat(&event.detail)));
+        behind += 2 + rollout.chars().count();
     }
     if !event.verified {
         text.push_str(&format!("  {}", look.tone(Tone::Bad, "UNVERIFIED")));
+        behind += "  UNVERIFIED".len();
     }
-    text
+    let detail = flat(&event.detail);
+    if detail.is_empty() {
+        return text;
+    }
+    // What does not fit behind the rest goes below it, so that the times stay the only thing in their column.
+    let width = usize::from(look.width);
+    if behind + 2 + detail.chars().count() <= width {
+        return format!("{text}  {detail}");
+    }
+    format!("{text}\n{}", wrapped(&detail, width, indent).join("\n"))
 }
 
 #[cfg(test)]
@@ -166,7 +176,7 @@ mod tests {
             &lines.join("\n"),
             &[
                 "2026-11-18T11:06:41Z  web-01        Converged  stable@v2  runs dir:v2",
-                "2026-11-18T11:06:49Z  -             fleet  serial 4 signed by alice  UNVERIFIED",
+                "2026-11-18T11:06:49Z  -             fleet  UNVERIFIED  serial 4 signed by alice",
             ],
         );
     }

@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::asking::Agent;
 use super::output::Tone;
-use super::render::{Look, flat, moment, relative};
+use super::render::{Look, flat, hanging, labelled, moment, relative, wrapped};
 use super::{Exit, Failure};
 use crate::control::client::encoded;
 use crate::control::wire::{BlockedGate, Explain as Explanation};
@@ -33,7 +33,10 @@ impl Explain {
 }
 
 fn text(explained: &Explanation, look: &Look) -> String {
-    let mut text = format!("{}\n", look.tone(Tone::Strong, &explained.summary));
+    let width = usize::from(look.width);
+    let summary = wrapped(&flat(&explained.summary), width, 0);
+    let summary: Vec<String> = summary.iter().map(|part| look.tone(Tone::Strong, part)).collect();
+    let mut text = format!("{}\n", summary.join("\n"));
     for gate in &explained.gates {
         text.push('\n');
         describe(&mut text, gate, explained, look);
@@ -43,28 +46,34 @@ fn text(explained: &Explanation, look: &Look) -> String {
         let ago = relative(report.at, look.now);
         let _ = writeln!(text, "\n{} last reported {} {ago}", flat(host), flat(&report.name));
         if !report.detail.is_empty() {
-            let _ = writeln!(text, "  {}", flat(&report.detail));
+            let _ = writeln!(text, "{}", wrapped(&flat(&report.detail), width, 2).join("\n"));
         }
     }
     text
 }
 
 fn describe(text: &mut String, gate: &BlockedGate, explained: &Explanation, look: &Look) {
-    let name = look.tone(Tone::Warn, &gate.gate);
     let whom = match &gate.host {
-        Some(host) if explained.host.as_ref() != Some(host) => format!(" holds {}", flat(host)),
+        Some(host) if explained.host.as_ref() != Some(host) => format!("holds {host}: "),
         Some(_) | None => String::new(),
     };
-    let _ = writeln!(text, "{name}{whom}: {}", flat(&gate.reason));
+    let label = if whom.is_empty() { format!("{}:", gate.gate) } else { gate.gate.clone() };
+    let reason = format!("{whom}{}", gate.reason);
+    let _ = writeln!(text, "{}", labelled(look, Tone::Warn, &label, &reason, 2));
+    let mut say = |sentence: String| {
+        for part in hanging(&flat(&sentence), usize::from(look.width), 2, 4) {
+            let _ = writeln!(text, "{part}");
+        }
+    };
     if let Some(waits_for) = &gate.waits_for {
-        let _ = writeln!(text, "  waits for {}", flat(waits_for));
+        say(format!("waits for {waits_for}"));
     }
     if let Some(way_out) = &gate.way_out {
-        let _ = writeln!(text, "  to open it: {}", flat(way_out));
+        say(format!("to open it: {way_out}"));
     }
     if let Some(opens_at) = gate.opens_at {
         let when = relative(opens_at, look.now);
-        let _ = writeln!(text, "  opens {when} at the earliest, {}", moment(opens_at));
+        say(format!("opens {when} at the earliest, {}", moment(opens_at)));
     }
 }
 

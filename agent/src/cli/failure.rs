@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::output::{Tone, note, plain, toned_note};
+use super::output::{Tone, note, note_columns, plain, toned_note};
+use super::render::hanging;
 use crate::keys::KeyFileError;
 use crate::ssh_agent::AgentError;
 
@@ -67,11 +68,20 @@ impl Failure {
 
     /// Says it to the user.
     pub fn report(&self) {
-        note(format_args!("{} {}", toned_note(Tone::Bad, "error:"), plain(&self.message)));
+        say(Tone::Bad, "error:", &self.message);
         if let Some(hint) = &self.hint {
-            note(format_args!("{} {}", toned_note(Tone::Strong, "hint:"), plain(hint)));
+            say(Tone::Strong, "hint:", hint);
         }
     }
+}
+
+/// A sentence behind a label; on a terminal its words stay whole.
+fn say(tone: Tone, label: &str, sentence: &str) {
+    let sentence = plain(sentence);
+    let (width, indent) = (note_columns().map_or(usize::MAX, usize::from), label.len() + 1);
+    let lines = sentence.lines().flat_map(|line| hanging(line, width, indent, indent));
+    let text = lines.collect::<Vec<_>>().join("\n");
+    note(format_args!("{} {}", toned_note(tone, label), text.trim_start()));
 }
 
 impl From<KeyFileError> for Failure {

@@ -1,6 +1,7 @@
 //! `muster fleet`: what a fleet document comes to, before it is signed.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
@@ -12,7 +13,8 @@ use serde::Serialize;
 
 use super::document_files::{read_document, read_stdin};
 use super::fleet_diff::FleetDiffer;
-use super::output::{self, Tone, count, line, plain, table, toned};
+use super::output::{self, Tone, count, line};
+use super::render::{Look, field, flat, hanging, labelled, span};
 use super::{Exit, Failure};
 
 /// Looks at fleet documents.
@@ -32,7 +34,7 @@ enum What {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   muster fleet check fleet.json
-  muster fleet check fleet.json --replaces fleet.old.json    whether a running fleet can follow")]
+  muster fleet check fleet.json --replaces fleet.old.json   can one follow?")]
 struct Check {
     /// The fleet document, - for what comes on stdin; its signatures are not looked at.
     file: PathBuf,
@@ -72,7 +74,7 @@ impl Check {
         if self.json {
             output::json(&Checked { schema: 1, hash, report: &report });
         } else {
-            print(&report, hash);
+            line(text(&report, hash, &Look::of_stdout()).trim_end());
         }
         Ok(Exit::Done)
     }
@@ -87,46 +89,53 @@ pub(super) fn read_fleet(path: &Path) -> Result<(Fleet, Digest), Failure> {
     Ok((fleet, sha256(&bytes)))
 }
 
-fn print(report: &FleetReport, hash: Digest) {
-    let title = toned(Tone::Strong, format_args!("fleet {}", report.fleet));
+fn text(report: &FleetReport, hash: Digest, look: &Look) -> String {
+    let mut text = String::new();
+    let title = look.tone(Tone::Strong, &format!("fleet {}", report.fleet));
     let (hosts, operators) = (count(report.hosts, "host"), count(report.operators, "operator"));
-    line(format_args!("{title}, serial {}: {hosts}, {operators}", report.serial));
-    line(toned(Tone::Faint, hash));
-    line(format_args!("coordinators: {}", names(&report.electorate.members)));
-    line(format_args!("  {}", report.electorate.withstands));
+    let _ = writeln!(text, "{title}, serial {}: {hosts}, {operators}", report.serial);
+    let _ = writeln!(text, "{}", look.tone(Tone::Faint, &hash.to_string()));
+    let mut say = |sentence: String, indent| {
+        for part in hanging(&flat(&sentence), usize::from(look.width), indent, 2) {
+            let _ = writeln!(text, "{part}");
+        }
+    };
+    say(format!("coordinators: {}", names(&report.electorate.members)), 0);
+    say(report.electorate.withstands.to_string(), 2);
     for channel in &report.channels {
-        line("");
-        let name = toned(Tone::Strong, format_args!("channel {}", channel.channel));
+        let name = look.tone(Tone::Strong, &format!("channel {}", channel.channel));
         let before: Vec<_> = channel.waits_for.iter().map(|id| id.as_str()).collect();
         let after = if before.is_empty() { String::new() } else { format!(", after {}", before.join(", ")) };
-        line(format_args!("{name}, policy {}{after}", channel.policy));
+        let _ = writeln!(text, "\n{name}, policy {}{after}", channel.policy);
         let rows = channel.waves.iter().map(|wave| {
             let then = if wave.manual_promotion { "a person promotes" } else { "" };
-            let soak = format!("{} s", wave.soak_secs);
-            vec![wave.wave.to_string(), soak, wave.selector.clone(), names(&wave.hosts), then.to_owned()]
+            let hosts = field(names(&wave.hosts));
+            vec![field(wave.wave), field(span(wave.soak_secs)), field(&wave.selector), hosts, field(then)]
         });
-        table(&["wave", "soak", "selects", "hosts", "then"], rows);
+        let _ = writeln!(text, "{}", look.table(&["WAVE", "SOAK", "SELECTS", "HOSTS", "THEN"], rows));
     }
     if !report.budgets.is_empty() {
-        line("");
         let rows = report.budgets.iter().map(|budget| {
             let limit = format!("{} of {}", budget.limit, budget.hosts.len());
-            vec![budget.budget.to_string(), limit, budget.selector.clone(), names(&budget.hosts)]
+            let hosts = field(names(&budget.hosts));
+            vec![field(budget.budget.to_string()), field(limit), field(&budget.selector), hosts]
         });
-        table(&["budget", "at once", "selects", "hosts"], rows);
+        let _ = writeln!(text, "\n{}", look.table(&["BUDGET", "AT ONCE", "SELECTS", "HOSTS"], rows));
     }
     if !report.edges.is_empty() {
-        line("");
         let rows = report.edges.iter().map(|edge| {
-            vec![edge.edge.to_string(), names(&edge.gates), names(&edge.gated), plain(&edge.reason)]
+            let hosts = [field(names(&edge.gates)), field(names(&edge.gated))];
+            let (place, because) = (field(edge.edge.to_string()), field(&edge.reason));
+            [place].into_iter().chain(hosts).chain([because]).collect()
         });
-        table(&["edge", "first", "then", "because"], rows);
+        let _ = writeln!(text, "\n{}", look.table(&["EDGE", "FIRST", "THEN", "BECAUSE"], rows));
     }
-    line("");
+    text.push('\n');
     for warning in &report.warnings {
-        line(format_args!("{} {}", toned(Tone::Warn, "warning:"), plain(&warning.to_string())));
+        let _ = writeln!(text, "{}", labelled(look, Tone::Warn, "warning:", &warning.to_string(), 2));
     }
-    line(toned(Tone::Good, "valid"));
+    let _ = writeln!(text, "{}", look.tone(Tone::Good, "valid"));
+    text
 }
 
 fn names(hosts: &BTreeSet<HostId>) -> String {

@@ -16,9 +16,11 @@ use super::{Exit, Failure};
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   muster fleet diff fleet.json fleet-new.json
-  muster fleet diff fleet.json fleet-new.json --json | jq -r '.changes[] | select(.about == \"host\") | .text'
+  muster fleet diff fleet.json fleet-new.json --json |
+      jq -r '.changes[] | select(.about == \"host\") | .text'
 
-Ends with 1 if a fleet that runs under the first one cannot follow the second one.")]
+Ends with 1 if a fleet that runs under the first one cannot follow the second
+one.")]
 pub(super) struct FleetDiffer {
     /// The fleet document that is replaced; signatures are not looked at.
     old: PathBuf,

@@ -160,8 +160,8 @@ mod tests {
             &[
                 "HOOK   WAITING  DELIVERED  GIVEN UP  LAST TRY FAILED",
                 "chat   0        7          0         -",
-                "pager  2        1          1         2 h ago: https://pager.example.org:",
-                "                                     status 503 Service Unavailable",
+                "pager  2        1          1         2 h ago: https://pager.example.org: status",
+                "                                     503 Service Unavailable",
                 "",
                 "HOOK   CALLS                      FOR",
                 "chat   /etc/muster/tell-the-chat  rollout-completed, rollout-failed",

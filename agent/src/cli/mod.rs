@@ -25,9 +25,13 @@ mod replay;
 mod report;
 mod rollout;
 mod screen;
+#[cfg(test)]
+mod screens;
 mod shell;
 pub mod sign;
 mod simulate;
+#[cfg(test)]
+mod stage;
 mod status;
 mod store;
 mod until;
@@ -159,6 +163,15 @@ mod tests {
             let socket = show.and_then(|show| show.get_one::<PathBuf>("socket"));
             assert_eq!(socket, Some(&PathBuf::from("/x")), "{words:?}");
         }
+    }
+
+    #[test]
+    fn a_rollback_says_why_it_takes_no_reason() {
+        let words = ["muster", "rollback", "stable", "--reason", "it leaks", "--key", "/nowhere"];
+        let cli = Cli::try_parse_from(words).unwrap_or_else(|error| panic!("{error}"));
+        let Err(failure) = cli.command.run() else { panic!("it went well") };
+        assert_eq!(failure.exit, Exit::Usage);
+        assert!(failure.message.contains("no place for one"), "{failure}");
     }
 
     #[test]

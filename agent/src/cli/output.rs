@@ -1,11 +1,12 @@
 //! The one place that writes to the terminal: data to stdout, everything else to stderr.
 
 use std::fmt::Display;
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 
-use comfy_table::{ContentArrangement, Table, presets};
 use owo_colors::{OwoColorize, Stream};
 use serde::Serialize;
+
+use super::render::{COLUMNS_MIN, Look};
 
 /// What a piece of text means, for those who see colours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,12 +25,38 @@ pub enum Tone {
 
 /// Writes a line of data. A reader that has gone away has had enough: that is no error.
 pub fn line(text: impl Display) {
+    #[cfg(test)]
+    if super::stage::with(|stage| stage.out.push_str(&format!("{text}\n"))).is_some() {
+        return;
+    }
     let _ = writeln!(io::stdout().lock(), "{text}");
 }
 
 /// Writes a line for people, beside the data.
 pub fn note(text: impl Display) {
+    #[cfg(test)]
+    if super::stage::with(|stage| stage.notes.push_str(&format!("{text}\n"))).is_some() {
+        return;
+    }
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// How wide the terminal is that stdout goes to; none if it goes elsewhere, where lines may be long.
+pub(super) fn columns() -> Option<u16> {
+    #[cfg(test)]
+    if let Some(width) = super::stage::with(|stage| stage.width) {
+        return Some(width);
+    }
+    io::stdout().is_terminal().then(|| Look::of_stdout().width)
+}
+
+/// The same of stderr.
+pub(super) fn note_columns() -> Option<u16> {
+    #[cfg(test)]
+    if let Some(width) = super::stage::with(|stage| stage.width) {
+        return Some(width);
+    }
+    Some(console::Term::stderr().size_checked()?.1.max(COLUMNS_MIN))
 }
 
 /// Writes a value as JSON, readable and in one piece.
@@ -37,19 +64,6 @@ pub fn json(value: &impl Serialize) {
     match serde_json::to_string_pretty(value) {
         Ok(text) => line(text),
         Err(error) => note(format_args!("muster: the answer is no JSON: {error}")),
-    }
-}
-
-/// Writes a table that fits the terminal.
-pub fn table(headers: &[&str], rows: impl IntoIterator<Item = Vec<String>>) {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(headers.iter().map(|header| toned(Tone::Faint, header)));
-    for row in rows {
-        table.add_row(row);
-    }
-    for text in table.lines() {
-        line(text.trim_end());
     }
 }
 

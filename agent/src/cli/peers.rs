@@ -18,8 +18,9 @@ const SKEW_MS: u64 = 30_000;
   muster peers
   muster peers --json | jq -r '.peers[] | select(.connected | not) | .host'
 
-BEHIND counts the events that a host says it has and this one does not hold yet; OUTBOX those that
-no quorum of coordinators has stored. FLEET is the serial of the fleet document that the host holds.")]
+BEHIND counts the events that a host says it has and this one does not hold yet;
+OUTBOX those that no quorum of coordinators has stored. FLEET is the serial of
+the fleet document that the host holds.")]
 pub(super) struct Peers {
     #[command(flatten)]
     agent: Agent,
@@ -50,7 +51,7 @@ fn text(roster: &Roster, look: &Look) -> String {
     }
     let connected = roster.peers.iter().filter(|peer| peer.connected).count();
     let table = look.table(
-        &["HOST", "LINK", "RTT", "CLOCK", "HEARD", "BEHIND", "OUTBOX", "FLEET", "AGENT"],
+        &["HOST", "LINK", "RTT", "CLOCK", "HEARD", "BEHIND", "OUTBOX", "FLEET"],
         roster.peers.iter().map(|peer| row(peer, look)),
     );
     let mut text = format!("{connected} of {} connected\n\n{table}\n\n", roster.peers.len());
@@ -58,8 +59,9 @@ fn text(roster: &Roster, look: &Look) -> String {
     for peer in &roster.peers {
         let (host, id) = (flat(&peer.host), flat(&peer.peer_id));
         text.push_str(&format!("{host:width$}  {id}\n"));
-        if let Some(address) = &peer.address {
-            text.push_str(&format!("{:width$}  {}\n", "", look.tone(Tone::Faint, address)));
+        let version = peer.agent_version.as_ref().map(|version| format!("agent {version}"));
+        for said in [&peer.address, &version].into_iter().flatten() {
+            text.push_str(&format!("{:width$}  {}\n", "", look.tone(Tone::Faint, said)));
         }
     }
     text
@@ -87,14 +89,18 @@ fn row(peer: &Peer, look: &Look) -> Vec<Field> {
     vec![
         field(&peer.host),
         link,
-        field_or_none(peer.round_trip_ms.map(|ms| format!("{ms:.1} ms"))),
+        field_or_none(peer.round_trip_ms.map(milliseconds)),
         clock,
         heard,
         behind,
         field_or_none(peer.outbox),
         field_or_none(peer.fleet_serial),
-        field_or_none(peer.agent_version.as_ref()),
     ]
+}
+
+/// Tenths matter of short times only.
+fn milliseconds(ms: f64) -> String {
+    if ms < 10.0 { format!("{ms:.1} ms") } else { format!("{ms:.0} ms") }
 }
 
 fn signed(offset_ms: i64) -> String {
@@ -116,13 +122,14 @@ mod tests {
             &[
                 "1 of 2 connected",
                 "",
-                "HOST     LINK  RTT     CLOCK   HEARD    BEHIND  OUTBOX  FLEET  AGENT",
-                "edge-01  down  -       -       never    -       -       -      -",
-                "web-02   quic  1.2 ms  -40 ms  4 s ago  0       2       4      0.1.0",
+                "HOST     LINK  RTT     CLOCK   HEARD    BEHIND  OUTBOX  FLEET",
+                "edge-01  down  -       -       never    -       -       -",
+                "web-02   quic  1.2 ms  -40 ms  4 s ago  0       2       4",
                 "",
                 "edge-01  12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo",
                 "web-02   12D3KooWLJtG8fd2hkQzTn96MrLvThmnNQjTUFZwGEsLRz5EmSzc",
                 "         /ip4/192.0.2.7/udp/7946/quic-v1",
+                "         agent 0.1.0",
             ],
         );
     }

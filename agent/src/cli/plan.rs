@@ -34,9 +34,11 @@ const WAVE: &str = "wave";
 #[command(after_help = "Examples:
   muster plan stable.json
   muster rollback stable --dry-run | muster plan -
-  muster plan stable.json --json | jq '.waves[].hosts[] | select(.first) | .host'
+  muster plan stable.json --json |
+      jq '.waves[].hosts[] | select(.first) | .host'
 
-muster simulate plays the same ref to its end, on a copy of the fleet in which all is well.")]
+muster simulate plays the same ref to its end, on a copy of the fleet in which
+all is well.")]
 pub(super) struct Plan {
     /// The channel ref, - for what comes on stdin.
     file: PathBuf,

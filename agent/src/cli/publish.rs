@@ -19,12 +19,14 @@ use crate::control::wire::{DocumentInfo, DocumentReceipt, SignedDocument};
 /// Hands a signed document to the fleet, through this host's agent.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  muster sign channel-ref --channel stable --ref v2 --targets targets.json --fleet fleet.json --key ~/.ssh/id_ed25519
+  muster sign channel-ref --channel stable --ref v2 --targets targets.json \\
+      --fleet fleet.json --key ~/.ssh/id_ed25519
   muster publish stable.json --wait
 
-Sends FILE with all signatures beside it: FILE.sig, as ssh-keygen -Y sign writes it, and FILE.<operator>.sig.
-Any host will do: the document carries its own proof and finds its way. With --wait, ends once a quorum
-of coordinators has stored it, from when on it can no longer get lost; with 5 when the time is over.")]
+Sends FILE with all signatures beside it: FILE.sig, as ssh-keygen -Y sign writes
+it, and FILE.<operator>.sig. Any host will do: the document carries its own
+proof and finds its way. With --wait, ends once a quorum of coordinators has
+stored it, from when on it can no longer get lost; with 5 when the time is over.")]
 pub(super) struct Publish {
     #[command(flatten)]
     agent: Agent,

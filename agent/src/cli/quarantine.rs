@@ -1,12 +1,14 @@
 //! `muster quarantine`: which closures must not be activated.
 
+use std::fmt::Write;
+
 use clap::{Args, Subcommand};
 
 use super::asking::Agent;
 use super::output::Tone;
-use super::render::{Look, field, field_or_none, relative, tinted};
+use super::render::{Look, flat, hanging, relative};
 use super::{Exit, Failure};
-use crate::control::wire::Quarantines;
+use crate::control::wire::{DecisionId, Quarantines};
 
 /// Shows which closures are barred from which channel.
 #[derive(Debug, Args)]
@@ -21,8 +23,9 @@ enum Verb {
     #[command(after_help = "Example:
   muster quarantine list
 
-DECISION is what an operator's signed clearance names to lift one. A quarantine never stands in the
-way of going back to what ran before.")]
+muster clear CHANNEL CLOSURE lifts one. The decision is what its signed
+clearance names. A quarantine never stands in the way of going back to what ran
+before.")]
     List {
         #[command(flatten)]
         agent: Agent,
@@ -41,17 +44,26 @@ fn text(found: &Quarantines, look: &Look) -> String {
     if found.quarantines.is_empty() {
         return "nothing is in quarantine".to_owned();
     }
-    let rows = found.quarantines.iter().map(|quarantine| {
-        vec![
-            tinted(Tone::Bad, &quarantine.closure),
-            field(&quarantine.channel),
-            field(relative(quarantine.since, look.now)),
-            field_or_none(quarantine.host.as_ref()),
-            field_or_none(quarantine.rollout.as_ref()),
-            field(format_args!("{}/{}", quarantine.decision.log_index, quarantine.decision.ordinal)),
-        ]
-    });
-    look.table(&["CLOSURE", "CHANNEL", "SINCE", "FAILED ON", "ROLLOUT", "DECISION"], rows)
+    // Closures are shown whole, as a clearance takes them.
+    let mut text = String::new();
+    for quarantine in &found.quarantines {
+        let _ = writeln!(text, "{}", look.tone(Tone::Bad, &quarantine.closure));
+        let mut sentence =
+            format!("barred from {} {}", quarantine.channel, relative(quarantine.since, look.now));
+        if let Some(host) = &quarantine.host {
+            sentence.push_str(&format!(": it failed on {host}"));
+        }
+        if let Some(rollout) = &quarantine.rollout {
+            sentence.push_str(&format!(" in {rollout}"));
+        }
+        let DecisionId { log_index, ordinal } = quarantine.decision;
+        sentence.push_str(&format!(", decision {log_index}/{ordinal}"));
+        for part in hanging(&flat(&sentence), usize::from(look.width), 2, 4) {
+            let _ = writeln!(text, "{part}");
+        }
+    }
+    text.push_str("\nmuster clear CHANNEL CLOSURE lifts one");
+    text
 }
 
 #[cfg(test)]
@@ -65,8 +77,10 @@ mod tests {
         check(
             &text(&fixtures::quarantines(), &look()),
             &[
-                "CLOSURE        CHANNEL  SINCE    FAILED ON  ROLLOUT    DECISION",
-                "dir:v3-broken  stable   2 h ago  web-02     stable@v3  41/0",
+                "dir:v3-broken",
+                "  barred from stable 2 h ago: it failed on web-02 in stable@v3, decision 41/0",
+                "",
+                "muster clear CHANNEL CLOSURE lifts one",
             ],
         );
         let none = Quarantines { schema: SCHEMA, quarantines: Vec::new() };

@@ -5,8 +5,11 @@ use comfy_table::{Attribute, Cell, Color, ContentArrangement, Table, presets};
 use owo_colors::OwoColorize;
 
 use super::output::{Tone, plain, toned};
+use super::when;
 use crate::control::wire::{HostState, RolloutState};
 
+/// Narrower than this no terminal is.
+pub(super) const COLUMNS_MIN: u16 = 40;
 /// How wide text is where there is no terminal to ask.
 const WIDTH_DEFAULT: u16 = 120;
 /// How wide a progress bar is, in characters.
@@ -15,6 +18,8 @@ const BAR_CHARS: usize = 20;
 const HASH_CHARS: usize = 8;
 /// How long a store path's hash is.
 const STORE_HASH_CHARS: usize = 32;
+/// How many hosts are named that are held by the same.
+const NAMED_MAX: usize = 4;
 /// What stands for what is not known.
 pub(super) const NONE: &str = "-";
 
@@ -32,10 +37,16 @@ pub(super) struct Look {
 impl Look {
     /// As it suits stdout.
     pub(super) fn of_stdout() -> Self {
+        #[cfg(test)]
+        if let Some(look) =
+            super::stage::with(|stage| Self { width: stage.width, colour: false, now: stage.now })
+        {
+            return look;
+        }
         Self {
-            width: Table::new().width().unwrap_or(WIDTH_DEFAULT).max(40),
+            width: Table::new().width().unwrap_or(WIDTH_DEFAULT).max(COLUMNS_MIN),
             colour: toned(Tone::Strong, "x") != "x",
-            now: Utc::now(),
+            now: when::now(),
         }
     }
 
@@ -68,8 +79,9 @@ impl Look {
         for row in rows {
             table.add_row(row.into_iter().map(Field::cell));
         }
-        for column in table.column_iter_mut() {
-            column.set_padding((0, 2));
+        let last = headers.len().saturating_sub(1);
+        for (place, column) in table.column_iter_mut().enumerate() {
+            column.set_padding((0, if place == last { 0 } else { 2 }));
         }
         let lines: Vec<String> = table.lines().map(|line| line.trim_end().to_owned()).collect();
         lines.join("\n")
@@ -122,7 +134,11 @@ pub(super) fn flat(text: &str) -> String {
 
 /// A sentence in lines of at most `width` characters, each indented; a word that is longer has a line to itself.
 pub(super) fn wrapped(sentence: &str, width: usize, indent: usize) -> Vec<String> {
-    let margin = " ".repeat(indent);
+    hanging(sentence, width, indent, indent)
+}
+
+/// The same where the first line has another indent than the rest.
+pub(super) fn hanging(sentence: &str, width: usize, first: usize, rest: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in sentence.split(' ') {
         match lines.last_mut() {
@@ -130,10 +146,51 @@ pub(super) fn wrapped(sentence: &str, width: usize, indent: usize) -> Vec<String
                 line.push(' ');
                 line.push_str(word);
             }
-            Some(_) | None => lines.push(format!("{margin}{word}")),
+            Some(_) => lines.push(format!("{}{word}", " ".repeat(rest))),
+            None => lines.push(format!("{}{word}", " ".repeat(first))),
         }
     }
     lines
+}
+
+/// Text behind a label that stands in a tone, in as many lines as it takes, the later ones `rest` to the right.
+pub(super) fn labelled(look: &Look, tone: Tone, label: &str, sentence: &str, rest: usize) -> String {
+    let label = flat(label);
+    let whole = format!("{label} {}", flat(sentence));
+    let mut lines = hanging(&whole, usize::from(look.width), 0, rest);
+    if let Some(first) = lines.first_mut() {
+        // A label that was broken itself stays as it is.
+        if let Some(behind) = first.strip_prefix(&label) {
+            *first = format!("{}{behind}", look.tone(tone, &label));
+        }
+    }
+    lines.join("\n")
+}
+
+/// Reasons in the order in which they come, each once, behind all whom it holds.
+pub(super) fn grouped<'a>(look: &Look, held: impl IntoIterator<Item = (&'a str, &'a str)>) -> String {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    for (host, reason) in held {
+        match reasons.iter_mut().find(|(known, _)| *known == reason) {
+            Some((_, held)) => held.push(host),
+            None => reasons.push((reason, vec![host])),
+        }
+    }
+    let mut text = String::new();
+    for (reason, held) in reasons {
+        text.push_str(&labelled(look, Tone::Warn, &format!("{}:", names(&held)), reason, 2));
+        text.push('\n');
+    }
+    text
+}
+
+/// The first few of many names.
+fn names(hosts: &[&str]) -> String {
+    let named = hosts.iter().take(NAMED_MAX).copied().collect::<Vec<_>>().join(", ");
+    match hosts.len().saturating_sub(NAMED_MAX) {
+        0 => named,
+        more => format!("{named} and {more} more"),
+    }
 }
 
 /// How a host's state is to be seen.

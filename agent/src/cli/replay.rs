@@ -28,12 +28,13 @@ const STORE_MAGIC: &[u8] = b"redb";
 /// what lies before the oldest checkpoint there is no order any more: the view begins there.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  muster replay --store home.cbor                             as it was at the end; muster store export wrote the file
+  muster replay --store home.cbor                      as it was at the end
   muster replay --store home.cbor --until 2026-11-24T06:00:00Z
-  muster replay --store home.cbor --until 2h --follow         every move on the way there, then the view
-  systemctl stop muster && muster replay                      this host's own store
+  muster replay --store home.cbor --until 2h --follow  every move on the way there
+  systemctl stop muster && muster replay               this host's own store
 
-With --json the view is one object; with --follow before it every move is one object a line.")]
+With --json the view is one object; with --follow before it every move is one
+object a line.")]
 pub(super) struct Replay {
     /// The store of a stopped agent, or an export.
     #[arg(long, value_name = "FILE", default_value = STORE_DEFAULT)]
@@ -171,7 +172,7 @@ mod tests {
                 "  wave 2   ░░░░░░░░░░░░░░░░░░░░  0 of 1 done, 1 soaking",
                 "  wave 3   ░░░░░░░░░░░░░░░░░░░░  0 of 1 done",
                 "",
-                "HOST    STATE      CURRENT  TARGET  WAITS FOR",
+                "HOST    STATE      CURRENT  TARGET",
                 "db-01   idle       dir:v2   same",
                 "web-01  Converged  dir:v2   same",
             ],

@@ -1,5 +1,6 @@
 //! `muster rollout`: what is and was rolled out.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::io::IsTerminal;
 use std::time::Duration;
@@ -9,9 +10,10 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, sleep};
 
 use super::asking::{Agent, REFRESH, raw};
-use super::output::{Tone, line};
+use super::output::{Tone, columns, line};
 use super::render::{
-    Field, Look, closure, field, field_or_none, flat, host_tone, moment, relative, rollout_tone, span, tinted,
+    Field, Look, closure, field, field_or_none, flat, grouped, host_tone, moment, relative, rollout_tone,
+    span, tinted,
 };
 use super::report::Report;
 use super::status::waves;
@@ -48,10 +50,11 @@ enum Verb {
     },
     /// Follows a rollout to its end.
     #[command(after_help = "Example:
-  muster publish stable.json && muster rollout watch stable@v2 --timeout 1h && echo released
+  muster publish stable.json && muster rollout watch stable@v2 --timeout 1h
 
-Ends with 0 when every host is on its target or excused, with 4 when the rollout failed, was
-reverted or was overtaken by a newer one, with 5 when the time is over.")]
+Ends with 0 when every host is on its target or excused, with 4 when the rollout
+failed, was reverted or was overtaken by a newer one, with 5 when the time is
+over.")]
     Watch {
         #[command(flatten)]
         agent: Agent,
@@ -86,11 +89,7 @@ fn list(rollouts: &Rollouts, look: &Look) -> String {
         return "nothing was rolled out yet; muster publish FILE starts with a signed channel ref".to_owned();
     }
     let rows = rollouts.rollouts.iter().map(|rollout| {
-        let wave = if rollout.state.is_open() {
-            format!("{} of {}", u64::from(rollout.wave) + 1, rollout.waves)
-        } else {
-            rollout.waves.to_string()
-        };
+        let wave = format!("{} of {}", u64::from(rollout.wave) + 1, rollout.waves);
         let failed = match rollout.hosts_failed {
             0 => field(0),
             failed => tinted(Tone::Bad, failed),
@@ -123,8 +122,16 @@ fn text(show: &RolloutShow, look: &Look) -> String {
         let _ = write!(text, ", took {}", span_between(rollout, ended));
     }
     let _ = writeln!(text, "\n{}", waves(show, look));
+    let excused = show.hosts.iter().filter_map(|host| {
+        let why = host.excused.as_ref()?;
+        Some((host.host.as_str(), format!("excused: {why}")))
+    });
+    let excused: Vec<(&str, String)> = excused.collect();
+    if !excused.is_empty() {
+        let _ = writeln!(text, "{}", grouped(look, excused.iter().map(|(host, why)| (*host, why.as_str()))));
+    }
     let rows = show.hosts.iter().map(|host| host_row(host, look));
-    text.push_str(&look.table(&["WAVE", "HOST", "STATE", "TARGET", "DISPATCHED", "SINCE"], rows));
+    text.push_str(&look.table(&["WAVE", "HOST", "STATE", "TARGET", "BEGAN", "SINCE"], rows));
     text.push_str("\n\n");
     let rows = show.timeline.iter().map(|entry| {
         vec![
@@ -139,8 +146,8 @@ fn text(show: &RolloutShow, look: &Look) -> String {
 
 fn host_row(host: &RolloutHost, look: &Look) -> Vec<Field> {
     let state = match (&host.excused, host.state) {
-        (Some(excused), Some(state)) => tinted(Tone::Faint, format_args!("{state}, excused: {excused}")),
-        (Some(excused), None) => tinted(Tone::Faint, format_args!("excused: {excused}")),
+        (Some(_), Some(state)) => tinted(Tone::Faint, state),
+        (Some(_), None) => tinted(Tone::Faint, "excused"),
         (None, Some(state)) => tinted(host_tone(state), state),
         (None, None) => tinted(Tone::Faint, "waiting"),
     };
@@ -158,7 +165,7 @@ fn host_row(host: &RolloutHost, look: &Look) -> Vec<Field> {
         field(&host.host),
         state,
         field(closure(&host.target, &host.host)),
-        field_or_none(host.dispatched_at.map(moment)),
+        field_or_none(host.dispatched_at.map(|at| relative(at, look.now))),
         field_or_none(since.map(|at| relative(at, look.now))),
     ]
 }
@@ -183,7 +190,10 @@ struct Watch<'a> {
     id: &'a str,
     json: bool,
     bar: ProgressBar,
-    told: usize,
+    /// The moments that were told: one that is learnt late takes its place ahead of others.
+    told: BTreeSet<String>,
+    /// How it stood when it was last looked at.
+    stood: Vec<u8>,
     /// The last answer, unchanged.
     body: Vec<u8>,
 }
@@ -195,16 +205,12 @@ impl<'a> Watch<'a> {
         let style = ProgressStyle::with_template("{spinner} {msg}  {bar:30} {pos} of {len} hosts");
         let bar = ProgressBar::with_draw_target(Some(0), target);
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-        Self { client, id, json, bar, told: 0, body: Vec::new() }
+        Self { client, id, json, bar, told: BTreeSet::new(), stood: Vec::new(), body: Vec::new() }
     }
 
     async fn run(mut self, patience: Option<Duration>) -> Result<Exit, Failure> {
         let begun = Instant::now();
         let ended = loop {
-            let left = patience.map(|patience| patience.saturating_sub(begun.elapsed()));
-            if left.is_some_and(|left| left.is_zero()) {
-                break None;
-            }
             let looked = Instant::now();
             match self.look().await {
                 Ok(state) if !state.is_open() => break Some(state),
@@ -225,33 +231,48 @@ impl<'a> Watch<'a> {
                 Err(error) => return Err(error.into()),
             }
             self.bar.tick();
+            let left = patience.map(|patience| patience.saturating_sub(begun.elapsed()));
+            if left.is_some_and(|left| left.is_zero()) {
+                break None;
+            }
             // Of a large fleet the agent has much to look through: it is left time for others.
             let pause = REFRESH.max(looked.elapsed() * 3);
             sleep(left.unwrap_or(pause).min(pause)).await;
         };
         self.bar.finish_and_clear();
-        if self.json {
+        if self.json && !self.body.is_empty() {
             raw(&self.body);
         }
         self.conclude(ended)
     }
 
     async fn look(&mut self) -> Result<RolloutState, ClientError> {
-        let body = self.client.get(&route(self.id)).await?;
-        let show: RolloutShow = parse(&body)?;
-        self.body = body.to_vec();
-        let Rollout { state, wave, waves, hosts_total, hosts_converged, .. } = show.rollout;
-        if !self.json {
-            let width = std::io::stdout().is_terminal().then(|| Look::of_stdout().width);
-            for entry in show.timeline.iter().skip(self.told) {
-                self.bar.suspend(|| line(followed(entry, width)));
-            }
+        let stands = self.client.get(&format!("{}?timeline=0", route(self.id))).await?;
+        // What happened is asked for only where something did: of a large fleet it is long.
+        if self.body.is_empty() || stands != self.stood {
+            let body = self.client.get(&route(self.id)).await?;
+            self.tell(&parse(&body)?);
+            (self.stood, self.body) = (stands.to_vec(), body.to_vec());
         }
-        self.told = self.told.max(show.timeline.len());
+        let show: RolloutShow = parse(&stands)?;
+        let Rollout { state, wave, waves, hosts_total, hosts_converged, .. } = show.rollout;
         self.bar.set_length(hosts_total.into());
         self.bar.set_position(hosts_converged.into());
         self.bar.set_message(format!("{state}, wave {} of {waves}", u64::from(wave) + 1));
         Ok(state)
+    }
+
+    /// Says what was not said yet.
+    fn tell(&mut self, show: &RolloutShow) {
+        if self.json {
+            return;
+        }
+        let width = columns();
+        for entry in &show.timeline {
+            if self.told.insert(timeline_line(entry)) {
+                self.bar.suspend(|| line(followed(entry, width)));
+            }
+        }
     }
 
     fn conclude(&self, ended: Option<RolloutState>) -> Result<Exit, Failure> {
@@ -295,7 +316,7 @@ mod tests {
             &[
                 "ROLLOUT    STATE     WAVE    CONVERGED  FAILED  OPENED     TOOK",
                 "stable@v2  Active    2 of 3  1 of 3     0       5 min ago  -",
-                "stable@v1  Terminal  3       3 of 3     0       25 h ago   16 min",
+                "stable@v1  Terminal  3 of 3  3 of 3     0       25 h ago   16 min",
             ],
         );
     }
@@ -310,10 +331,10 @@ mod tests {
                 "  wave 2   ░░░░░░░░░░░░░░░░░░░░  0 of 1 done, 1 soaking",
                 "  wave 3   ░░░░░░░░░░░░░░░░░░░░  0 of 1 done",
                 "",
-                "WAVE  HOST    STATE      TARGET  DISPATCHED            SINCE",
-                "1     web-01  Converged  dir:v2  2026-11-18T11:01:50Z  70 s ago",
-                "2     web-02  Soaking    dir:v2  2026-11-18T11:05:40Z  40 s ago",
-                "3     db-01   waiting    dir:v2  -                     -",
+                "WAVE  HOST    STATE      TARGET  BEGAN      SINCE",
+                "1     web-01  Converged  dir:v2  4 min ago  70 s ago",
+                "2     web-02  Soaking    dir:v2  60 s ago   40 s ago",
+                "3     db-01   waiting    dir:v2  -          -",
                 "",
                 "AT                    WHAT                         BECAUSE",
                 "2026-11-18T11:01:40Z  opened                       channel ref stable 7 signed",

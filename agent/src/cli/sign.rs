@@ -15,7 +15,7 @@ use super::document_files::{DocumentFiles, read_document, write_document, write_
 use super::documents::{Kind, Parsed, rfc3339};
 use super::output::{line, note};
 use super::verify::Root;
-use super::{Exit, Failure};
+use super::{Exit, Failure, when};
 use crate::control::client::Client;
 use crate::control::wire::Status;
 use crate::keys::Signer;
@@ -31,24 +31,23 @@ pub struct Sign {
 enum What {
     ChannelRef(SignChannelRef),
     /// Signs a fleet document as it stands.
-    #[command(
-        after_help = "Example:\n  muster sign fleet fleet.json --key operator    writes fleet.json.alice.sig"
-    )]
+    #[command(after_help = "Example:\n  muster sign fleet fleet.json --key operator    writes
+fleet.json.alice.sig")]
     Fleet(SignFile),
     /// Signs an operator's command as it stands.
-    #[command(
-        after_help = "Example:\n  muster sign command pause.json --key operator    writes pause.json.alice.sig"
-    )]
+    #[command(after_help = "Example:\n  muster sign command pause.json --key operator    writes
+pause.json.alice.sig")]
     Command(SignFile),
 }
 
 /// Makes a channel ref and signs it.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  muster sign channel-ref --channel stable --ref v1 --targets targets.json --fleet fleet.json --key operator
+  muster sign channel-ref --channel stable --ref v1 --targets targets.json \\
+      --fleet fleet.json --key operator
 
-Without --serial the agent behind the socket says what the channel's last one is. Where no agent can be
-asked, as on an operator's own machine, give it.")]
+Without --serial the agent behind the socket says what the channel's last one
+is. Where no agent can be asked, as on an operator's own machine, give it.")]
 struct SignChannelRef {
     /// The channel.
     #[arg(long)]
@@ -129,7 +128,7 @@ impl SignChannelRef {
                 ChannelRefDocument::parse(&bytes).map_err(|refusal| Failure::file(path, refusal))?;
             resolve(&document, &bytes, &fleet, &fleet_bytes).map_err(|error| Failure::file(path, error))?;
         } else {
-            let bytes = make_channel_ref(self.request(&fleet)?, &fleet, &fleet_bytes, Utc::now())?;
+            let bytes = make_channel_ref(self.request(&fleet)?, &fleet, &fleet_bytes, when::now())?;
             write_document(path, &bytes)?;
         }
         signature.sign(path, Kind::ChannelRef, &signer, &fleet.operators, fleet.thresholds.channel_ref)
@@ -146,7 +145,7 @@ impl SignChannelRef {
             target_ref: self.target_ref.clone().ok_or_else(|| missing("--ref"))?,
             serial: self.serial.map_or_else(|| self.next_serial(fleet), Ok)?,
             targets,
-            expires_at: self.expires.as_ref().map(|text| expiry(text, Utc::now())).transpose()?,
+            expires_at: self.expires.as_ref().map(|text| expiry(text, when::now())).transpose()?,
             urgent: self.urgent,
         })
     }

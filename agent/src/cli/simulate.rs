@@ -22,7 +22,7 @@ use super::document_files::{DocumentFiles, read_document};
 use super::documents::{Kind, Parsed};
 use super::output::{self, line, note};
 use super::render::Look;
-use super::{Exit, Failure};
+use super::{Exit, Failure, when};
 use crate::control::client::{Client, ClientError};
 use crate::control::wire::FleetDocument;
 
@@ -41,13 +41,14 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// otherwise; other rollouts, pauses and quarantines of the real fleet are left out.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  muster simulate stable.json --fleet fleet.json                    how long will it take?
-  muster simulate stable.json --fleet fleet.json --fail web-01      and if the health check fails there?
-  muster simulate stable.json --lose-coordinator --offline db-01    the fleet document is the agent's
+  muster simulate stable.json --fleet fleet.json                how long does it take?
+  muster simulate stable.json --fleet fleet.json --fail web-01  and if it is sick there?
+  muster simulate stable.json --lose-coordinator                of the agent's fleet
   muster simulate stable.json --json | jq .end                      for programs
 
-Ends with 0 when every host would be on its target or excused, with 4 when the rollout would fail or be
-reverted, with 5 when it would wait for a person, with 1 when a document breaks a rule.")]
+Ends with 0 when every host would be on its target or excused, with 4 when the
+rollout would fail or be reverted, with 5 when it would wait for a person, with
+1 when a document breaks a rule.")]
 pub(super) struct Simulate {
     /// The channel ref.
     file: PathBuf,
@@ -132,7 +133,7 @@ impl Simulate {
 
     fn options(&self) -> Options {
         Options {
-            at: self.at.unwrap_or_else(Utc::now),
+            at: self.at.unwrap_or_else(when::now),
             seed: self.seed,
             activation: Duration::from_secs(self.activation_seconds),
             fail: self.fail.iter().cloned().collect::<BTreeSet<_>>(),

@@ -6,20 +6,27 @@ use clap::Args;
 
 use super::asking::Agent;
 use super::output::Tone;
-use super::render::{Look, bar, closure, field, field_or_none, flat, host_tone, rollout_tone, tinted};
+use super::render::{
+    Look, bar, closure, field, field_or_none, flat, grouped, hanging, host_tone, labelled, rollout_tone,
+    tinted,
+};
 use super::{Exit, Failure, hook};
 use crate::control::client::{Client, encoded, parse};
 use crate::control::wire::{
-    ChannelStatus, HookStatus, HostState, HostStatus, RolloutShow, Status as FleetStatus,
+    ChannelStatus, HookStatus, HostState, HostStatus, RolloutShow, RolloutState, Status as FleetStatus,
 };
+
+/// Where a line goes on that stands beside a wave's bar.
+const BESIDE_BAR: usize = 33;
 
 /// Shows the fleet at a glance: quorum, channels, waves, hosts, and who waits for what.
 #[derive(Debug, Args)]
 #[command(after_help = "Example:
-  muster status --watch      keep it on the screen while a rollout goes through its waves
+  muster status --watch      keep it on the screen while a rollout goes on
   muster status --json | jq '.hosts[] | select(.waits_for != null)'
 
-When decisions cannot be made because too few coordinators are in reach, that is said first.")]
+When decisions cannot be made because too few coordinators are in reach, that is
+said first.")]
 pub(super) struct Status {
     #[command(flatten)]
     agent: Agent,
@@ -55,7 +62,7 @@ async fn open_rollouts(client: &Client, status: &FleetStatus) -> Vec<RolloutShow
     for channel in &status.channels {
         let open = channel.state.is_some_and(|state| state.is_open());
         let Some(id) = channel.rollout.as_ref().filter(|_| open) else { continue };
-        if let Ok(show) = client.read(&format!("/v1/rollouts/{}", encoded(id))).await {
+        if let Ok(show) = client.read(&format!("/v1/rollouts/{}?timeline=0", encoded(id))).await {
             found.push(show);
         }
     }
@@ -66,10 +73,10 @@ fn text(status: &FleetStatus, rollouts: &[RolloutShow], look: &Look) -> String {
     let mut text = String::new();
     quorum(&mut text, status, look);
     for alarm in &status.alarms {
-        let _ = writeln!(text, "{} {}", look.tone(Tone::Bad, "alarm:"), flat(alarm));
+        let _ = writeln!(text, "{}", labelled(look, Tone::Bad, "alarm:", alarm, 2));
     }
     if let Some(held) = &status.held {
-        let _ = writeln!(text, "{} {}", look.tone(Tone::Warn, "nothing moves:"), flat(held));
+        let _ = writeln!(text, "{}", labelled(look, Tone::Warn, "nothing moves:", held, 2));
     }
     text.push('\n');
     text.push_str(&body(&status.channels, &status.hosts, rollouts, look));
@@ -110,10 +117,7 @@ fn quorum(text: &mut String, status: &FleetStatus, look: &Look) {
     let name = look.tone(Tone::Strong, &status.fleet);
     let host = flat(&status.host);
     let Some(serial) = status.fleet_serial else {
-        let _ = writeln!(
-            text,
-            "{name}, seen from {host}: no fleet document yet; publish the first one here or wait for a peer"
-        );
+        let _ = writeln!(text, "{name}, seen from {host}: no fleet document yet");
         return;
     };
     let (reachable, needed, of) = (quorum.reachable, quorum.needed, quorum.of);
@@ -121,7 +125,8 @@ fn quorum(text: &mut String, status: &FleetStatus, look: &Look) {
     if reachable < needed {
         let trouble = look.tone(Tone::Bad, "NO QUORUM:");
         let _ = writeln!(text, "{trouble} {reachable} of {of} coordinators in reach, {needed} needed");
-        let _ = writeln!(text, "Nothing new is dispatched until enough of these are back: {missing}");
+        let sentence = format!("Nothing new is dispatched until enough of these are back: {missing}");
+        let _ = writeln!(text, "{}", hanging(&sentence, usize::from(look.width), 0, 2).join("\n"));
     }
     let _ = writeln!(text, "{name}, seen from {host}, fleet document {serial}");
     if reachable >= needed {
@@ -154,10 +159,17 @@ fn describe_channel(
     };
     let reference = flat(channel.r#ref.as_deref().unwrap_or_default());
     let _ = write!(text, "{name}  {reference}  {}", look.tone(rollout_tone(state), &state.to_string()));
-    if let (Some(wave), Some(waves), true) = (channel.wave, channel.waves, state.is_open()) {
-        let _ = write!(text, ", wave {} of {waves}", u64::from(wave) + 1);
-        if show.is_none() {
-            let _ = write!(text, "  {}", bar(wave as usize, waves as usize));
+    let wave = channel.wave.map_or(0, |wave| u64::from(wave) + 1);
+    match (state, channel.waves) {
+        (RolloutState::Terminal | RolloutState::Pruned, _) | (_, None) => {}
+        (state, Some(waves)) if state.is_open() => {
+            let _ = write!(text, ", wave {wave} of {waves}");
+            if show.is_none() {
+                let _ = write!(text, "  {}", bar(channel.wave.unwrap_or(0) as usize, waves as usize));
+            }
+        }
+        (_, Some(waves)) => {
+            let _ = write!(text, " in wave {wave} of {waves}");
         }
     }
     text.push('\n');
@@ -181,6 +193,7 @@ pub(super) fn waves(show: &RolloutShow, look: &Look) -> String {
         let bar = look.tone(tone, &bar(done, total));
         let mut parts = vec![format!("{done} of {total} done")];
         for (state, word) in [
+            (HostState::Pending, "dispatched"),
             (HostState::Activating, "activating"),
             (HostState::Soaking, "soaking"),
             (HostState::Deferred, "waiting for a reboot"),
@@ -194,7 +207,8 @@ pub(super) fn waves(show: &RolloutShow, look: &Look) -> String {
         if excused > 0 {
             parts.push(format!("{excused} excused"));
         }
-        let _ = writeln!(text, "  wave {:<3} {bar}  {}", u64::from(wave.wave) + 1, parts.join(", "));
+        let said = hanging(&parts.join(", "), usize::from(look.width), BESIDE_BAR, BESIDE_BAR).join("\n");
+        let _ = writeln!(text, "  wave {:<3} {bar}  {}", u64::from(wave.wave) + 1, said.trim_start());
     }
     text
 }
@@ -207,6 +221,7 @@ fn hosts(hosts: &[HostStatus], look: &Look) -> String {
         let state = match (host.online, host.state) {
             (false, _) => tinted(Tone::Bad, "offline"),
             (true, Some(state)) => tinted(host_tone(state), state),
+            (true, None) if host.waits_for.is_some() => tinted(Tone::Faint, "waiting"),
             (true, None) => tinted(Tone::Faint, "idle"),
         };
         let short = |value: &Option<String>| value.as_ref().map(|value| closure(value, &host.host));
@@ -214,12 +229,21 @@ fn hosts(hosts: &[HostStatus], look: &Look) -> String {
             Some(target) if host.current.as_ref() == Some(target) => tinted(Tone::Faint, "same"),
             target => field_or_none(short(target)),
         };
-        let pending = host.reboot_pending.then_some("reboot pending");
-        let waits = [host.waits_for.as_deref(), host.fetching.as_deref(), pending];
-        let waits = field(waits.into_iter().flatten().collect::<Vec<_>>().join("; "));
-        vec![field(&host.host), state, field_or_none(short(&host.current)), target, waits]
+        vec![field(&host.host), state, field_or_none(short(&host.current)), target]
     });
-    look.table(&["HOST", "STATE", "CURRENT", "TARGET", "WAITS FOR"], rows)
+    let table = look.table(&["HOST", "STATE", "CURRENT", "TARGET"], rows);
+    let waits = waits(hosts, look);
+    if waits.is_empty() { table } else { format!("{waits}\n{table}") }
+}
+
+/// What hosts wait for.
+fn waits(hosts: &[HostStatus], look: &Look) -> String {
+    let held = hosts.iter().flat_map(|host| {
+        let pending = host.reboot_pending.then_some("a part of what runs takes effect at the next boot");
+        let reasons = [host.waits_for.as_deref(), host.fetching.as_deref(), pending];
+        reasons.into_iter().flatten().map(|reason| (host.host.as_str(), reason))
+    });
+    grouped(look, held)
 }
 
 #[cfg(test)]
@@ -242,9 +266,10 @@ mod tests {
                 "  wave 2   ░░░░░░░░░░░░░░░░░░░░  0 of 1 done, 1 soaking",
                 "  wave 3   ░░░░░░░░░░░░░░░░░░░░  0 of 1 done",
                 "",
-                "HOST     STATE      CURRENT         TARGET          WAITS FOR",
-                "db-01    Pending    5rkbw3i8-26.05  0c0kbw3i-26.11  web-02 to converge (wave 2",
-                "                                                    of 3)",
+                "db-01: web-02 to converge (wave 2 of 3)",
+                "",
+                "HOST     STATE      CURRENT         TARGET",
+                "db-01    Pending    5rkbw3i8-26.05  0c0kbw3i-26.11",
                 "edge-01  offline    -               dir:v2",
                 "web-01   Converged  dir:v2          same",
                 "web-02   Soaking    dir:v2          same",
@@ -292,8 +317,8 @@ mod tests {
                 "",
                 "HOOK   WAITING  DELIVERED  GIVEN UP  LAST TRY FAILED",
                 "chat   0        7          0         -",
-                "pager  2        1          1         2 h ago: https://pager.example.org:",
-                "                                     status 503 Service Unavailable",
+                "pager  2        1          1         2 h ago: https://pager.example.org: status",
+                "                                     503 Service Unavailable",
                 "muster hook list says what was given up",
             ],
         );

@@ -9,7 +9,7 @@ use muster_store::{Class, Table};
 
 use super::asking::Agent;
 use super::output::{self, Tone, count, line};
-use super::render::{Look, bytes, field, flat, tinted};
+use super::render::{Look, bytes, field, flat, hanging, tinted};
 use super::{Exit, Failure};
 use crate::control::client::parse;
 use crate::control::wire::{SCHEMA, StoreInfo, StoreTable, StoreVerified};
@@ -26,8 +26,8 @@ pub(super) struct StoreCommand {
 enum Verb {
     /// Shows the tables and their sizes.
     #[command(after_help = "Examples:
-  muster store stats                                     asks the running agent
-  muster store stats --store /var/lib/muster/muster.redb reads a stopped agent's store")]
+  muster store stats                                      of the running agent
+  muster store stats --store /var/lib/muster/muster.redb  of a stopped one")]
     Stats {
         #[command(flatten)]
         agent: Agent,
@@ -37,11 +37,11 @@ enum Verb {
     },
     /// Looks at every signature again, makes every view anew from what was signed, and compares.
     #[command(after_help = "Examples:
-  muster store verify                                      has the running agent verify its own store
-  muster store verify --store /var/lib/muster/muster.redb  reads a stopped agent's store
+  muster store verify                                      of the running agent
+  muster store verify --store /var/lib/muster/muster.redb  of a stopped one
 
-Ends with 1 when something differs, and names it. Nothing is written, and a running agent goes on with its
-work meanwhile.")]
+Ends with 1 when something differs, and names it. Nothing is written, and a
+running agent goes on with its work meanwhile.")]
     Verify {
         #[command(flatten)]
         agent: Agent,
@@ -51,7 +51,8 @@ work meanwhile.")]
     },
     /// Replaces every view of a stopped agent's store by what was signed; the agent must not run.
     #[command(after_help = "Example:
-  systemctl stop muster && muster store rebuild --store /var/lib/muster/muster.redb")]
+  systemctl stop muster
+  muster store rebuild --store /var/lib/muster/muster.redb")]
     Rebuild(Stopped),
     /// Gives the room in a stopped agent's store that nothing uses back to the disk; the agent must not run.
     #[command(after_help = "Example:
@@ -61,11 +62,12 @@ An agent does the same by itself when it starts and more than half of its store 
     Compact(Stopped),
     /// Writes everything that was signed from a stopped agent's store to a file; the agent must not run.
     #[command(after_help = "Example:
-  systemctl stop muster && muster store export --store /var/lib/muster/muster.redb --out home.cbor
+  systemctl stop muster
+  muster store export --store /var/lib/muster/muster.redb --out home.cbor
 
-The file is one CBOR sequence of documents, feeds, decisions and log entries with their signatures, in the
-order in which they were learnt: a backup, the way into a site without a network, and what `muster replay`
-reads anywhere.")]
+The file is one CBOR sequence of documents, feeds, decisions and log entries
+with their signatures, in the order in which they were learnt: a backup, the way
+into a site without a network, and what `muster replay` reads anywhere.")]
     Export {
         #[command(flatten)]
         stopped: Stopped,
@@ -122,7 +124,7 @@ fn verify_running(agent: &Agent) -> Result<Exit, Failure> {
         super::asking::raw(&body);
         return Ok(if report.ok { Exit::Done } else { Exit::Refused });
     }
-    line(verified(&agent.socket.socket, &report)?);
+    say(&verified(&agent.socket.socket, &report)?);
     Ok(Exit::Done)
 }
 
@@ -137,8 +139,12 @@ fn verify_stopped(store: &Path, json: bool) -> Result<Exit, Failure> {
         output::json(&report);
         return Ok(if report.ok { Exit::Done } else { Exit::Refused });
     }
-    line(verified(store, &report)?);
+    say(&verified(store, &report)?);
     Ok(Exit::Done)
+}
+
+fn say(sentence: &str) {
+    line(hanging(&flat(sentence), usize::from(Look::of_stdout().width), 0, 2).join("\n"));
 }
 
 /// What there is to say of a store that is as it should be; `place` is its file, or its agent's socket.

@@ -48,7 +48,8 @@ impl Verbs {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   muster pause stable --reason 'the database moves tonight' --key operator
-  muster pause stable@v2 --expires 2h --reason 'looking at web-01' --key ~/.ssh/id_ed25519.pub
+  muster pause stable@v2 --expires 2h --reason 'looking at web-01' \\
+      --key ~/.ssh/id_ed25519.pub
   muster pause --host db-01 --reason 'disk is being replaced' --key operator
 
 It holds on every host that has heard of it, before any coordinator says so.")]
@@ -64,7 +65,8 @@ pub(super) struct Pause {
 #[command(after_help = "Example:
   muster resume stable --reason 'the database has moved' --key operator
 
-A pause of a channel is lifted by resuming the channel, and no other way; hosts that were paused by name stay paused.")]
+A pause of a channel is lifted by resuming the channel, and no other way; hosts
+that were paused by name stay paused.")]
 pub(super) struct Resume {
     #[command(flatten)]
     scope: ScopeArgs,
@@ -77,7 +79,8 @@ pub(super) struct Resume {
 #[command(after_help = "Example:
   muster cancel stable@v2 --reason 'the release is withdrawn' --key operator
 
-Who has the release already keeps it: muster rollback sends a channel back. muster clear lets a cancelled rollout go on.")]
+Who has the release already keeps it: muster rollback sends a channel back.
+muster clear lets a cancelled rollout go on.")]
 pub(super) struct Cancel {
     /// The rollout: CHANNEL@REF.
     rollout: RolloutId,
@@ -89,9 +92,11 @@ pub(super) struct Cancel {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   muster promote stable@v2 --reason 'the canaries look well' --key operator
-  muster promote stable@v2 --wave 1 --reason 'the canaries look well' --key operator
+  muster promote stable@v2 --wave 1 --reason 'the canaries look well' \\
+      --key operator
 
-Without --wave the first wave is meant that asks for it and has not got it. The next wave begins once this one is done.")]
+Without --wave the first wave is meant that asks for it and has not got it. The
+next wave begins once this one is done.")]
 pub(super) struct Promote {
     #[command(flatten)]
     target: PromoteTarget,
@@ -114,7 +119,8 @@ struct PromoteTarget {
   muster clear stable@v2 --reason 'web-01 had a broken disk' --key operator
   muster clear stable dir:v2 --reason 'it was the probe' --key operator
 
-A rollout that is cleared still dispatches no closure that is quarantined; clear that too, if it is well.")]
+A rollout that is cleared still dispatches no closure that is quarantined; clear
+that too, if it is well.")]
 pub(super) struct Clear {
     #[command(flatten)]
     target: ClearTarget,
@@ -135,7 +141,8 @@ struct ClearTarget {
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   muster skip web-03 --reason 'it is in repair' --key operator
-  muster skip web-03 --rollout stable@v2 --reason 'it is in repair' --key operator")]
+  muster skip web-03 --rollout stable@v2 --reason 'it is in repair' \\
+      --key operator")]
 pub(super) struct Skip {
     /// The host.
     host: HostId,

@@ -1,6 +1,7 @@
 //! `muster verify`: who signed a document, do enough operators stand behind it, is it fresh.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
@@ -15,8 +16,9 @@ use serde::Serialize;
 use super::asking::Socket;
 use super::document_files::{DocumentFiles, read_document};
 use super::documents::{Kind, Parsed, rfc3339};
-use super::output::{self, Tone, line, plain, toned};
-use super::{Exit, Failure};
+use super::output::{self, Tone, line, plain};
+use super::render::{Look, flat, hanging, labelled};
+use super::{Exit, Failure, when};
 use crate::control::Code;
 use crate::control::client::{Client, ClientError};
 use crate::control::wire::FleetDocument;
@@ -24,7 +26,7 @@ use crate::control::wire::FleetDocument;
 /// Says who signed FILE, whether enough of the trusted operators did, and whether it is fresh.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  muster verify stable.json                                  the operators of the agent's fleet document count
+  muster verify stable.json          the agent's fleet document says who counts
   muster verify fleet.json --trust /etc/muster/trust.json    asks no agent")]
 pub struct Verify {
     /// The document; its signatures lie beside it, as FILE.sig and FILE.<operator>.sig.
@@ -115,7 +117,7 @@ impl Verify {
             Some(trust) => Root::read(trust)?,
             None => self.agent.ask(Root::of_agent)?,
         };
-        let mut report = judge(&files, &parsed, &root, Utc::now());
+        let mut report = judge(&files, &parsed, &root, when::now());
         if let Some(wanted) = self.kind.filter(|wanted| *wanted != parsed.kind()) {
             report.valid = false;
             report.problems.push(format!("it is a {}, not a {}", parsed.kind().words(), wanted.words()));
@@ -123,7 +125,7 @@ impl Verify {
         if self.json {
             output::json(&report);
         } else {
-            report.print(&self.file);
+            line(report.text(&self.file, &Look::of_stdout()).trim_end());
         }
         Ok(if report.valid { Exit::Done } else { Exit::Refused })
     }
@@ -291,36 +293,44 @@ fn names(parsed: &Parsed, root: &Root) -> Vec<String> {
 }
 
 impl Report {
-    fn print(&self, file: &Path) {
-        let title = toned(Tone::Strong, plain(&self.title));
-        line(format_args!("{title}, serial {}, of fleet {}", self.serial, self.fleet));
+    fn text(&self, file: &Path, look: &Look) -> String {
+        let mut text = String::new();
+        let title = look.tone(Tone::Strong, &self.title);
+        let _ = writeln!(text, "{title}, serial {}, of fleet {}", self.serial, self.fleet);
         let until = self.expires_at.as_ref().map_or_else(String::new, |at| format!(", expires {at}"));
-        line(format_args!("signed {}{until}, {}", self.signed_at, self.hash));
+        let _ = writeln!(text, "signed {}{until}", self.signed_at);
+        let _ = writeln!(text, "{}\n", look.tone(Tone::Faint, &self.hash.to_string()));
         for signature in &self.signatures {
             let name = signature.file.file_name().unwrap_or_default().to_string_lossy();
             let key = signature.key.as_ref().map(OperatorKey::to_openssh).unwrap_or_default();
-            let (word, says) = match (&signature.problem, &signature.operator) {
-                (Some(problem), _) => (toned(Tone::Bad, "bad "), plain(problem)),
-                (None, Some(operator)) => (toned(Tone::Good, "good"), operator.to_string()),
-                (None, None) => (toned(Tone::Warn, "who?"), format!("nobody's who counts: {key}")),
+            let (tone, word, says) = match (&signature.problem, &signature.operator) {
+                (Some(problem), _) => (Tone::Bad, "bad ", plain(problem)),
+                (None, Some(operator)) => (Tone::Good, "good", operator.to_string()),
+                (None, None) => (Tone::Warn, "who?", format!("nobody's who counts: {key}")),
             };
-            line(format_args!("{word} {}: {says}", plain(&name)));
+            let says = format!("{name}: {says}");
+            let _ = writeln!(text, "{}", labelled(look, tone, word, &says, 5));
         }
+        let mut say = |sentence: String| {
+            let _ = writeln!(text, "{}", hanging(&flat(&sentence), usize::from(look.width), 0, 2).join("\n"));
+        };
         if self.signatures.is_empty() {
-            line(format_args!(
-                "no signature: there is no {}.sig or .<operator>.sig",
-                plain(&file.to_string_lossy())
+            say(format!(
+                "no signature: there is no {0}.sig and no {0}.<operator>.sig",
+                file.to_string_lossy()
             ));
         }
-        for ThresholdReport { of, signed, needed } in &self.thresholds {
-            line(format_args!("{signed} of {of} signed it, {needed} needed"));
+        let met = self.thresholds.iter().filter(|threshold| threshold.signed >= threshold.needed);
+        for ThresholdReport { of, signed, needed } in met {
+            say(format!("{signed} of {of} signed it, {needed} needed"));
         }
         for problem in &self.problems {
-            line(format_args!("{} {}", toned(Tone::Bad, "problem:"), plain(problem)));
+            let _ = writeln!(text, "{}", labelled(look, Tone::Bad, "problem:", problem, 2));
         }
         if self.valid {
-            line(toned(Tone::Good, "valid"));
+            let _ = writeln!(text, "{}", look.tone(Tone::Good, "valid"));
         }
+        text
     }
 }
 

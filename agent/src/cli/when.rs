@@ -7,6 +7,15 @@ use chrono::{DateTime, TimeDelta, Utc};
 /// The longest span that can be typed, in seconds: a hundred years.
 const SPAN_SECS_MAX: u64 = 100 * 366 * 86_400;
 
+/// What time it is; the one place of the command line that looks.
+pub(super) fn now() -> DateTime<Utc> {
+    #[cfg(test)]
+    if let Some(now) = super::stage::with(|stage| stage.now) {
+        return now;
+    }
+    Utc::now()
+}
+
 /// Reads `90`, `90s`, `10m`, `2h` or `3d`.
 pub(super) fn span(text: &str) -> Result<Duration, String> {
     let rule = || "a time span is a number and s, m, h or d, such as 90s or 10m".to_owned();
@@ -32,7 +41,7 @@ pub(super) fn since(text: &str) -> Result<DateTime<Utc>, String> {
     }
     let span = span(text)
         .map_err(|_| "a time is 2026-11-24T06:00:00Z, or how long ago it was: 90s, 10m, 2h, 3d".to_owned())?;
-    Ok(Utc::now() - TimeDelta::from_std(span).map_err(|error| error.to_string())?)
+    Ok(now() - TimeDelta::from_std(span).map_err(|error| error.to_string())?)
 }
 
 #[cfg(test)]

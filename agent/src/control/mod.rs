@@ -46,6 +46,8 @@ pub enum Query {
     Rollouts,
     /// One rollout, by its id.
     Rollout(String),
+    /// The same without what happened: where it stands now, which costs little.
+    RolloutNow(String),
     /// Why a host or a rollout does not move.
     Explain(String),
     /// What this host learned.
@@ -121,7 +123,7 @@ pub enum Answer {
     Peers(wire::Peers),
     /// To [`Query::Rollouts`].
     Rollouts(wire::Rollouts),
-    /// To [`Query::Rollout`].
+    /// To [`Query::Rollout`] and [`Query::RolloutNow`].
     Rollout(wire::RolloutShow),
     /// To [`Query::Explain`].
     Explain(wire::Explain),

@@ -55,7 +55,7 @@ pub(super) fn router(door: Door, limits: Limits) -> Router {
         .route("/v1/fleet", fixed(Query::Fleet))
         .route("/v1/peers", fixed(Query::Peers))
         .route("/v1/rollouts", fixed(Query::Rollouts))
-        .route("/v1/rollouts/{id}", named(|id| named_well(id).map(Query::Rollout)))
+        .route("/v1/rollouts/{id}", get(rollout))
         .route("/v1/explain/{subject}", named(|subject| named_well(subject).map(Query::Explain)))
         .route("/v1/channels/{channel}", named(|channel| named_well(channel).map(Query::Channel)))
         .route("/v1/plan", post(plan))
@@ -236,6 +236,29 @@ async fn list_events(
         }
         Some(_) => Err(Problem::new(Code::BadRequest, "follow is 1 or 0")),
     }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RolloutParameters {
+    timeline: Option<String>,
+}
+
+async fn rollout(
+    State(shared): State<Shared>,
+    Extension(client): Extension<Client>,
+    name: Result<Path<String>, PathRejection>,
+    parameters: Result<Parameters<RolloutParameters>, QueryRejection>,
+) -> Handled {
+    let Path(name) = name.map_err(|error| Problem::new(Code::BadRequest, error))?;
+    let Parameters(given) = parameters.map_err(|error| Problem::new(Code::BadRequest, error.body_text()))?;
+    let id = named_well(name)?;
+    let query = match given.timeline.as_deref() {
+        None | Some("1" | "true") => Query::Rollout(id),
+        Some("0" | "false") => Query::RolloutNow(id),
+        Some(_) => return Err(Problem::new(Code::BadRequest, "timeline is 1 or 0")),
+    };
+    respond(shared.door.ask(Ask::Query(query), client.credentials).await)
 }
 
 async fn verify_store(State(shared): State<Shared>, Extension(client): Extension<Client>) -> Handled {

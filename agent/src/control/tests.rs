@@ -76,7 +76,12 @@ fn stub(request: &Request) -> Option<Result<Answer, Problem>> {
         Query::Peers => Ok(Answer::Peers(fixtures::peers())),
         Query::Rollouts => Ok(Answer::Rollouts(fixtures::rollouts())),
         Query::Rollout(id) if id == "stable@v2" => Ok(Answer::Rollout(fixtures::rollout_show())),
-        Query::Rollout(id) => Err(Problem::new(Code::NotFound, format_args!("no rollout {id}"))),
+        Query::RolloutNow(id) if id == "stable@v2" => {
+            Ok(Answer::Rollout(wire::RolloutShow { timeline: Vec::new(), ..fixtures::rollout_show() }))
+        }
+        Query::Rollout(id) | Query::RolloutNow(id) => {
+            Err(Problem::new(Code::NotFound, format_args!("no rollout {id}")))
+        }
         Query::Explain(_) => Ok(Answer::Explain(fixtures::explain())),
         Query::Events(filter) => {
             let first =
@@ -128,6 +133,7 @@ fn every_route_answers_with_its_wire_type() {
         }
         let hash = "AB".repeat(32);
         let prefixed = format!("sha256-{hash}");
+        let now = wire::RolloutShow { timeline: Vec::new(), ..fixtures::rollout_show() };
         let events = wire::Events { schema: SCHEMA, events: (1..=3).map(fixtures::event).collect() };
         let cases = [
             ("/v1/status".to_owned(), json(fixtures::status())),
@@ -136,6 +142,7 @@ fn every_route_answers_with_its_wire_type() {
             ("/v1/rollouts".to_owned(), json(fixtures::rollouts())),
             ("/v1/rollouts/stable@v2".to_owned(), json(fixtures::rollout_show())),
             ("/v1/rollouts/stable%40v2".to_owned(), json(fixtures::rollout_show())),
+            ("/v1/rollouts/stable@v2?timeline=0".to_owned(), json(now)),
             ("/v1/explain/db-01".to_owned(), json(fixtures::explain())),
             ("/v1/events".to_owned(), json(events)),
             ("/v1/quarantines".to_owned(), json(fixtures::quarantines())),
@@ -202,6 +209,8 @@ fn what_cannot_be_asked_is_a_problem_with_a_code() {
             ("/v1/rollouts/stable@v9", Code::NotFound),
             ("/v1/documents", Code::MethodNotAllowed),
             ("/v1/documents/abc", Code::BadRequest),
+            ("/v1/rollouts/stable@v2?timeline=maybe", Code::BadRequest),
+            ("/v1/rollouts/stable@v2?times=0", Code::BadRequest),
             ("/v1/explain/a%20b", Code::BadRequest),
             ("/v1/explain/%ff", Code::BadRequest),
             ("/v1/explain/%1b%5b2J", Code::BadRequest),

@@ -15,6 +15,7 @@ use muster_gossip::Network;
 use muster_store::{Change, CommitError, Store};
 use tokio::sync::{mpsc, oneshot};
 
+use super::answers::chronicle::Chronicle;
 use super::figures::Figures;
 use super::ingress::Pending;
 use super::library::Shelf;
@@ -36,6 +37,8 @@ pub(super) struct Hands {
     pub(super) pending: Pending,
     pub(super) waiters: BTreeMap<u64, Waiter>,
     pub(super) figures: Figures,
+    /// Timelines that were read.
+    pub(super) chronicle: Arc<Chronicle>,
     /// Orders for this host's workers, taken by the loop.
     pub(super) orders: Vec<HostOrder>,
     /// Hosts that have converged since the loop last looked.
@@ -64,6 +67,7 @@ impl Hands {
             pending: Pending::default(),
             waiters: BTreeMap::new(),
             figures: Figures::default(),
+            chronicle: Arc::default(),
             orders: Vec::new(),
             converged: BTreeSet::new(),
             roster: None,

@@ -203,8 +203,7 @@ impl Daemon {
     /// Tells the hooks how the quorum is; with a full disk nobody is heard, and nothing is said of whom.
     fn look_at_the_quorum(&mut self) {
         if !self.disk.is_full() {
-            let quorum = self.node.quorum(now(self.clock).mono);
-            self.hooks.look(|| hooks::Quorum::of(&quorum));
+            self.hooks.look(|| hooks::Quorum::of(&self.node.quorum(now(self.clock).mono)));
         }
     }
 

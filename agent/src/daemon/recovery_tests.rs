@@ -229,7 +229,7 @@ fn a_target_that_cannot_be_fetched_holds_the_dispatch_and_says_why() {
 fn killed_before_its_switch_began_it_begins_it() {
     let host = Host::new(0);
     let new = host.bench.system("new", &[]);
-    let hold = host.bench.hold(Held::Store);
+    let hold = host.bench.hold(Held::Profile);
     host.lives("boot-1", async |life| {
         life.releases(&new).await;
         life.reaches(HostState::Activating).await;

@@ -1,21 +1,16 @@
 //! Hooks that are refused, and what a program and a server are told.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
-
 use chrono::DateTime;
 use data_encoding::BASE64;
 use muster_core::hook::Occurrence;
 use muster_signing::{Namespace, OperatorKey, SigningKey, verify_document};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
-use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 
 use super::message::Sender;
 use super::*;
+use crate::http_client::testing::Authority;
 
 fn read(toml: &str) -> Result<Hook, String> {
     toml::from_str::<RawHook>(toml).map_err(|error| error.to_string())?.complete()
@@ -52,12 +47,9 @@ fn what_cannot_be_called_is_refused_with_the_rule() {
         (format!("name = \"a\"\n{events}\ncommand = []"), "command is empty"),
         (format!("name = \"a\"\n{events}\ncommand = [\"page\"]"), "not the whole path"),
         (format!("name = \"a\"\n{events}\n{command}\nca_file = \"/x\""), "ca_file is for an https url"),
-        (
-            format!("name = \"a\"\n{events}\nurl = \"http://x\"\nca_file = \"/x\""),
-            "ca_file is for an https url",
-        ),
-        (format!("name = \"a\"\n{events}\nurl = \"ftp://x\""), "begin with http:// or https://"),
-        (format!("name = \"a\"\n{events}\nurl = \"/x\""), "begin with http:// or https://"),
+        (format!("name = \"a\"\n{events}\nurl = \"http://x\"\nca_file = \"/x\""), "is for an https URL"),
+        (format!("name = \"a\"\n{events}\nurl = \"ftp://x\""), "begins with http:// or https://"),
+        (format!("name = \"a\"\n{events}\nurl = \"/x\""), "begins with http:// or https://"),
         (format!("name = \"a\"\n{events}\nurl = \"http://me:secret@x\""), "not supported"),
         (format!("name = \"a\"\n{events}\n{command}\ntries = 0"), "tries = 0 is not in 1 to 100"),
         (format!("name = \"a\"\n{events}\n{command}\ntimeout_seconds = 301"), "is not in 1 to 300"),
@@ -201,21 +193,12 @@ async fn a_server_that_never_answers_is_left_at_the_timeout() {
     assert_eq!(result, Err(format!("{place}: no answer within 1 s")));
 }
 
-/// Posts to a server with a certificate of its own, which `ca` holds or does not.
-async fn post_securely(folder: &Path, believed: bool) -> Result<(), String> {
-    let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let other = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let shown = if believed { made.cert.der() } else { other.cert.der() };
-    let ca = folder.join("ca.pem");
-    let pem = format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", BASE64.encode(shown));
-    std::fs::write(&ca, pem).unwrap();
-    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(made.key_pair.serialize_der()));
-    let config = ServerConfig::builder_with_provider(std::sync::Arc::new(aws_lc_rs::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
+/// Posts to a server with a certificate of an authority that is believed, or of another one.
+async fn post_securely(believed: bool) -> Result<(), String> {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let folder = tempfile::tempdir().unwrap();
+    let ca = if believed { &authority } else { &other }.file(folder.path());
+    let acceptor = authority.acceptor("localhost");
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let web = Web::new(&format!("https://localhost:{port}/x"), Some(ca)).unwrap();
@@ -223,7 +206,7 @@ async fn post_securely(folder: &Path, believed: bool) -> Result<(), String> {
     let served = async {
         let (stream, _) = listener.accept().await.unwrap();
         // A client that does not believe the certificate hangs up.
-        if let Ok(stream) = TlsAcceptor::from(std::sync::Arc::new(config)).accept(stream).await {
+        if let Ok(stream) = acceptor.accept(stream).await {
             serve(stream, "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").await;
         }
     };
@@ -232,8 +215,7 @@ async fn post_securely(folder: &Path, believed: bool) -> Result<(), String> {
 
 #[tokio::test]
 async fn a_certificate_must_lead_to_an_authority_that_is_believed() {
-    let folder = tempfile::tempdir().unwrap();
-    assert_eq!(post_securely(folder.path(), true).await, Ok(()));
-    let reason = post_securely(folder.path(), false).await.unwrap_err();
+    assert_eq!(post_securely(true).await, Ok(()));
+    let reason = post_securely(false).await.unwrap_err();
     assert!(reason.contains("certificate"), "{reason}");
 }

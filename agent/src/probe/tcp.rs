@@ -21,7 +21,7 @@ impl Tcp {
 }
 
 /// Connects, with an error that names the place.
-pub(crate) async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
+async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
     TcpStream::connect((host, port)).await.map_err(|error| format!("{host} port {port}: {error}"))
 }
 

@@ -8,13 +8,15 @@ use muster_tests::{Answer, Fleet, Release, request_tcp};
 use prometheus_parse::{Scrape, Value};
 
 /// Every metric, with all labels that it may have; histograms by the name of the family.
-const METRICS: [(&str, &[&str]); 27] = [
+const METRICS: [(&str, &[&str]); 29] = [
     ("muster_activation_seconds", &[]),
     ("muster_build_info", &["version"]),
     ("muster_clock_offset_seconds", &[]),
     ("muster_decision_latency_seconds", &[]),
     ("muster_gate_blocked", &["gate"]),
     ("muster_gossip_messages_total", &["topic", "verdict"]),
+    ("muster_hook_deliveries_total", &["hook", "result"]),
+    ("muster_hook_pending", &["hook"]),
     ("muster_hosts", &["channel", "state"]),
     ("muster_hosts_enrolled", &[]),
     ("muster_hosts_online", &[]),
@@ -71,6 +73,7 @@ fn every_metric_is_told_over_the_socket_and_over_tcp_with_few_labels() {
     let fleet = Fleet::of(2).build();
     let agent = &fleet.agents[0];
     let address = agent.serve_metrics();
+    agent.configure("[[hook]]\nname = \"pager\"\nevents = [\"rollout-failed\"]\ncommand = [\"/bin/true\"]");
     fleet.install("v1", Release::GOOD);
     fleet.launch();
     let rollout = fleet.roll_out("r1", "v1");
@@ -122,7 +125,13 @@ fn the_dashboard_and_the_alerts_use_metrics_that_there_are() {
         assert!(names.contains(name), "nobody looks at {name}");
     }
     let alerts: Vec<_> = rules.iter().map(|rule| rule["alert"].as_str().unwrap()).collect();
-    let expected =
-        ["MusterNoQuorum", "MusterHostLost", "MusterRefStale", "MusterQuarantine", "MusterClockSkew"];
+    let expected = [
+        "MusterNoQuorum",
+        "MusterHostLost",
+        "MusterRefStale",
+        "MusterQuarantine",
+        "MusterHookGivenUp",
+        "MusterClockSkew",
+    ];
     assert_eq!(alerts, expected);
 }

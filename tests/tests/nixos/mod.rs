@@ -10,6 +10,7 @@ mod helper;
 mod machines;
 mod network;
 mod rollouts;
+mod units;
 
 use muster_tests::machine::{Machine, Site};
 

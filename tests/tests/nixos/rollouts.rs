@@ -57,6 +57,11 @@ fn a_switch_that_leaves_failed_units_is_rolled_back() {
     assert_only_the_canary_tried(&site, "v1");
     let said = only_said(&site, &site.machines[2], "ActivationFailed");
     assert!(said.contains('4') && said.contains("units of it failed"), "{said}");
+    // The agent may not read the journal; its helper tells it what the switch said, and whoever asks hears it.
+    let complaint = "warning: the following units failed: demo.service";
+    assert!(said.contains(complaint), "{said}");
+    let explained = site.muster(&site.machines[0], ["explain", "node-3"]).run().ok();
+    assert!(explained.contains(complaint), "{explained}");
 }
 
 #[test]

@@ -268,7 +268,7 @@ pub enum Reason {
         wave: u32,
     },
     /// More hosts failed than the policy allows.
-    #[error("{failed} hosts failed, {allowed} may")]
+    #[error("{failed} {} failed, {allowed} may", if *failed == 1 { "host" } else { "hosts" })]
     TooManyFailures {
         /// How many failed.
         failed: usize,

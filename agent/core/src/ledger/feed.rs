@@ -200,7 +200,7 @@ impl Feed {
 
     /// Whether an envelope is the next one; says what it is otherwise.
     pub(super) fn check(&self, envelope: &Received<Envelope>) -> Result<(), FeedError> {
-        let Envelope { incarnation, seq, prev, .. } = envelope.content;
+        let Envelope { incarnation, seq, prev, .. } = *envelope.content;
         if self.forked {
             return Err(FeedError::Forked);
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::{Batch, CheckpointHead, FeedError, Ledger, Reference, Table, checkpoint};
 use crate::coordination::log::Entry;
 use crate::document::Accepted;
-use crate::verify::{self, VerifyError};
+use crate::verify::{self, Roster, VerifyError};
 use crate::wire::codec::{self, DecodeError};
 use crate::wire::{Envelope, Received};
 use muster_signing::Verified;
@@ -86,6 +86,11 @@ pub trait Rows {
     /// Every row of a table from a key on.
     fn since(&self, table: Table, key: &[u8]) -> impl Iterator<Item = Result<(Vec<u8>, Vec<u8>), String>> {
         self.table(table).filter(move |row| row.as_ref().map_or(true, |(of, _)| of.as_slice() >= key))
+    }
+
+    /// Verifies a stored envelope; who did so for the same bytes and key before may remember it.
+    fn envelope(&self, roster: &Roster, bytes: &[u8]) -> Result<Verified<Received<Envelope>>, VerifyError> {
+        verify::envelope(roster, bytes)
     }
 }
 
@@ -173,7 +178,7 @@ fn replayed(
         if !go_on(&mut ledger, table, value.as_deref().unwrap_or_default()) {
             break;
         }
-        ledger.relearn(position, Row { table, key, value })?;
+        ledger.relearn(position, Row { table, key, value }, rows)?;
         // What was written then is on the disk; of the views only the last form counts.
         ledger.batch = Batch::default();
     }
@@ -203,18 +208,22 @@ impl Ledger {
     }
 
     /// Learns one stored record again; every signature is checked as it was the first time.
-    fn relearn(&mut self, position: u64, row: Row) -> Result<(), ReplayError> {
+    fn relearn(&mut self, position: u64, row: Row, rows: &impl Rows) -> Result<(), ReplayError> {
         let Row { table, key, value } = row;
         let result = match value {
             None => Err(Fault::Missing),
-            Some(value) => self.relearn_value(table, &key, &value),
+            Some(value) => self.relearn_value(table, &key, &value, rows),
         };
         result.map_err(|fault| ReplayError { position, table, key, fault })
     }
 
     /// An envelope of the store. This host itself may have gone on under a key that is enrolled no more.
-    fn stored_envelope(&self, bytes: &[u8]) -> Result<Verified<Received<Envelope>>, VerifyError> {
-        let error = match verify::envelope(self.roster(), bytes) {
+    fn stored_envelope(
+        &self,
+        bytes: &[u8],
+        rows: &impl Rows,
+    ) -> Result<Verified<Received<Envelope>>, VerifyError> {
+        let error = match rows.envelope(self.roster(), bytes) {
             Ok(envelope) => return Ok(envelope),
             Err(error) => error,
         };
@@ -224,7 +233,13 @@ impl Ledger {
         opened.find(|envelope| envelope.content.host == self.me).ok_or(error)
     }
 
-    fn relearn_value(&mut self, table: Table, row: &[u8], value: &[u8]) -> Result<(), Fault> {
+    fn relearn_value(
+        &mut self,
+        table: Table,
+        row: &[u8],
+        value: &[u8],
+        rows: &impl Rows,
+    ) -> Result<(), Fault> {
         match table {
             Table::Documents => {
                 let document = verify::document(value)?;
@@ -235,7 +250,7 @@ impl Ledger {
                 self.document(accepted);
             }
             Table::Feeds => {
-                let envelope = self.stored_envelope(value)?;
+                let envelope = self.stored_envelope(value, rows)?;
                 self.envelope(&envelope)?;
             }
             Table::Decisions => {

@@ -116,9 +116,9 @@ impl Node {
 
     /// How many coordinators have to answer; none before the first fleet document.
     fn answers_needed(&self) -> Option<usize> {
-        let electorate = self.ledger.documents().fleet()?.document.electorate();
+        let electorate = self.ledger.roster().newest_electorate()?;
         let mine = usize::from(electorate.members.contains_key(&self.signer.public()));
-        Some(electorate.quorum.saturating_sub(mine).min(others(&electorate, mine)))
+        Some(electorate.quorum.saturating_sub(mine).min(others(electorate, mine)))
     }
 
     fn open_feed(&mut self, turn: &mut Turn) {

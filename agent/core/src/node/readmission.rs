@@ -190,7 +190,7 @@ impl Node {
 
     /// Whether the other coordinators are a quorum, and so can readmit this one.
     fn others_suffice(&self) -> bool {
-        let electorate = self.ledger.documents().fleet().map(|fleet| fleet.electorate());
+        let electorate = self.ledger.roster().newest_electorate();
         electorate.is_some_and(|electorate| electorate.members.len() > electorate.quorum)
     }
 

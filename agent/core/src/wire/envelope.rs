@@ -1,5 +1,7 @@
 //! What hosts sign: feed envelopes, and notices beside the feed.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use muster_signing::{Digest, Opened, PublicKey, Verified};
 use serde::{Deserialize, Serialize};
@@ -163,8 +165,8 @@ pub struct FeedMark {
 /// Verified content together with the bytes that were verified, which are what is stored and passed on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received<T> {
-    /// The content.
-    pub content: T,
+    /// The content, shared by all who received it.
+    pub content: Arc<T>,
     /// The signed bytes as they came.
     pub bytes: Vec<u8>,
     /// SHA-256 of the bytes.
@@ -178,7 +180,7 @@ impl<T: serde::de::DeserializeOwned> Received<T> {
     pub fn read(what: &'static str, opened: Verified<Opened>) -> Result<Verified<Self>, DecodeError> {
         opened.parse(|opened| {
             Ok(Self {
-                content: codec::decode(what, opened.payload())?,
+                content: Arc::new(codec::decode(what, opened.payload())?),
                 bytes: opened.bytes().to_vec(),
                 hash: opened.digest(),
                 signer: *opened.signer(),

@@ -1,5 +1,6 @@
 //! What travels and what is stored: the types of every signed payload, and their encoding.
 
+pub(crate) mod claim;
 pub mod codec;
 mod envelope;
 mod event;

@@ -1,6 +1,6 @@
 //! What becomes of a liar's outputs and inputs.
 
-use muster_core::node::{CoordinatorMessage, Input, Node, Output, Topic};
+use muster_core::node::{CoordinatorMessage, Input, Output, Topic};
 use muster_core::verify::EndorsementMessage;
 use muster_core::wire::{
     Decision, DecisionBody, Envelope, FeedBody, IncarnationStarted, Notice, NoticeBody, codec,
@@ -230,9 +230,10 @@ fn is_about_feed(host: &muster_core::id::HostId, input: &Input) -> bool {
 #[cfg(feature = "planted")]
 mod entries {
     use muster_core::ledger::Mirrored;
+    use muster_core::node::Node;
     use muster_core::wire::{Cause, HostState, LogPayload, LogStatement, RolloutEvent};
 
-    use super::{Lie, Node, Output, World};
+    use super::{Lie, Output, World};
 
     /// Between two lies in the log, in microseconds.
     const PAUSE: u64 = 2_000_000;

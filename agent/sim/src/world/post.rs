@@ -25,8 +25,9 @@ impl World {
         self.truth.published(self.now, host, topic, &bytes, &self.hosts);
         let other = self.other_history(host, topic, &bytes);
         let parcel = Rc::new(Parcel::new(topic, bytes));
-        if topic == Topic::Presence {
-            self.note_heard(host, &parcel);
+        match topic {
+            Topic::Presence => self.note_heard(host, &parcel),
+            Topic::Documents | Topic::Decisions | Topic::Events => self.shelf.keep(&parcel),
         }
         if self.gossip_lost {
             return;
@@ -147,7 +148,7 @@ impl World {
         for (at, (table, topic)) in SYNCED.iter().zip(topics).enumerate() {
             if has.sums()[at] != offers.sums()[at] && (all || *table == Table::Documents) {
                 let missing = has.lacks(offers, *table);
-                found.extend(missing.into_iter().map(|bytes| Rc::new(Parcel::new(topic, bytes))));
+                found.extend(missing.into_iter().map(|bytes| self.shelf.parcel(topic, bytes)));
             }
         }
         for (known, newer) in to.heard.iter().zip(&of.heard).filter(|_| all) {

@@ -59,7 +59,7 @@ impl World {
             Event::Report { life, report } if self.is_life(host, life) => {
                 self.trace
                     .line(self.now, self.hosts[host].name.as_str(), || format!("is told {}", brief(&report)));
-                self.step(host, Input::Host(report));
+                self.step(host, Input::Host(*report));
             }
             Event::Probe { life, generation } if self.is_life(host, life) => {
                 let told = self.with_machine(host, |machine, weather| machine.probe(generation, weather));
@@ -73,7 +73,7 @@ impl World {
             Event::JobEnds { number } => {
                 if let Some(report) = self.hosts[host].machine.end(number, self.now) {
                     let life = self.hosts[host].life;
-                    self.push(Duration::ZERO, host, Event::Report { life, report });
+                    self.push(Duration::ZERO, host, Event::Report { life, report: Box::new(report) });
                 }
             }
             Event::Sync { from, again } => {
@@ -225,7 +225,9 @@ impl World {
         let life = self.hosts[host].life;
         for told in told {
             match told {
-                Told::Report(after, report) => self.push(after, host, Event::Report { life, report }),
+                Told::Report(after, report) => {
+                    self.push(after, host, Event::Report { life, report: Box::new(report) });
+                }
                 Told::Ends(after, number) => self.push(after, host, Event::JobEnds { number }),
                 Told::Probe(after, generation) => self.push(after, host, Event::Probe { life, generation }),
             }

@@ -22,6 +22,8 @@ use crate::text::Tail;
 const ROOTS: &str = "roots";
 /// How the roots begin that hold what is fetched ahead.
 const AHEAD: &str = "ahead-";
+/// What the names of roots begin with that keep a way back.
+const BACK: &str = "back-";
 /// How long Nix may take to say what it would fetch.
 const PLAN_TIME_MAX: Duration = Duration::from_secs(120);
 /// The most that is read of one line of what Nix says.
@@ -107,6 +109,9 @@ impl FetchError {
     }
 }
 
+/// Who hears how a fetching goes.
+pub(super) type Tell<'a> = &'a mut (dyn FnMut(String) + Send);
+
 /// The roots that the agent keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Roots(PathBuf);
@@ -122,22 +127,35 @@ impl Roots {
         self.0.join(format!("{AHEAD}{}", closure.as_str().trim_start_matches("/nix/store/")))
     }
 
-    /// The root of a part of the newest switch: `target`, or `previous`.
-    pub(super) fn of_switch(&self, part: &'static str) -> PathBuf {
-        self.0.join(part)
+    /// The root of the newest switch's target, where that was not fetched ahead.
+    pub(super) fn target(&self) -> PathBuf {
+        self.0.join("target")
+    }
+
+    /// The root of a system that may have to be gone back to.
+    pub(super) fn back(&self, closure: &Closure) -> PathBuf {
+        self.0.join(format!("{BACK}{}", closure.as_str().trim_start_matches("/nix/store/")))
     }
 
     /// Lets go of everything that was fetched ahead but these.
     pub(super) fn keep_ahead(&self, wanted: &[Closure]) -> io::Result<()> {
-        let kept: Vec<PathBuf> = wanted.iter().map(|closure| self.ahead(closure)).collect();
+        self.keep(AHEAD, &wanted.iter().map(|closure| self.ahead(closure)).collect::<Vec<_>>())
+    }
+
+    /// Lets go of every way back but this one.
+    pub(super) fn keep_back(&self, to: &Closure) -> io::Result<()> {
+        self.keep(BACK, &[self.back(to)])
+    }
+
+    fn keep(&self, kind: &str, kept: &[PathBuf]) -> io::Result<()> {
         let entries = match fs::read_dir(&self.0) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             entries => entries?,
         };
         for entry in entries {
             let path = entry?.path();
-            let is_ahead = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(AHEAD));
-            if is_ahead && !kept.contains(&path) {
+            let is_of_kind = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(kind));
+            if is_of_kind && !kept.contains(&path) {
                 fs::remove_file(path)?;
             }
         }
@@ -146,19 +164,31 @@ impl Roots {
 }
 
 impl Machine {
-    /// Fetches a system at low priority, keeps it by a root, and checks what came; `tell` hears of the progress.
+    /// Fetches a system, keeps it by a root, and checks what came. `tell` hears of the progress of what is fetched ahead, at
+    /// low priority; a switch waits for what is fetched without it.
     pub(super) async fn fetch(
         &self,
         closure: &Closure,
         contents: Option<Digest>,
         root: &Path,
         limit: Duration,
-        tell: &mut (dyn FnMut(String) + Send),
+        tell: Option<Tell<'_>>,
     ) -> Result<(), FetchError> {
         let folder = root.parent().unwrap_or(root);
         fs::create_dir_all(folder).map_err(|source| FetchError::Roots { path: folder.to_owned(), source })?;
-        let total = self.to_fetch(closure).await;
+        let total = if tell.is_some() { self.to_fetch(closure).await } else { None };
         self.realise(closure, root, limit, total, tell).await?;
+        self.check(closure, contents).await
+    }
+
+    /// Whether a system is in the store and kept there by this root. One that is named by the system was made by Nix itself,
+    /// which knows of it for as long as it is there; to ask Nix again would take most of the time that a switch needs to begin.
+    pub(super) fn is_rooted(&self, closure: &Closure, root: &Path) -> bool {
+        fs::read_link(root).is_ok_and(|link| link == Path::new(closure.as_str())) && self.exists(closure.as_str())
+    }
+
+    /// Checks what is in the store.
+    pub(super) async fn check(&self, closure: &Closure, contents: Option<Digest>) -> Result<(), FetchError> {
         if let Some(signed) = contents {
             self.check_contents(closure, signed).await?;
         }
@@ -189,13 +219,14 @@ impl Machine {
         root: &Path,
         limit: Duration,
         total: Option<u32>,
-        tell: &mut (dyn FnMut(String) + Send),
+        tell: Option<Tell<'_>>,
     ) -> Result<(), FetchError> {
         let nix_store = &self.programs.nix_store;
         let polite =
             [(&self.programs.nice, &["-n", "19"][..]), (&self.programs.ionice, &["-t", "-c", "3"][..])];
+        let polite = polite.into_iter().filter(|(program, _)| tell.is_some() && is_there(program));
         let mut words: Vec<std::ffi::OsString> = Vec::new();
-        for (program, args) in polite.into_iter().filter(|(program, _)| is_there(program)) {
+        for (program, args) in polite {
             words.push(program.into());
             words.extend(args.iter().map(Into::into));
         }
@@ -248,7 +279,7 @@ async fn follow(
     stderr: tokio::process::ChildStderr,
     total: Option<u32>,
     said: &mut Tail,
-    tell: &mut (dyn FnMut(String) + Send),
+    mut tell: Option<Tell<'_>>,
 ) {
     let mut reader = BufReader::new(stderr);
     let (mut copied, mut told) = (0_u32, None::<Instant>);
@@ -266,6 +297,7 @@ async fn follow(
             continue;
         }
         copied += 1;
+        let Some(tell) = &mut tell else { continue };
         if told.is_none_or(|told| told.elapsed() >= TELL_GAP) {
             told = Some(Instant::now());
             tell(match total {

@@ -112,9 +112,17 @@ impl Nixos {
             let result = {
                 let mut progress = |words: String| tell(Fetch::Goes(words));
                 let limit = self.patience.each;
-                self.machine.fetch(&goods.closure, goods.contents, &root, limit, &mut progress).await
+                self.machine.fetch(&goods.closure, goods.contents, &root, limit, Some(&mut progress)).await
             };
-            let Err(error) = result else { return tell(Fetch::Done) };
+            let Err(error) = result else {
+                // So that a switch finds it in place, too; if it cannot be kept now, the switch says so.
+                if let Some(running) = self.current()
+                    && let Err(error) = self.keep_way_back(&running, self.patience.each).await
+                {
+                    tracing::warn!(%error, "the running system cannot be kept in the store");
+                }
+                return tell(Fetch::Done);
+            };
             failed += 1;
             let tries = self.patience.tries;
             let again = error.may_pass() && failed < tries;

@@ -226,12 +226,15 @@ impl Machine {
     async fn start(&self, start: Start<'_>) -> Result<(), RootError> {
         let Start { unit, to, action, timeout_secs, description } = start;
         check(to, timeout_secs)?;
-        match self.trace(&unit).await? {
+        let (trace, checked) = tokio::join!(self.trace(&unit), self.check_system(to));
+        match trace? {
             UnitTrace::Running => return Ok(()),
-            UnitTrace::Ended { .. } => self.stop(&unit).await?,
-            UnitTrace::Absent => {}
+            UnitTrace::Ended { .. } => {
+                checked?;
+                self.stop(&unit).await?;
+            }
+            UnitTrace::Absent => checked?,
         }
-        self.check_system(to).await?;
         self.set_profile(to).await?;
         let switcher = self.real(format!("{to}/bin/switch-to-configuration"));
         let (name, timeout) =

@@ -7,6 +7,7 @@ use muster_core::id::Closure;
 use muster_signing::Digest;
 use tokio::time::sleep;
 
+use super::fetch::FetchError;
 use super::root::{Dispatch, Order, Road, RootError, Unit};
 use super::unit::UnitTrace;
 use super::{Nixos, dispatch};
@@ -71,16 +72,25 @@ impl Nixos {
     ) -> Result<Option<String>, String> {
         let Job { target, previous, .. } = job;
         self.accepts(target)?;
+        let (machine, roots) = (&self.machine, self.roots());
+        let running = self.current();
         // Most often it is here already; what was fetched ahead may have been tampered with since.
-        let root = self.roots().of_switch("target");
-        let fetched = self.machine.fetch(target, contents, &root, timeout, &mut |_| {}).await;
-        fetched.map_err(|error| error.to_string())?;
-        if let Some(previous) = previous.as_ref().or(self.current().as_ref()) {
+        let there = async {
+            match machine.is_rooted(target, &roots.ahead(target)) {
+                true => machine.check(target, contents).await,
+                false => machine.fetch(target, contents, &roots.target(), timeout, None).await,
+            }
+        };
+        let back = async {
+            let Some(previous) = previous.as_ref().or(running.as_ref()) else { return Ok(()) };
             // Where a rollback would go must outlive a clean-up of generations.
-            let root = self.roots().of_switch("previous");
-            let kept = self.machine.fetch(previous, None, &root, timeout, &mut |_| {}).await;
-            kept.map_err(|error| format!("the way back is not there: {error}"))?;
-        }
+            self.keep_way_back(previous, timeout).await?;
+            let path = roots.back(previous);
+            roots.keep_back(previous).map_err(|source| FetchError::Roots { path, source })
+        };
+        let (there, back) = tokio::join!(there, back);
+        there.map_err(|error| error.to_string())?;
+        back.map_err(|error| format!("the way back is not there: {error}"))?;
         // A host whose health cannot be known is not healthy, and needs no switch to find that out.
         HealthChecks::load(&self.health_checks(target)).map_err(|error| error.to_string())?;
         match self.current() {
@@ -88,6 +98,15 @@ impl Nixos {
                 self.machine.compare(&running, target, &self.defer).map_err(|error| error.to_string())
             }
             None => Ok(None),
+        }
+    }
+
+    /// Keeps a system in the store that may have to be gone back to.
+    pub(super) async fn keep_way_back(&self, to: &Closure, limit: Duration) -> Result<(), FetchError> {
+        let root = self.roots().back(to);
+        match self.machine.is_rooted(to, &root) {
+            true => Ok(()),
+            false => self.machine.fetch(to, None, &root, limit, None).await,
         }
     }
 

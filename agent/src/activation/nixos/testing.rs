@@ -68,6 +68,8 @@ esac
 const NIX_ENV: &str = r#"#!/bin/sh
 here=$(dirname "$(dirname "$0")")
 echo "nix-env $*" >> "$here/log"
+mv "$here/profile.hold" "$here/profile.holds" 2> /dev/null && {
+  echo > "$here/profile.held"; read -r go < "$here/profile.goes-on"; }
 [ -e "$here/no-profile" ] && { echo 'error: no space left' >&2; exit 1; }
 n=$(($(ls "$here/profiles" | wc -l) + 1))
 ln -s "$5" "$here/profiles/system-$n-link"; ln -sfn "system-$n-link" "$here/profiles/system"
@@ -236,8 +238,10 @@ impl Bench {
 pub(crate) enum Held {
     /// The switcher of a system.
     Switcher,
-    /// What realises the target of a switch.
+    /// What realises the target of a switch that was not fetched ahead.
     Store,
+    /// What sets the profile.
+    Profile,
 }
 
 impl Held {
@@ -245,6 +249,7 @@ impl Held {
         match self {
             Self::Switcher => "switcher",
             Self::Store => "store",
+            Self::Profile => "profile",
         }
     }
 }

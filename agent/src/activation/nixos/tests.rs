@@ -75,7 +75,8 @@ async fn a_switch_ends_on_its_target_and_its_unit_is_kept_until_the_result_is_st
     host.backend.settle().await;
     assert_eq!(host.trace(&new).await, Trace::None);
     let root = |part: &str| fs::read_link(host.bench.path(&format!("state/roots/{part}"))).unwrap();
-    assert_eq!((root("target"), root("previous")), (new.as_str().into(), host.old.as_str().into()));
+    let back = format!("back-{}", host.old.as_str().trim_start_matches("/nix/store/"));
+    assert_eq!((root("target"), root(&back)), (new.as_str().into(), host.old.as_str().into()));
 }
 
 #[tokio::test]
@@ -174,6 +175,27 @@ async fn nothing_is_touched_before_everything_is_known_to_be_in_place() {
     assert_eq!(ended(host.roll_back().await).exit_code, 0);
     assert!(host.is_back());
     assert_eq!(host.bench.switched(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_switch_to_what_was_fetched_ahead_finds_it_and_the_way_back_in_place() {
+    let host = Host::new();
+    let [new, newer] = ["new", "newer"].map(|name| host.bench.cached(name, &[]));
+    let realised = || host.bench.log().iter().filter(|line| line.contains("--realise --add-root")).count();
+    let roots = || fs::read_dir(host.bench.path("state/roots")).unwrap().count();
+    for (log_index, target, known) in [(7, &new, 2), (8, &newer, 3)] {
+        let goods = Goods { closure: target.clone(), contents: None };
+        host.backend.prefetch(&goods, &mut |_| {}).await;
+        let before = realised();
+        let previous = host.backend.current();
+        let job = Job { log_index, previous, ..host.job(Task::Switch, target) };
+        assert_eq!(ended(host.backend.switch(job, None, LONG).await).exit_code, 0);
+        assert_eq!((realised(), roots()), (before, known), "two were fetched ahead, one is the way back");
+    }
+    // One that is gone although it was fetched ahead is fetched again.
+    fs::remove_dir_all(host.bench.machine.real(new.as_str())).unwrap();
+    let job = Job { log_index: 9, previous: Some(newer), ..host.job(Task::Switch, &new) };
+    assert_eq!(ended(host.backend.switch(job, None, LONG).await).exit_code, 0);
 }
 
 #[tokio::test]

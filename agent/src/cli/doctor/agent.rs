@@ -4,10 +4,10 @@ use muster_signing::PublicKey;
 
 use super::super::output::{count, plain};
 use super::super::render::{bytes, span};
-use super::{Failure, Finding};
+use super::{Failure, Finding, hooks};
 use crate::config::Config;
 use crate::control::client::{Client, ClientError};
-use crate::control::wire::{HookStatus, Id, Peer, Peers, Status, StoreInfo};
+use crate::control::wire::{Id, Peer, Peers, Status, StoreInfo};
 
 /// From here on a clock is shown as skewed, in milliseconds.
 const SKEW_MS: u64 = 30_000;
@@ -57,7 +57,7 @@ pub(super) async fn ask(config: &Config, found: &mut Vec<Finding>) -> Option<Tol
 pub(super) fn judge(told: &Told, config: &Config, key: Option<&PublicKey>, found: &mut Vec<Finding>) {
     found.push(identity(told, config, key));
     store(&told.store, found);
-    hooks(&told.status.hooks, found);
+    hooks::judge(&told.status.hooks, found);
     let Some(serial) = told.status.fleet_serial else {
         let mend = "muster publish the fleet document here, or name a host that holds it in `bootstrap`";
         found.push(Finding::warning("fleet", "no fleet document is held yet", mend));
@@ -106,34 +106,6 @@ fn store(store: &StoreInfo, found: &mut Vec<Finding>) {
             "journalctl -u muster says why; systemctl restart muster tries again",
         ),
     });
-}
-
-fn hooks(hooks: &[HookStatus], found: &mut Vec<Finding>) {
-    for hook in hooks {
-        let name = plain(&hook.name);
-        let retry = format!(
-            "mend what it calls and try it with muster hook test {name}; then muster hook retry {name} makes up for the \
-             lost calls, muster hook forget {name} lets them go"
-        );
-        let dead = hook.dead.len();
-        found.push(match (dead, &hook.failed_last) {
-            (0, None) => Finding::ok("hook", format_args!("{name} calls {}", plain(&hook.calls))),
-            (0, Some(reason)) => {
-                let what = format_args!("{name} could not be called and is tried again: {}", plain(reason));
-                Finding::warning(
-                    "hook",
-                    what,
-                    format!("muster hook test {name} shows whether it works again"),
-                )
-            }
-            (_, last) => {
-                let last = last.as_ref().or(hook.dead.last().map(|dead| &dead.reason));
-                let reason = last.map(|reason| plain(reason)).unwrap_or_default();
-                let lost = count(dead, "call");
-                Finding::warning("hook", format_args!("{name}: {lost} given up; the last: {reason}"), retry)
-            }
-        });
-    }
 }
 
 fn peers(peers: &[Peer], found: &mut Vec<Finding>) {
@@ -250,21 +222,6 @@ mod tests {
             &[(Warning, "no peer was heard to compare the clock with")],
         );
         check(|found| clocks(&[], found), &[]);
-    }
-
-    #[test]
-    fn a_hook_that_could_not_be_called_is_a_warning_with_a_way_out() {
-        use Verdict::{Ok, Warning};
-        let mut all = fixtures::hooks();
-        let reason = "https://pager.example.org: status 503 Service Unavailable";
-        let given_up = format!("pager: 1 call given up; the last: {reason}");
-        check(
-            |found| hooks(&all, found),
-            &[(Ok, "chat calls /etc/muster/tell-the-chat"), (Warning, &given_up)],
-        );
-        all[1].dead.clear();
-        let tried = format!("pager could not be called and is tried again: {reason}");
-        check(|found| hooks(&all[1..], found), &[(Warning, &tried)]);
     }
 
     #[test]

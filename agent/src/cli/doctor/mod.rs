@@ -2,6 +2,7 @@
 
 mod agent;
 mod files;
+mod hooks;
 mod ports;
 
 use std::fmt::Write;
@@ -11,10 +12,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::output::{self, Tone, line};
-use super::render::{Look, flat};
+use super::render::{Look, flat, hanging, labelled};
 use super::{Exit, Failure};
 use crate::config::{CONFIG_DEFAULT, Config};
 
+/// How wide the column of verdicts is.
+const VERDICT_CHARS: usize = 7;
 /// The form's version of `--json`.
 const SCHEMA: u32 = 1;
 
@@ -25,8 +28,9 @@ const SCHEMA: u32 = 1;
 /// changes nothing. Run it as the user who runs the agent.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  muster doctor                                   before the first start, and whenever something seems wrong
-  muster doctor --config /etc/muster/muster.toml --json | jq '.checks[] | select(.verdict != \"ok\")'
+  muster doctor          before the first start, and whenever something is odd
+  muster doctor --config /etc/muster/muster.toml --json |
+      jq '.checks[] | select(.verdict != \"ok\")'
 
 Each line is ok, warning or wrong. Ends with 1 when anything is wrong.")]
 pub(super) struct Doctor {
@@ -122,6 +126,7 @@ fn examine(path: &Path) -> Result<Vec<Finding>, Failure> {
     files::state(&config, &mut found);
     files::backend(&config, &mut found);
     files::helper(&config, &mut found);
+    hooks::programs(&config, &mut found);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(Failure::new)?;
     let told = runtime.block_on(agent::ask(&config, &mut found));
     files::store(&config, told.is_some(), &mut found);
@@ -141,17 +146,17 @@ fn text(report: &Report, look: &Look) -> String {
             Verdict::Warning => ("warning", Tone::Warn),
             Verdict::Wrong => ("wrong", Tone::Bad),
         };
-        let word = look.tone(tone, &format!("{word:7}"));
-        let _ = writeln!(text, "{word}  {:width$}  {}", finding.check, flat(&finding.what));
+        // The texts are in a column of their own, as wide as the terminal leaves it.
+        let indent = VERDICT_CHARS + 2 + width + 2;
+        let what = hanging(&flat(&finding.what), usize::from(look.width), indent, indent).join("\n");
+        let word = look.tone(tone, &format!("{word:VERDICT_CHARS$}"));
+        let _ = writeln!(text, "{word}  {:width$}  {}", finding.check, what.trim_start());
         if let Some(mend) = &finding.mend {
-            let _ = writeln!(
-                text,
-                "{:7}  {:width$}  {} {}",
-                "",
-                "",
-                look.tone(Tone::Strong, "mend:"),
-                flat(mend)
-            );
+            let column =
+                Look { width: look.width.saturating_sub(u16::try_from(indent).unwrap_or(0)), ..*look };
+            for part in labelled(&column, Tone::Strong, "mend:", mend, 2).lines() {
+                let _ = writeln!(text, "{:indent$}{part}", "");
+            }
         }
     }
     let count = |verdict| report.checks.iter().filter(|finding| finding.verdict == verdict).count();

@@ -13,7 +13,7 @@ use clap::Args;
 
 use super::asking::Socket;
 use super::output::{line, note, plain};
-use super::{Exit, Failure};
+use super::{Exit, Failure, when};
 use crate::control::client::{Client, encoded};
 use crate::control::wire::{HostState, Quarantine, Quarantines, RolloutShow, Status};
 use crate::daemon::past::Past;
@@ -29,10 +29,12 @@ const STDOUT: &str = "-";
 #[command(after_help = "Examples:
   muster rollout report stable@v2 --html stable-v2.html
   muster rollout report stable@v2 --html - > report.html
-  muster rollout report stable@v2 --html old.html --store /var/lib/muster/muster.redb    of a stopped agent
+  muster rollout report stable@v2 --html old.html \\
+      --store /var/lib/muster/muster.redb                    of a stopped agent
 
-The page is one file that asks nobody for anything: no scripts, no fonts, no images from elsewhere. It can be
-read in light and dark, printed, and read aloud.")]
+The page is one file that asks nobody for anything: no scripts, no fonts, no
+images from elsewhere. It can be read in light and dark, printed, and read
+aloud.")]
 pub(super) struct Report {
     #[command(flatten)]
     agent: Socket,
@@ -99,7 +101,7 @@ async fn of_agent(client: &Client, id: &str) -> Result<Story, Failure> {
         told_by: format!("the agent of {}", status.host),
         quarantines: barred.quarantines.into_iter().filter(of_this).collect(),
         show,
-        now: Utc::now(),
+        now: when::now(),
     })
 }
 
@@ -111,7 +113,7 @@ fn of_store(path: &Path, id: &str) -> Result<Story, Failure> {
         told_by: format!("the store {}", path.display()),
         quarantines: Vec::new(),
         show,
-        now: Utc::now(),
+        now: when::now(),
     })
 }
 

@@ -383,7 +383,7 @@ mod tests {
             dispatched_at: None,
             activated_at: None,
             converged_at: None,
-            held_by: Some(Held { gate: Some(Gate::Wave), reason: "1 hosts failed, 0 may".to_owned() }),
+            held_by: Some(Held { gate: Some(Gate::Wave), reason: "1 host failed, 0 may".to_owned() }),
             ..host(name, 1, 0, 0)
         };
         let more = vec![
@@ -417,7 +417,7 @@ mod tests {
                 "2     2      0 s     -        -        0        0          0",
                 "",
                 "db-01 and db-02 are never told to switch",
-                "  wave: 1 hosts failed, 0 may",
+                "  wave: 1 host failed, 0 may",
                 "",
                 "✗ Reverted after 0:02:00: 1 failed, 0 of 3 hosts converged",
             ],

@@ -17,7 +17,7 @@ use crate::cli::document_files::{write_document, write_signature};
 use crate::cli::documents::rfc3339;
 use crate::cli::output::{line, note};
 use crate::cli::sign::{SignatureArgs, expiry};
-use crate::cli::{Exit, Failure};
+use crate::cli::{Exit, Failure, when};
 use crate::control::client::{Client, ClientError};
 use crate::control::wire::{FleetDocument, SignedDocument, Status};
 
@@ -77,7 +77,7 @@ impl Order {
             };
             let head = json!({
                 "kind": "muster/command/1", "fleet": known.fleet.name.to_string(), "serial": serial,
-                "signedAt": rfc3339(Utc::now()), "expiresAt": self.expires_at()?.map(rfc3339),
+                "signedAt": rfc3339(when::now()), "expiresAt": self.expires_at()?.map(rfc3339),
                 "verb": verb, "reason": reason,
             });
             let bytes = document(&head, fields.as_object_mut())?;
@@ -91,7 +91,7 @@ impl Order {
     }
 
     fn expires_at(&self) -> Result<Option<DateTime<Utc>>, Failure> {
-        self.expires.as_ref().map(|text| expiry(text, Utc::now())).transpose()
+        self.expires.as_ref().map(|text| expiry(text, when::now())).transpose()
     }
 
     fn reason(&self, verb: &str) -> Result<String, Failure> {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use chrono::Utc;
 use clap::Args;
 use muster_core::document::Fleet;
 use muster_core::id::{ChannelId, ChannelRef, Closure, HostId};
@@ -11,7 +10,7 @@ use muster_signing::Namespace;
 use super::order::{Known, Signed};
 use crate::cli::output::note;
 use crate::cli::sign::{ChannelRefRequest, make_channel_ref};
-use crate::cli::{Exit, Failure};
+use crate::cli::{Exit, Failure, when};
 use crate::control::client::encoded;
 use crate::control::wire::{Channel, Released, RolloutState};
 
@@ -22,10 +21,12 @@ use crate::control::wire::{Channel, Released, RolloutState};
   muster rollback stable --to v1 --urgent --key ~/.ssh/id_ed25519.pub
   muster rollback stable --dry-run | muster plan -
 
-Without --to the newest earlier ref is taken whose rollout was finished and that released something else. The new ref
-goes through the waves, soak times and budgets like any other; --urgent lets a host that ran that very closure well go
-back at once. No reason is asked for: a rollback is a ref and no command, and a ref has no place for one; --ref can name
-it after its reason. --dry-run prints the ref, and muster plan says what it would do.")]
+Without --to the newest earlier ref is taken whose rollout was finished and that
+released something else. The new ref goes through the waves, soak times and
+budgets like any other; --urgent lets a host that ran that very closure well go
+back at once. No reason is asked for: a rollback is a ref and no command, and a
+ref has no place for one; --ref can name it after its reason. --dry-run prints
+the ref, and muster plan says what it would do.")]
 pub(in crate::cli) struct Rollback {
     /// The channel.
     channel: ChannelId,
@@ -80,7 +81,7 @@ impl Rollback {
                 expires_at: None,
                 urgent: self.urgent,
             };
-            let bytes = make_channel_ref(request, &known.fleet, &known.fleet_bytes, Utc::now())?;
+            let bytes = make_channel_ref(request, &known.fleet, &known.fleet_bytes, when::now())?;
             let needed = known.fleet.thresholds.channel_ref;
             self.signed.send(client, &known.fleet, Namespace::ChannelRef, bytes, needed).await
         })

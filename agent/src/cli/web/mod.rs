@@ -29,7 +29,7 @@ const LISTEN_DEFAULT: &str = "127.0.0.1:9747";
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   muster web                                   then open http://127.0.0.1:9747/
-  muster web --listen 127.0.0.1:0              any free port; the address is printed
+  muster web --listen 127.0.0.1:0              any free port, which is said
   muster web --listen 10.0.0.7:9747 --allow-remote --name web-01.example.org
 
 Runs until it is interrupted. An agent that restarts is waited for.")]

@@ -57,8 +57,13 @@ async fn list(State(shared): State<Shared>, Path(list): Path<String>, RawQuery(q
     pass(shared.agent.get(&format!("/v1/{list}{query}")).await)
 }
 
-async fn rollout(State(shared): State<Shared>, Path(id): Path<String>) -> Response {
-    pass(shared.agent.get(&format!("/v1/rollouts/{}", encoded(&id))).await)
+async fn rollout(
+    State(shared): State<Shared>,
+    Path(id): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Response {
+    let now = if query.as_deref() == Some("timeline=0") { "?timeline=0" } else { "" };
+    pass(shared.agent.get(&format!("/v1/rollouts/{}{now}", encoded(&id))).await)
 }
 
 async fn explain(State(shared): State<Shared>, Path(subject): Path<String>) -> Response {

@@ -3,7 +3,11 @@
 use std::fmt;
 
 use chrono::{DateTime, Utc};
+use muster_core::wire as core;
 use serde::{Deserialize, Serialize};
+
+/// What a state is called that a newer agent knows.
+const UNKNOWN: &str = "Unknown";
 
 /// The state of a rollout.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,28 +34,45 @@ pub enum RolloutState {
 }
 
 impl RolloutState {
+    /// The state as the core knows it; none for one that a newer agent knows.
+    fn known(self) -> Option<core::RolloutState> {
+        Some(match self {
+            Self::Opening => core::RolloutState::Opening,
+            Self::Active => core::RolloutState::Active,
+            Self::Converging => core::RolloutState::Converging,
+            Self::Terminal => core::RolloutState::Terminal,
+            Self::Reverted => core::RolloutState::Reverted,
+            Self::Failed => core::RolloutState::Failed,
+            Self::Superseded => core::RolloutState::Superseded,
+            Self::Pruned => core::RolloutState::Pruned,
+            Self::Unknown => return None,
+        })
+    }
+
     /// Whether hosts are still to be dispatched in it.
     pub fn is_open(self) -> bool {
-        match self {
-            Self::Opening | Self::Active | Self::Converging | Self::Unknown => true,
-            Self::Terminal | Self::Reverted | Self::Failed | Self::Superseded | Self::Pruned => false,
+        self.known().is_none_or(core::RolloutState::is_open)
+    }
+}
+
+impl From<core::RolloutState> for RolloutState {
+    fn from(state: core::RolloutState) -> Self {
+        match state {
+            core::RolloutState::Opening => Self::Opening,
+            core::RolloutState::Active => Self::Active,
+            core::RolloutState::Converging => Self::Converging,
+            core::RolloutState::Terminal => Self::Terminal,
+            core::RolloutState::Reverted => Self::Reverted,
+            core::RolloutState::Failed => Self::Failed,
+            core::RolloutState::Superseded => Self::Superseded,
+            core::RolloutState::Pruned => Self::Pruned,
         }
     }
 }
 
 impl fmt::Display for RolloutState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Opening => "Opening",
-            Self::Active => "Active",
-            Self::Converging => "Converging",
-            Self::Terminal => "Terminal",
-            Self::Reverted => "Reverted",
-            Self::Failed => "Failed",
-            Self::Superseded => "Superseded",
-            Self::Pruned => "Pruned",
-            Self::Unknown => "Unknown",
-        })
+        f.pad(self.known().map_or(UNKNOWN, core::RolloutState::name))
     }
 }
 
@@ -77,18 +98,39 @@ pub enum HostState {
     Unknown,
 }
 
+impl HostState {
+    /// The state as the core knows it; none for one that a newer agent knows.
+    fn known(self) -> Option<core::HostState> {
+        Some(match self {
+            Self::Pending => core::HostState::Pending,
+            Self::Activating => core::HostState::Activating,
+            Self::Deferred => core::HostState::Deferred,
+            Self::Soaking => core::HostState::Soaking,
+            Self::Converged => core::HostState::Converged,
+            Self::Failed => core::HostState::Failed,
+            Self::Reverted => core::HostState::Reverted,
+            Self::Unknown => return None,
+        })
+    }
+}
+
+impl From<core::HostState> for HostState {
+    fn from(state: core::HostState) -> Self {
+        match state {
+            core::HostState::Pending => Self::Pending,
+            core::HostState::Activating => Self::Activating,
+            core::HostState::Deferred => Self::Deferred,
+            core::HostState::Soaking => Self::Soaking,
+            core::HostState::Converged => Self::Converged,
+            core::HostState::Failed => Self::Failed,
+            core::HostState::Reverted => Self::Reverted,
+        }
+    }
+}
+
 impl fmt::Display for HostState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Pending => "Pending",
-            Self::Activating => "Activating",
-            Self::Deferred => "Deferred",
-            Self::Soaking => "Soaking",
-            Self::Converged => "Converged",
-            Self::Failed => "Failed",
-            Self::Reverted => "Reverted",
-            Self::Unknown => "Unknown",
-        })
+        f.pad(self.known().map_or(UNKNOWN, core::HostState::name))
     }
 }
 
@@ -128,7 +170,7 @@ pub struct Rollout {
     pub hosts_failed: u32,
 }
 
-/// `GET /v1/rollouts/{id}`: all about one rollout.
+/// `GET /v1/rollouts/{id}`: all about one rollout; with `?timeline=0` without what happened.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RolloutShow {
     /// The form's version.
@@ -202,4 +244,24 @@ pub struct Moment {
     /// Whose signatures under it hold: operators, coordinators, or the host itself.
     #[serde(default)]
     pub signers: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+    use super::*;
+
+    #[test]
+    fn every_state_is_called_what_the_core_calls_it_also_in_json() {
+        for state in core::RolloutState::ALL {
+            let shown = RolloutState::from(state);
+            assert_eq!(shown.known(), Some(state));
+            assert_eq!(serde_json::to_value(shown).unwrap(), state.name());
+        }
+        for state in core::HostState::ALL {
+            let shown = HostState::from(state);
+            assert_eq!(shown.known(), Some(state));
+            assert_eq!(serde_json::to_value(shown).unwrap(), state.name());
+        }
+    }
 }

@@ -4,7 +4,7 @@ use muster_core::document::Plan;
 use muster_core::gate::{self, Blocked, Reason};
 use muster_core::id::{HostId, RolloutId};
 use muster_core::view::{Failure, Standing, View};
-use muster_core::wire::HostState;
+use muster_core::wire::{HostEventKind, HostState};
 
 use super::history::Source;
 use super::{Asked, not_found, words};
@@ -158,13 +158,15 @@ pub(super) fn shown(blocked: &Blocked, of: &RolloutId, host: &HostId) -> wire::B
 /// What a host said last.
 pub(super) fn last_report(source: Source, host: &str) -> Result<Option<wire::LastReport>, Problem> {
     let Ok(host) = host.parse::<HostId>() else { return Ok(None) };
-    let said = source.read()?.last_event(&host)?;
-    Ok(said.and_then(|said| {
-        let event = said.event()?;
-        Some(wire::LastReport {
-            name: event.kind.name().to_owned(),
-            at: said.at,
-            detail: format!("{}: {}", event.rollout_id, words::event(event)),
-        })
-    }))
+    let history = source.read()?;
+    let Some(said) = history.last_event(&host)? else { return Ok(None) };
+    let Some(event) = said.event() else { return Ok(None) };
+    let mut detail = format!("{}: {}", event.rollout_id, words::event(event));
+    if let HostEventKind::RollbackComplete { .. } = event.kind
+        && let Some(failed) = history.last_failure(&host)?
+        && let Some(before) = failed.event().filter(|before| before.rollout_id == event.rollout_id)
+    {
+        detail.push_str(&format!(", after {}: {}", before.kind.name(), words::event(before)));
+    }
+    Ok(Some(wire::LastReport { name: event.kind.name().to_owned(), at: said.at, detail }))
 }

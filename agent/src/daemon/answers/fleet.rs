@@ -10,7 +10,6 @@ use muster_core::presence::Reach;
 use muster_core::view::View;
 use muster_store::Store;
 
-use super::words::{host_state, rollout_state};
 use super::{Asked, store_failed};
 use crate::control::{Problem, wire};
 
@@ -89,7 +88,7 @@ pub(super) fn channel(ledger: &Ledger, id: &ChannelId) -> wire::ChannelStatus {
         r#ref: reference.map(|held| held.target_ref.to_string()),
         ref_serial: reference.map(|held| held.serial),
         rollout: newest.map(ToString::to_string),
-        state: record.map(|record| rollout_state(record.state)),
+        state: record.map(|record| wire::RolloutState::from(record.state)),
         wave: record.map(|record| record.current_wave),
         waves: plan.map(|plan| u32::try_from(plan.waves.len()).unwrap_or(u32::MAX)),
     }
@@ -118,7 +117,7 @@ fn host(asked: &Asked<'_>, view: &View<'_>, id: &HostId) -> wire::HostStatus {
     });
     wire::HostStatus {
         host: id.to_string(),
-        state: record.map(|record| host_state(record.state)),
+        state: record.map(|record| wire::HostState::from(record.state)),
         current: current.map(|closure| closure.to_string()),
         target: plan.and_then(|plan| plan.targets.get(id)).map(ToString::to_string),
         online,

@@ -8,7 +8,8 @@ use muster_core::id::{HostId, RolloutId};
 use muster_core::ledger::{Ledger, Mirrored, Reference, Table, ViewRow, key};
 use muster_core::verify::{self, Roster};
 use muster_core::wire::{
-    Decision, DecisionBody, DocumentKind, Envelope, FeedBody, HostEvent, LogPayload, LogStatement, codec,
+    Decision, DecisionBody, DocumentKind, Envelope, FeedBody, HostEvent, HostEventKind, LogPayload,
+    LogStatement, codec,
 };
 use muster_signing::{Certificate, DocumentParts, Sealed};
 use muster_store::{Row, Snapshot, Store, StoreError};
@@ -33,6 +34,11 @@ impl Source {
     /// The store of any ledger.
     pub(super) fn of(store: Arc<Store>, ledger: &Ledger, now: DateTime<Utc>) -> Self {
         Self { store, roster: Arc::clone(ledger.roster()), now }
+    }
+
+    /// Whose keys count.
+    pub(super) fn roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.roster)
     }
 
     /// What is durable now.
@@ -156,12 +162,27 @@ impl History {
 
     /// The newest event of a host's feed.
     pub(super) fn last_event(&self, host: &HostId) -> Result<Option<Said>, Problem> {
+        self.newest(host, |_| true)
+    }
+
+    /// The newest event in which a host said that it failed.
+    pub(super) fn last_failure(&self, host: &HostId) -> Result<Option<Said>, Problem> {
+        self.newest(host, |kind| {
+            matches!(kind, HostEventKind::ActivationFailed { .. } | HostEventKind::Failed { .. })
+        })
+    }
+
+    fn newest(
+        &self,
+        host: &HostId,
+        wanted: impl Fn(&HostEventKind) -> bool,
+    ) -> Result<Option<Said>, Problem> {
         let mut feed = host.as_str().as_bytes().to_vec();
         feed.push(0);
         let rows = self.snapshot.prefix(muster_store::Table::Feeds, &feed).map_err(store_failed)?;
         for row in rows.rev() {
             let said = Said::read(row.map_err(store_failed)?.1);
-            if let Some(said) = said.filter(|said| said.event().is_some()) {
+            if let Some(said) = said.filter(|said| said.event().is_some_and(|event| wanted(&event.kind))) {
                 return Ok(Some(said));
             }
         }
@@ -259,13 +280,14 @@ pub(super) fn read(table: Table, value: Vec<u8>) -> Option<Learnt> {
 mod tests {
     #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
     use muster_core::ledger::Batch;
-    use muster_core::wire::{HealthPolicy, HostEventKind, IncarnationStarted};
+    use muster_core::wire::{HealthPolicy, IncarnationStarted};
     use muster_signing::Digest;
     use muster_store::Identity;
 
     use super::*;
     use crate::control::EventFilter;
-    use crate::daemon::answers::{events, explain, rollouts};
+    use crate::daemon::answers::chronicle::Chronicle;
+    use crate::daemon::answers::{events, explain};
     use crate::daemon::testing;
 
     fn at(secs: i64) -> DateTime<Utc> {
@@ -333,9 +355,13 @@ mod tests {
             let last = explain::last_report(source(), "beta").unwrap().unwrap();
             assert_eq!((last.name.as_str(), last.at), ("Failed", at(1)));
             assert_eq!(explain::last_report(source(), "alpha").unwrap(), None);
-            let timeline = rollouts::timeline(source(), "stable@v1", Vec::new()).unwrap();
-            assert_eq!(timeline.len(), 1);
-            assert_eq!((timeline[0].at, timeline[0].what.as_str()), (at(1), "beta: Failed"));
+            let (chronicle, id) = (Chronicle::default(), "stable@v1".parse().unwrap());
+            // Asked again, nothing is said twice.
+            for _ in 0..3 {
+                let timeline = chronicle.timeline(source(), &id, Vec::new()).unwrap();
+                assert_eq!(timeline.len(), 1);
+                assert_eq!((timeline[0].at, timeline[0].what.as_str()), (at(1), "beta: Failed"));
+            }
         });
     }
 }

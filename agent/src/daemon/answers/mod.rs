@@ -1,5 +1,6 @@
 //! Answers of the control socket, read from the node by the loop and from its store away from it.
 
+pub(super) mod chronicle;
 mod documents;
 mod events;
 mod explain;
@@ -71,10 +72,15 @@ pub(super) fn prepare(asked: &Asked<'_>, query: Query) -> Result<Prepared, Probl
         }
         Query::Rollout(id) => {
             let (source, mut show) = (source(), rollouts::show(asked.node.ledger(), &id)?);
+            let (chronicle, id) = (Arc::clone(&asked.hands.chronicle), rollouts::parsed(&id)?);
             return job(move || {
-                show.timeline = rollouts::timeline(source, &id, show.timeline)?;
+                show.timeline = chronicle.timeline(source, &id, show.timeline)?;
                 Ok(Answer::Rollout(show))
             });
+        }
+        Query::RolloutNow(id) => {
+            let show = rollouts::show(asked.node.ledger(), &id)?;
+            Answer::Rollout(wire::RolloutShow { timeline: Vec::new(), ..show })
         }
         Query::Explain(subject) => {
             let (source, mut explained) = (source(), explain::explain(asked, &subject)?);

@@ -8,8 +8,9 @@ use muster_core::ledger::{self, Happening, Ledger, Rows};
 use muster_store::Store;
 use serde::Serialize;
 
+use super::chronicle::Chronicle;
 use super::history::{self, Source};
-use super::{fleet, rollouts, words};
+use super::{fleet, rollouts};
 use crate::control::{Problem, wire};
 use crate::storage::{self, StorageError};
 
@@ -37,7 +38,7 @@ impl Past {
     pub fn rollout(&self, id: &str) -> Result<wire::RolloutShow, Problem> {
         let mut show = rollouts::show(&self.ledger, id)?;
         let source = Source::of(Arc::clone(&self.store), &self.ledger, Utc::now());
-        show.timeline = rollouts::timeline(source, id, show.timeline)?;
+        show.timeline = Chronicle::default().timeline(source, &rollouts::parsed(id)?, show.timeline)?;
         Ok(show)
     }
 }
@@ -142,7 +143,7 @@ fn then(ledger: &Ledger, at: Option<DateTime<Utc>>) -> Then {
         });
         HostThen {
             host: host.to_string(),
-            state: newest.and_then(|id| Some(words::host_state(ledger.record(host, id)?.record.state))),
+            state: newest.and_then(|id| Some(wire::HostState::from(ledger.record(host, id)?.record.state))),
             current: runs.map(ToString::to_string),
             target: target.map(ToString::to_string),
         }

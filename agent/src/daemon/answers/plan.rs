@@ -8,7 +8,6 @@ use muster_core::view::{Failure, Standing};
 use muster_core::wire::HostState;
 use muster_signing::DocumentParts;
 
-use super::words::{host_state, rollout_state};
 use super::{Asked, explain, fleet, not_found, refused};
 use crate::control::{Code, Problem, wire};
 
@@ -62,7 +61,10 @@ impl Told {
             at: self.at,
             refreshes: preview.refreshes,
             supersedes: supersedes
-                .map(|(id, state)| wire::Superseded { id: id.to_string(), state: rollout_state(*state) })
+                .map(|(id, state)| wire::Superseded {
+                    id: id.to_string(),
+                    state: wire::RolloutState::from(*state),
+                })
                 .collect(),
             signed: number(preview.signed),
             needed: number(preview.needed),
@@ -84,7 +86,7 @@ impl Told {
                 Reach::Offline => Some(false),
                 Reach::Unknown => None,
             },
-            state: state(host.standing).map(host_state),
+            state: state(host.standing).map(wire::HostState::from),
             first: host.first,
             gates: host.held_by.iter().map(|blocked| explain::shown(blocked, of, &host.host)).collect(),
         }
@@ -115,7 +117,7 @@ pub(super) fn channel(asked: &Asked<'_>, name: &str) -> Result<wire::Channel, Pr
         serial: held.serial,
         fleet_serial: held.fleet_serial,
         signed_at: held.signed_at,
-        state: ledger.rollouts().get(&held.rollout_id()).map(|record| rollout_state(record.state)),
+        state: ledger.rollouts().get(&held.rollout_id()).map(|record| wire::RolloutState::from(record.state)),
         targets: held.targets.iter().map(|(host, closure)| (host.to_string(), closure.to_string())).collect(),
     });
     Ok(wire::Channel { schema: wire::SCHEMA, channel: name.to_owned(), refs: refs.collect() })

@@ -11,8 +11,8 @@ use muster_core::wire::{HostState, RolloutState};
 use muster_signing::OperatorKey;
 
 use super::events;
-use super::history::{Learnt, Source};
-use super::words::{self, host_state, rollout_state};
+use super::history::{History, Learnt};
+use super::words;
 use super::{Asked, not_found};
 use crate::control::{Code, Problem, wire};
 
@@ -25,13 +25,16 @@ pub(super) fn list(ledger: &Ledger) -> wire::Rollouts {
     wire::Rollouts { schema: wire::SCHEMA, rollouts }
 }
 
-/// One rollout: its waves and its hosts; [`timeline`] reads from the store what happened.
+/// A rollout's id, as it is asked for.
+pub(super) fn parsed(id: &str) -> Result<RolloutId, Problem> {
+    id.parse().map_err(|error| Problem::new(Code::BadRequest, error))
+}
+
+/// One rollout: its waves and its hosts; a [`Chronicle`](super::chronicle::Chronicle) reads from the store what happened.
 pub(super) fn show(ledger: &Ledger, id: &str) -> Result<wire::RolloutShow, Problem> {
-    let parsed: RolloutId = id.parse().map_err(|error| Problem::new(Code::BadRequest, error))?;
+    let parsed = parsed(id)?;
     let Some(record) = ledger.rollouts().get(&parsed) else {
-        return Err(not_found(format_args!(
-            "no rollout {id}; `muster rollout list` names those that there are"
-        )));
+        return Err(not_found(format_args!("no rollout {id}")));
     };
     let plan = ledger.plan(&parsed);
     let promoted = |wave| {
@@ -66,7 +69,7 @@ fn summary(ledger: &Ledger, record: &Record) -> wire::Rollout {
         id: record.rollout_id.to_string(),
         channel: record.channel.to_string(),
         r#ref: record.target_ref.to_string(),
-        state: rollout_state(record.state),
+        state: wire::RolloutState::from(record.state),
         wave: record.current_wave,
         waves: plan.map_or(0, |plan| number(plan.waves.len())),
         opened_at: record.opened_at,
@@ -92,7 +95,7 @@ fn hosts(ledger: &Ledger, plan: &Plan, rollout: &Record) -> Vec<wire::RolloutHos
         wire::RolloutHost {
             host: host.to_string(),
             wave: plan.wave_of(host).unwrap_or_default(),
-            state: record.map(|record| host_state(record.state)),
+            state: record.map(|record| wire::HostState::from(record.state)),
             excused: rollout.hosts.get(host).and_then(|entry| entry.excused).map(|it| excuse(it).to_owned()),
             target: target.to_string(),
             dispatched_at: record.map(|record| record.dispatched_at),
@@ -169,33 +172,22 @@ fn is_about(command: &Command, record: &Record) -> bool {
     }
 }
 
-/// Completes a timeline by what the store says happened, each with its cause, and puts it in the order of the times.
-pub(super) fn timeline(
-    source: Source,
-    id: &str,
-    mut moments: Vec<wire::Moment>,
-) -> Result<Vec<wire::Moment>, Problem> {
-    let id: RolloutId = id.parse().map_err(|error| Problem::new(Code::BadRequest, error))?;
-    let history = source.read()?;
-    history.each_from(0, |_, learnt| {
-        let moment = match learnt {
-            Learnt::Envelope(said) => {
-                said.event().filter(|event| event.rollout_id == id).map(|event| wire::Moment {
-                    at: said.at,
-                    what: format!("{}: {}", said.host, event.kind.name()),
-                    cause: Some(words::event(event)),
-                    host: Some(said.host.to_string()),
-                    signers: history.holds(&said).then(|| said.host.to_string()).into_iter().collect(),
-                })
-            }
-            Learnt::Decision(decided) => events::decision_on(&history, &decided, &id),
-            Learnt::Entry { .. } | Learnt::Document { .. } => None,
-        };
-        moments.extend(moment);
-        true
-    })?;
-    moments.sort_by_key(|moment| moment.at);
-    Ok(moments)
+/// What something that was learnt says of a rollout, and whose signatures under it hold.
+pub(super) fn moment(history: &History, learnt: &Learnt, id: &RolloutId) -> Option<wire::Moment> {
+    match learnt {
+        Learnt::Envelope(said) => {
+            let event = said.event().filter(|event| event.rollout_id == *id)?;
+            Some(wire::Moment {
+                at: said.at,
+                what: format!("{}: {}", said.host, event.kind.name()),
+                cause: Some(words::event(event)),
+                host: Some(said.host.to_string()),
+                signers: history.holds(said).then(|| said.host.to_string()).into_iter().collect(),
+            })
+        }
+        Learnt::Decision(decided) => events::decision_on(history, decided, id),
+        Learnt::Entry { .. } | Learnt::Document { .. } => None,
+    }
 }
 
 /// Closures that are barred from channels.

@@ -3,39 +3,8 @@
 use muster_core::host;
 use muster_core::wire::{HostEvent, HostEventKind, RolloutEvent};
 
-use crate::control::wire;
-
 /// How many lines of what a failed switch said are shown.
 const LINES_SHOWN: usize = 3;
-
-/// A host's state.
-pub(super) fn host_state(state: muster_core::wire::HostState) -> wire::HostState {
-    use muster_core::wire::HostState as S;
-    match state {
-        S::Pending => wire::HostState::Pending,
-        S::Activating => wire::HostState::Activating,
-        S::Deferred => wire::HostState::Deferred,
-        S::Soaking => wire::HostState::Soaking,
-        S::Converged => wire::HostState::Converged,
-        S::Failed => wire::HostState::Failed,
-        S::Reverted => wire::HostState::Reverted,
-    }
-}
-
-/// A rollout's state.
-pub(super) fn rollout_state(state: muster_core::wire::RolloutState) -> wire::RolloutState {
-    use muster_core::wire::RolloutState as S;
-    match state {
-        S::Opening => wire::RolloutState::Opening,
-        S::Active => wire::RolloutState::Active,
-        S::Converging => wire::RolloutState::Converging,
-        S::Terminal => wire::RolloutState::Terminal,
-        S::Reverted => wire::RolloutState::Reverted,
-        S::Failed => wire::RolloutState::Failed,
-        S::Superseded => wire::RolloutState::Superseded,
-        S::Pruned => wire::RolloutState::Pruned,
-    }
-}
 
 /// What a host reported, in a few words.
 pub(in crate::daemon) fn event(event: &HostEvent) -> String {

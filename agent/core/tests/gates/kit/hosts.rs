@@ -64,7 +64,7 @@ impl Story {
         let body = self.event(name, id, kind);
         let envelope = self.envelope(name, body);
         self.takes(&envelope).unwrap();
-        let Envelope { incarnation, seq, .. } = envelope.content;
+        let Envelope { incarnation, seq, .. } = *envelope.content;
         EnvelopeRef { incarnation, seq, hash: envelope.hash }
     }
 

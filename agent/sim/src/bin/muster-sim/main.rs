@@ -133,6 +133,7 @@ struct Sum {
     runs: u64,
     failed: u64,
     steps: u64,
+    inputs: BTreeMap<&'static str, u64>,
     virtual_time: Duration,
     decisions: usize,
     hits: BTreeMap<Fault, u64>,
@@ -144,6 +145,9 @@ impl Sum {
         self.runs += 1;
         self.failed += u64::from(outcome.violation.is_some());
         self.steps += outcome.steps;
+        for (kind, count) in &outcome.inputs {
+            *self.inputs.entry(kind).or_default() += count;
+        }
         self.virtual_time += outcome.took;
         self.decisions += outcome.decisions;
         for (fault, hits) in &outcome.hits {
@@ -214,6 +218,7 @@ fn print_sum(arguments: &Arguments, sum: &Sum, took: Duration) {
         sum.steps as f64 / seconds,
         sum.decisions,
     );
+    println!("steps: {:?}", sum.inputs);
     println!("rollouts: {:?}", sum.ended);
     if arguments.coverage {
         for fault in Fault::ALL {

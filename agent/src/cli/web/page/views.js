@@ -133,7 +133,7 @@ function channel(of, show) {
 
 async function fleet(api, { status }) {
   const shows = await Promise.all(
-    status.channels.map((of) => (of.rollout ? api.json(`rollouts/${encodeURIComponent(of.rollout)}`).catch(() => null) : null)),
+    status.channels.map((of) => (of.rollout ? api.json(`rollouts/${encodeURIComponent(of.rollout)}?timeline=0`).catch(() => null) : null)),
   );
   const { quorum } = status;
   const lead =
