@@ -14,7 +14,6 @@ use muster_core::wire::{HealthPolicy, HostState};
 use crate::draw::{Draft, Size};
 use crate::fault::{Fault, Faults};
 use crate::host::Bug;
-use crate::liar::Lie;
 use crate::operator::Operator;
 use crate::property::Violation;
 use crate::random::Random;
@@ -89,25 +88,6 @@ pub fn run(seed: u64, options: &Options) -> Outcome {
     run.outcome(seed)
 }
 
-/// As many coordinators lie as the electorate tolerates, each in its own way.
-fn choose_liars(world: &mut World, coordinators: usize, random: &mut Random) {
-    const WAYS: [Lie; 5] = [Lie::Rules, Lie::Early, Lie::Forge, Lie::Silent, Lie::Twice];
-    for _ in 0..coordinators.saturating_sub(1) / 3 {
-        let host = random.index(coordinators);
-        if let Some(lie) = random.pick(&WAYS).copied() {
-            world.make_liar(host, lie);
-        }
-    }
-}
-
-/// How long what is over is kept: in some runs so shortly that it is given up while they go on.
-fn retention(random: &mut Random) -> Duration {
-    match random.percent(25) {
-        true => Duration::from_secs(random.between(20, 300)),
-        false => Habits::default().retention,
-    }
-}
-
 struct Run {
     world: World,
     operator: Operator,
@@ -125,7 +105,7 @@ impl Run {
             sync_interval: Duration::from_secs(random.between(5, 20)),
             probe_interval: Duration::from_secs(random.between(1, 10)),
             real_signatures: options.real_signatures || random.percent(3),
-            retention: retention(&mut root.fork("retention")),
+            retention: Habits::draw_retention(&mut root.fork("retention")),
         };
         let mut world = World::asleep(root.fork("world").next(), draft.hosts.len(), habits);
         world.trace.wanted = options.trace;
@@ -138,7 +118,7 @@ impl Run {
             host.bug = options.bug;
         }
         if options.size.lies {
-            choose_liars(&mut world, draft.coordinators, &mut root.fork("liars"));
+            world.choose_liars(draft.coordinators, &mut root.fork("liars"));
         }
         world.choose_lying_hosts(draft.coordinators, &mut root.fork("lying hosts"));
         let operator = Operator::new(draft, root.fork("operators"));

@@ -3,6 +3,7 @@
 mod audience;
 mod boots;
 mod disks;
+mod habits;
 mod lies;
 mod post;
 mod turn;

@@ -171,7 +171,9 @@ impl Shell for Hands {
 
 /// How many things this host has learnt when these rows are durable; 0 if they hold none.
 fn arrivals(rows: &Batch) -> u64 {
-    let positions = rows.0.iter().filter(|change| change.table == Table::Arrivals);
+    let learnt =
+        |change: &&muster_core::ledger::Change| change.table == Table::Arrivals && change.value.is_some();
+    let positions = rows.0.iter().filter(learnt);
     let numbers =
         positions.filter_map(|change| change.key.as_slice().try_into().ok().map(u64::from_be_bytes));
     numbers.max().map_or(0, |last| last + 1)

@@ -184,6 +184,24 @@ fn the_command_line_asks_the_agent_for_what_it_is_not_told() {
     drop(running);
     let stopped = host.ok(&["store", "verify", "--store", "state/muster.redb", "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&stopped).unwrap()["ok"], json!(true));
+
+    // The fleet is old enough for a checkpoint, which is made soon after a start.
+    let (running, _) = host.start();
+    let pieces = || -> u64 {
+        let stats: Value = serde_json::from_str(&host.ok(&["store", "stats", "--json"])).unwrap();
+        let tables = stats["tables"].as_array().unwrap().iter();
+        tables
+            .filter(|table| table["table"] == json!("snapshot"))
+            .map(|it| it["rows"].as_u64().unwrap())
+            .sum()
+    };
+    assert!((0..500).any(|_| pieces() >= 2), "no checkpoint was made");
+    drop(running);
+    let compacted = host.ok(&["store", "compact", "--store", "state/muster.redb"]);
+    assert!(compacted.trim_end().ends_with(" smaller"), "{compacted}");
+    assert!(host.ok(&["store", "verify", "--store", "state/muster.redb"]).contains("every signature holds"));
+    host.ok(&["store", "export", "--store", "state/muster.redb", "--out", "web.cbor"]);
+    assert!(host.ok(&["replay", "--store", "web.cbor"]).contains("stable"));
 }
 
 #[test]

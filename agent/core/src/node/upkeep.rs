@@ -111,15 +111,16 @@ impl Node {
         }
     }
 
-    /// Deletes a piece of the arrivals before the base.
+    /// Deletes a piece of the arrivals before the base; the last one stays, for it tells how much was learnt.
     fn clear_arrivals(&mut self, turn: &mut Turn) {
         let House { base, first, look_at, .. } = &mut self.house;
-        let until = (*base).min(first.saturating_add(CLEARED_MAX));
+        let end = base.saturating_sub(1);
+        let until = end.min(first.saturating_add(CLEARED_MAX));
         for position in *first..until {
             turn.rows.delete(Table::Arrivals, key::number(position));
         }
         *first = until.max(*first);
-        if *first < *base {
+        if *first < end {
             *look_at = turn.now.mono.after(LOOK.0);
         }
     }
