@@ -31,12 +31,12 @@ pub struct Sign {
 enum What {
     ChannelRef(SignChannelRef),
     /// Signs a fleet document as it stands.
-    #[command(after_help = "Example:\n  muster sign fleet fleet.json --key operator    writes
-fleet.json.alice.sig")]
+    #[command(after_help = "Example:\n  muster sign fleet fleet.json --key operator
+      writes fleet.json.alice.sig")]
     Fleet(SignFile),
     /// Signs an operator's command as it stands.
-    #[command(after_help = "Example:\n  muster sign command pause.json --key operator    writes
-pause.json.alice.sig")]
+    #[command(after_help = "Example:\n  muster sign command pause.json --key operator
+      writes pause.json.alice.sig")]
     Command(SignFile),
 }
 

@@ -165,11 +165,11 @@ fn a_fleet_document_is_checked_and_shown() {
 fn operators_sign_a_fleet_document_until_the_threshold_holds() {
     let desk = Desk::new();
     let verify = ["verify", "fleet.json", "--trust", "trust.json"];
-    desk.fails(1, &verify, "0 of the pinned operators signed it, 2 needed");
+    desk.fails(1, &verify, "0 of the pinned operators signed it, 2 have to");
     desk.fails(1, &["sign", "fleet", "fleet.json", "--key", "bob", "--add"], "none to add one to");
     let written = desk.ok(&["sign", "fleet", "fleet.json", "--key", "alice"]);
     assert_eq!(written, "fleet.json.alice.sig\n");
-    desk.fails(1, &verify, "1 of the pinned operators signed it, 2 needed");
+    desk.fails(1, &verify, "1 of the pinned operators signed it, 2 have to");
     let added = desk.ok(&["sign", "fleet", "fleet.json", "--key", "bob", "--add"]);
     assert_eq!(added, "fleet.json.bob.sig\n");
     assert!(desk.ok(&verify).contains("valid"));

@@ -265,7 +265,7 @@ fn every_reason_that_a_gate_can_have_says_what_to_do() {
     let plan = story.ledger.plan(&id).unwrap();
     let all = gate::all_blocked(&story.view(), plan, &host("h4"), story.now);
     let wave = all.iter().find(|blocked| blocked.gate == Gate::Wave).unwrap();
-    assert_eq!(wave.reason.to_string(), "1 hosts failed, 0 may");
+    assert_eq!(wave.reason.to_string(), "1 host failed, 0 may");
     assert!(wave.way_out(&id).contains("muster clear stable@v1"), "{}", wave.way_out(&id));
 }
 
