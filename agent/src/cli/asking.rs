@@ -1,7 +1,7 @@
 //! What the commands that ask a running agent have in common.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
@@ -15,6 +15,10 @@ use crate::control::client::{Client, ClientError};
 
 /// How often a live view asks again.
 pub(super) const REFRESH: Duration = Duration::from_millis(500);
+/// A live view waits so many times as long as its answer took, so that watching costs the agent under 1 % of a processor.
+const REST: u32 = 100;
+/// The longest that it waits.
+const REST_MAX: Duration = Duration::from_secs(5);
 
 /// Which agent is asked.
 #[derive(Debug, Args)]
@@ -75,6 +79,7 @@ impl Agent {
             let mut terminated = signal(SignalKind::terminate()).map_err(Failure::new)?;
             let mut screen = Screen::take(self.json);
             loop {
+                let asked = Instant::now();
                 let text = match view(client).await {
                     Ok(text) => text,
                     // An agent that is restarted is waited for; one that never was there is not.
@@ -84,11 +89,12 @@ impl Agent {
                     Err(failure) => return Err(failure),
                 };
                 screen.show(&text);
+                let rest = (asked.elapsed() * REST).clamp(REFRESH, REST_MAX);
                 tokio::select! {
                     _ = interrupted.recv() => return Ok(Exit::Done),
                     _ = terminated.recv() => return Ok(Exit::Done),
                     _ = resized.recv() => {}
-                    () = tokio::time::sleep(REFRESH) => {}
+                    () = tokio::time::sleep(rest) => {}
                 }
             }
         })
