@@ -160,7 +160,10 @@ impl Keeper {
                     tracing::warn!(hook = self.hook.name, %error, "what was learnt cannot be read for a hook");
                     return Ok(());
                 }
-                Err(_) => return Ok(()),
+                Err(error) => {
+                    tracing::error!(hook = self.hook.name, %error, "the reader of what was learnt has ended");
+                    return Ok(());
+                }
             };
             let news = self.line.learnt(&self.hook.policy, at, found.position, found.occurrences);
             if news || self.line.position() - self.saved >= NOTE_EVERY {

@@ -32,7 +32,10 @@ pub(super) fn position(snapshot: &Snapshot) -> Result<u64, StoreError> {
     Ok(last.and_then(|(key, _)| number(&key)).map_or(0, |last| last + 1))
 }
 
-/// Looks at what was learnt from a position on. What cannot be read is passed over: the agent that starts refuses it.
+/// Looks at what was learnt from a position on.
+///
+/// What the store does not give is an error, so that it is looked at again. What it gives and nobody can read is passed over
+/// with a word in the log: `muster store verify` names it, and the agent that starts next refuses it.
 pub(super) fn since(store: &Store, from: u64, now: DateTime<Utc>) -> Result<Found, StoreError> {
     let around = Around { snapshot: store.read()?, now };
     let mut found = Found { position: from, occurrences: Vec::new(), more: false };
@@ -44,17 +47,28 @@ pub(super) fn since(store: &Store, from: u64, now: DateTime<Utc>) -> Result<Foun
             break;
         }
         let (key, value) = row?;
-        let Some(position) = number(&key) else { continue };
+        let Some(position) = number(&key) else {
+            tracing::error!(?key, "an arrival has no number, and hooks pass it over");
+            continue;
+        };
         found.position = position + 1;
-        let Ok(reference) = Reference::read(&value) else { continue };
+        let unreadable = || tracing::error!(position, "an arrival cannot be read, and hooks pass it over");
+        let Ok(reference) = Reference::read(&value) else {
+            unreadable();
+            continue;
+        };
         match reference.table {
             Table::Feeds => {
-                let envelope = around.row(reference.table, &reference.key).and_then(|row| envelope(&row));
-                found.occurrences.extend(envelope.and_then(|envelope| of_envelope(&envelope, &around)));
+                match around.row(reference.table, &reference.key)?.as_deref().and_then(envelope) {
+                    Some(envelope) => found.occurrences.extend(of_envelope(&envelope, &around)),
+                    None => unreadable(),
+                }
             }
             Table::Decisions => {
-                let decision = around.row(reference.table, &reference.key).and_then(|row| decision(&row));
-                found.occurrences.extend(decision.iter().flat_map(|it| of_decision(it, &around)));
+                match around.row(reference.table, &reference.key)?.as_deref().and_then(decision) {
+                    Some(decision) => found.occurrences.extend(of_decision(&decision, &around)),
+                    None => unreadable(),
+                }
             }
             Table::Documents
             | Table::Log
@@ -95,9 +109,15 @@ struct Around {
 }
 
 impl Around {
-    fn row(&self, of: Table, key: &[u8]) -> Option<Vec<u8>> {
-        self.snapshot.get(storage::table(of), key).ok().flatten()
+    fn row(&self, of: Table, key: &[u8]) -> Result<Option<Vec<u8>>, StoreError> {
+        self.snapshot.get(storage::table(of), key)
     }
+}
+
+/// What a call is told beside what happened; without it the call is made all the same.
+fn detail<T>(read: Result<T, StoreError>) -> Option<T> {
+    read.inspect_err(|error| tracing::warn!(%error, "a hook is called without what the store does not give"))
+        .ok()
 }
 
 fn mirrored(row: &[u8]) -> Option<Record> {
@@ -106,14 +126,14 @@ fn mirrored(row: &[u8]) -> Option<Record> {
 
 impl Records for Around {
     fn record(&self, rollout: &RolloutId, host: &HostId) -> Option<Record> {
-        mirrored(&self.row(Table::HostRecords, &key::host_record(rollout, host))?)
+        mirrored(&detail(self.row(Table::HostRecords, &key::host_record(rollout, host)))??)
     }
 
     fn failed(&self, rollout: &RolloutId) -> Vec<HostId> {
         let mut prefix = key::rollout(rollout);
         prefix.push(0);
         let rows = self.snapshot.prefix(muster_store::Table::HostRecords, &prefix);
-        let records = rows.into_iter().flatten().filter_map(|row| mirrored(&row.ok()?.1));
+        let records = detail(rows).into_iter().flatten().filter_map(|row| mirrored(&detail(row)?.1));
         let failed = |record: &Record| matches!(record.state, HostState::Failed | HostState::Reverted);
         records.filter(failed).map(|record| record.host).collect()
     }

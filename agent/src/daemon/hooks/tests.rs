@@ -105,6 +105,25 @@ fn what_is_learnt_is_told_and_what_was_learnt_before_the_hook_was_there_is_not()
 }
 
 #[test]
+fn what_nobody_can_read_keeps_nobody_from_being_told_of_the_rest() {
+    let bench = Bench::new();
+    life(async || {
+        let mut hooks = bench.start(&bench.hook("cat >> OUT; echo >> OUT", 3));
+        until(&mut hooks, |_| true).await;
+        let gone = key::feed(&"beta".parse().unwrap(), 7, 1);
+        let reference = Reference { table: muster_core::ledger::Table::Feeds, key: gone };
+        let mut rows = Batch::default();
+        for (position, value) in [(0, codec::encode(&reference)), (1, b"nothing".to_vec())] {
+            rows.put(muster_core::ledger::Table::Arrivals, key::number(position), value);
+        }
+        bench.store.commit_wait(storage::changes(rows)).unwrap();
+        bench.learn(2, Utc::now());
+        until(&mut hooks, |status| status.delivered == 1).await;
+    });
+    assert!(bench.told().contains("host-failed:event:beta:7:3"), "{}", bench.told());
+}
+
+#[test]
 fn what_waits_or_was_given_up_is_there_after_a_restart_and_goes_with_its_hook() {
     let bench = Bench::new();
     life(async || {
