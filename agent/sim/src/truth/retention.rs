@@ -29,9 +29,15 @@ impl Truth {
 
     /// An entry was applied for the first time by anybody.
     pub(super) fn entered(&mut self, value: &[u8]) {
-        let payload = codec::decode::<Entry>("log entry", value).ok();
-        let payload = payload.and_then(|it| codec::decode::<LogPayload>("log payload", &it.payload).ok());
-        let Some(LogPayload { what: LogStatement::Rollout { events }, .. }) = payload else { return };
+        let entry = match codec::decode::<Entry>("log entry", value) {
+            Ok(entry) => entry,
+            Err(error) => {
+                return self.broken(15, format!("an entry that was applied cannot be read: {error}"));
+            }
+        };
+        // A leader's first entry is empty, and what a liar entered may be no statement: neither prunes anything.
+        let Ok(payload) = codec::decode::<LogPayload>("log payload", &entry.payload) else { return };
+        let LogStatement::Rollout { events } = payload.what else { return };
         for event in &events {
             if let Some(what) = self.kept.follow(event) {
                 self.broken(15, what);
