@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 
 use muster_core::ledger::{Batch, Change, Rows, Table};
 
+use crate::random::Random;
+
 /// The tables that hosts sync, in the order in which they are sent.
 pub(crate) const SYNCED: [Table; 3] = [Table::Documents, Table::Decisions, Table::Feeds];
 
@@ -57,7 +59,8 @@ impl Disk {
             if let Some(at) = SYNCED.iter().position(|table| *table == change.table)
                 && was != is
             {
-                let sum = fnv(&change.key);
+                // Sums of neighbouring keys alone cancel each other out, four at a time.
+                let sum = Random::new(fnv(&change.key)).next();
                 self.sums[at] ^= sum;
                 *self.runs.entry((change.table, run_of(&change.key))).or_default() ^= sum;
             }
@@ -84,10 +87,15 @@ impl Disk {
         self.rows.get(&table)?.get(key)
     }
 
-    /// How many of the rows that count another disk has of a table and this one has not.
-    pub(crate) fn lacking(&self, other: &Self, table: Table, counts: impl Fn(&[u8]) -> bool) -> usize {
+    /// The keys of the rows that count which another disk has of a table and this one has not.
+    pub(crate) fn lacking<'a>(
+        &self,
+        other: &'a Self,
+        table: Table,
+        counts: impl Fn(&[u8]) -> bool,
+    ) -> Vec<&'a [u8]> {
         let missing = other.of(table).filter(|(key, _)| self.row(table, key).is_none());
-        missing.filter(|(key, _)| counts(key)).count()
+        missing.map(|(key, _)| key.as_slice()).filter(|key| counts(key)).collect()
     }
 
     /// What another disk has of a synced table and this one has not.

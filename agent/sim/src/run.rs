@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use muster_core::gate;
 use muster_core::id::RolloutId;
-use muster_core::ledger::Table;
+use muster_core::ledger::{Table, key};
 use muster_core::node::Node;
 use muster_core::wire::{HealthPolicy, HostState};
 
@@ -358,11 +358,17 @@ impl Run {
                     let mut names = fleet.hosts.keys().filter(|name| !self.world.truth.is_twofold(name));
                     table != Table::Feeds || names.any(|name| name.as_str().as_bytes() == host)
                 };
-                let (more, fewer) =
-                    (theirs.lacking(mine, table, counts), mine.lacking(theirs, table, counts));
-                if (more, fewer) != (0, 0) {
+                for (who, whom, keys) in
+                    [(a, b, mine.lacking(theirs, table, counts)), (b, a, theirs.lacking(mine, table, counts))]
+                {
+                    let Some(first) = keys.first() else { continue };
+                    let first = key::read_feed(first).filter(|_| table == Table::Feeds).map_or_else(
+                        || format!("{first:?}"),
+                        |(host, incarnation, seq)| format!("position {seq} of {host}'s feed {incarnation}"),
+                    );
+                    let count = keys.len();
                     return Some(format!(
-                        "{a} lacks {fewer} rows of {table:?} that {b} has, {b} lacks {more}"
+                        "{who} lacks {count} rows of {table:?} that {whom} has, the first of them {first}"
                     ));
                 }
             }

@@ -55,7 +55,9 @@ impl Truth {
             let first = of_channel.max_by_key(|first| first.order)?;
             let rollout = &first.rollout_id;
             let by_people = |verb: &Verb| matches!(verb, Verb::ClearRollout { rollout: of } if of == rollout);
-            if self.opened.get(rollout)? >= mine || self.verbs.iter().any(by_people) {
+            // Who returns late joins a rollout that is over, which holds nobody back any more.
+            let over = self.kept.has_ended(rollout) || self.verbs.iter().any(by_people);
+            if over || self.opened.get(rollout)? >= mine {
                 return None;
             }
             // Where nobody may fail, a host that was given up as lost has failed its rollout, which holds just as well.

@@ -47,6 +47,11 @@ impl Truth {
 }
 
 impl Kept {
+    /// Whether the log said that a rollout is over.
+    pub(super) fn has_ended(&self, rollout: &RolloutId) -> bool {
+        self.ends.get(rollout).is_some_and(|(_, said)| *said)
+    }
+
     /// Follows one event; says what is wrong with it.
     fn follow(&mut self, event: &RolloutEvent) -> Option<String> {
         let (id, at) = (event.rollout_id(), event.at());
