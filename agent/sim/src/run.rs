@@ -36,6 +36,8 @@ const DEFERRED: Duration = Duration::from_secs(3600);
 const ROLLBACK: Duration = Duration::from_secs(120);
 /// How soon everybody holds the same.
 const SAME: Duration = Duration::from_secs(60);
+/// How long the same may go on to differ in ever new ways.
+const MOVING: Duration = Duration::from_secs(600);
 
 /// What a run is made of, where that is not left to the seed.
 #[derive(Debug, Clone, Default)]
@@ -292,16 +294,22 @@ impl Run {
 
     /// After all has ended: everybody holds the same, nothing is owed, and every view is what its arrivals derive.
     fn settle(&mut self) {
-        let mut differs = None;
-        let end = self.world.now + micros(SAME);
+        let begun = self.world.now;
+        let mut differs: Option<(String, u64)> = None;
         while self.world.truth.violation.is_none() {
-            differs = self.difference();
-            if differs.is_none() || self.world.now >= end {
+            let now = self.world.now;
+            differs = self.difference().map(|what| match differs.take() {
+                Some((known, since)) if known == what => (what, since),
+                // What was said a moment ago may still be on its way; what is stuck stays the same.
+                Some(_) | None => (what, now),
+            });
+            let Some((_, since)) = &differs else { break };
+            if now >= since + micros(SAME) || now >= begun + micros(MOVING) {
                 break;
             }
             let _ = self.pass(LOOK);
         }
-        if let Some(what) = differs {
+        if let Some((what, _)) = differs {
             self.world.truth.broken(13, what);
         }
         if self.world.truth.violation.is_some() {
@@ -366,10 +374,7 @@ impl Run {
                         || format!("{first:?}"),
                         |(host, incarnation, seq)| format!("position {seq} of {host}'s feed {incarnation}"),
                     );
-                    let count = keys.len();
-                    return Some(format!(
-                        "{who} lacks {count} rows of {table:?} that {whom} has, the first of them {first}"
-                    ));
+                    return Some(format!("{who} lacks rows of {table:?} that {whom} has, from {first} on"));
                 }
             }
         }
