@@ -48,6 +48,13 @@ fn make_ground(bug: Bug, options: &mut Options) {
         Bug::ForgedAccepted => &[Fault::ForgedDocument],
         Bug::HistoryRefused => &[Fault::FleetChange, Fault::Crash, Fault::PartitionSingle, Fault::DiskLost],
         Bug::FetchForEver => &[Fault::FetchNever],
+        // What holds dispatches back until the ref is stale.
+        Bug::StaleDispatched => &[Fault::CrashMajority, Fault::PartitionLeader, Fault::PauseCommand],
+        // Edges are drawn among many hosts.
+        Bug::HostEdgeIgnored => {
+            options.faults = Some(vec![Fault::SwitchSlow]);
+            return;
+        }
         Bug::ForkUntold => &[Fault::ForkedFeed, Fault::PartitionRing, Fault::Deaf, Fault::Loss],
         _ => return,
     };
