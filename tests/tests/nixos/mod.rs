@@ -11,6 +11,7 @@ mod machines;
 mod network;
 mod rollouts;
 mod units;
+mod upgrades;
 
 use muster_tests::machine::{Machine, Site};
 
