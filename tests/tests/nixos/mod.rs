@@ -6,6 +6,7 @@
 mod caches;
 mod crashes;
 mod deferral;
+mod fetches;
 mod helper;
 mod machines;
 mod network;
