@@ -10,6 +10,7 @@ mod fetches;
 mod helper;
 mod machines;
 mod network;
+mod recovery;
 mod rollouts;
 mod units;
 mod upgrades;
