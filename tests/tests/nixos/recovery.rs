@@ -8,6 +8,9 @@ use serde_json::json;
 
 use super::{assert_settled_on, only_said};
 
+/// Has the helper wait before it takes an order, as a busy machine may have it wait.
+const BUSY_HELPER: &str =
+    "[Service]\nExecStartPre=/bin/sh -c 'until [ -e /run/gate ]; do sleep 0.05; done'\n";
 /// What the probe of a soaking release leaves behind.
 const PROBED: &str = "/run/muster/probed";
 
@@ -48,6 +51,32 @@ fn a_host_that_is_installed_anew_learns_the_fleet_and_takes_the_next_release() {
     assert_settled_on(&site, machine, "v2");
     assert_eq!(machine.times("began", "switch", site.path("v1")), 1);
     assert_eq!(machine.times("began", "switch", site.path("v2")), 1);
+}
+
+#[test]
+fn an_agent_that_is_killed_before_its_switch_began_begins_it_once() {
+    if !can_run_machines() {
+        return;
+    }
+    let site = Site::of(1).launch(&[System::new("v1")]);
+    let machine = &site.machines[0];
+    let busy = machine.path("/etc/systemd/system/muster-activate@.service.d");
+    fs::create_dir_all(&busy).unwrap();
+    fs::write(busy.join("busy.conf"), BUSY_HELPER).unwrap();
+    machine.run(["systemctl", "daemon-reload"]).ok();
+    let rollout = site.roll_out("r1", "v1");
+    let helpers = || {
+        let words = ["systemctl", "list-units", "--plain", "--no-legend", "muster-activate@*.service"];
+        machine.run(words).ok().lines().count()
+    };
+    site.wait("the helper is called", || (helpers() == 1).then_some(()));
+    kill_agent(machine);
+    // Both lives of the agent have asked for it by now, and nobody can take the first one's word back.
+    site.wait("the helper is called again", || (helpers() == 2).then_some(()));
+    assert_eq!(machine.switches(), [""; 0]);
+    machine.open_gate();
+    site.wait_for_rollout(machine, &rollout, "Terminal");
+    assert_switched_once(&site, machine, "v1");
 }
 
 #[test]

@@ -57,7 +57,13 @@ impl Nixos {
             Some(_) => (Order::Boot { dispatch: dispatch.clone(), to, timeout_secs }, Road::Boot),
             None => (Order::Switch { dispatch: dispatch.clone(), to, timeout_secs }, Road::Switch),
         };
-        self.root.carry_out(&order).await.map_err(|error| error.to_string())?;
+        if let Err(error) = self.root.carry_out(&order).await {
+            // An earlier life of this agent may have given the order, too, which was carried out meanwhile.
+            if !(matches!(error, RootError::NotDone(_)) && self.has_begun(&dispatch, road).await) {
+                return Err(error.to_string());
+            }
+            tracing::warn!(%error, "the switch was begun by an earlier order");
+        }
         drop(given_up);
         Ok(self.end_of(&dispatch.unit(road), &job.target).await)
     }
@@ -128,7 +134,8 @@ impl Nixos {
         let mut tries = 0;
         while let Err(error) = self.root.carry_out(&order).await {
             tries += 1;
-            let begun = matches!(error, RootError::NotDone(_)) && self.has_begun(&dispatch).await;
+            let begun =
+                matches!(error, RootError::NotDone(_)) && self.has_begun(&dispatch, Road::RollBack).await;
             tracing::warn!(%error, tries, begun, "a rollback could not be begun");
             match rollback_refused(tries, begun) {
                 Refused::Await => break,
@@ -139,9 +146,9 @@ impl Nixos {
         Ok(self.end_of(&dispatch.unit(Road::RollBack), &job.target).await)
     }
 
-    /// Whether the rollback of a dispatch runs, or has ended.
-    async fn has_begun(&self, dispatch: &Dispatch) -> bool {
-        let trace = self.machine.trace(&dispatch.unit(Road::RollBack)).await;
+    /// Whether what a dispatch asks for runs, or has ended.
+    async fn has_begun(&self, dispatch: &Dispatch, road: Road) -> bool {
+        let trace = self.machine.trace(&dispatch.unit(road)).await;
         matches!(trace, Ok(UnitTrace::Running | UnitTrace::Ended { .. }))
     }
 
