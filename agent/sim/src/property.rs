@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// What each property says; the numbers are their names.
-pub const PROPERTIES: [(u8, &str); 15] = [
+pub const PROPERTIES: [(u8, &str); 16] = [
     (1, "no host starts to activate a closure that the operators did not sign for that host and channel"),
     (2, "no host starts to activate without a certificate of a quorum of one electorate"),
     (3, "no budget's hosts in flight ever exceed the limit that held when they were dispatched"),
@@ -29,6 +29,10 @@ pub const PROPERTIES: [(u8, &str); 15] = [
     (
         15,
         "nothing is given up before it is over for as long as it is to be kept, or while something refers to it",
+    ),
+    (
+        16,
+        "coordinators that have come equally far in one log are in the same state, whatever they were sent of it",
     ),
 ];
 

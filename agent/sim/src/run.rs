@@ -108,6 +108,7 @@ impl Run {
             probe_interval: Duration::from_secs(random.between(1, 10)),
             real_signatures: options.real_signatures || random.percent(3),
             retention: Habits::draw_retention(&mut root.fork("retention")),
+            snapshot_entries: Habits::draw_snapshot_entries(&mut root.fork("snapshots")),
         };
         let mut world = World::asleep(root.fork("world").next(), draft.hosts.len(), habits);
         world.trace.wanted = options.trace;
@@ -326,6 +327,9 @@ impl Run {
         if let Err(what) = self.world.check_views() {
             self.world.truth.broken(11, what);
         }
+        if let Some(what) = self.world.logs_differ() {
+            self.world.truth.broken(16, what);
+        }
     }
 
     fn difference(&self) -> Option<String> {
@@ -404,6 +408,7 @@ impl Run {
                 *ended.entry(record.state.name()).or_default() += 1;
             }
         }
+        self.world.inputs.insert("snapshots installed", self.world.truth.installed);
         let inputs = format!("{:?}", self.world.inputs);
         self.world.trace.line(self.world.now, "all", || inputs);
         Outcome {

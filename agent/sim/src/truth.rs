@@ -67,6 +67,8 @@ pub(crate) struct Truth {
     lifted: BTreeSet<(ChannelId, DecisionId)>,
     pub(crate) decisions: BTreeMap<DecisionId, (u64, Decision)>,
     log: BTreeMap<u64, u64>,
+    /// How often a coordinator took a snapshot in place of entries.
+    pub(crate) installed: u64,
     pub(crate) kept: Kept,
     feeds: BTreeMap<Vec<u8>, u64>,
     leaders: BTreeMap<u64, usize>,
@@ -136,6 +138,7 @@ impl Truth {
             twofold: BTreeSet::new(),
             forked: BTreeSet::new(),
             violation: None,
+            installed: 0,
             calendar: TimeDelta::zero(),
             patience,
             now: 0,
@@ -198,6 +201,7 @@ impl Truth {
                 Table::Documents => self.document_row(host, &change.key),
                 Table::Endorsed => self.said_row(host, &change.key),
                 Table::Arrivals => self.arrival_row(host, value, &hosts[host]),
+                Table::Snapshot if change.key.starts_with(b"installed") => self.installed += 1,
                 _ => {}
             }
         }

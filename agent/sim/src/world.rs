@@ -2,6 +2,7 @@
 
 mod audience;
 mod boots;
+mod checks;
 mod disks;
 mod habits;
 mod lies;
@@ -14,7 +15,6 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use muster_core::id::{Closure, HostId, RolloutId};
-use muster_core::ledger::{Ledger, Table};
 use muster_core::node::{
     BackendKind, CoordinatorMessage, HostReport, Input, MessageRef, Node, Note, Origin, RequestId, Settings,
     Topic,
@@ -28,7 +28,7 @@ use crate::fleet::Fleet;
 use crate::host::{Host, true_time};
 use crate::machine::Health;
 use crate::network::Network;
-use crate::parcel::{Parcel, Shelf, Shelved};
+use crate::parcel::{Parcel, Shelf};
 use crate::random::Random;
 use crate::trace::Trace;
 use crate::truth::Truth;
@@ -47,6 +47,8 @@ pub(crate) struct Habits {
     pub(crate) probe_interval: Duration,
     pub(crate) real_signatures: bool,
     pub(crate) retention: Duration,
+    /// After how many entries the log asks for a snapshot.
+    pub(crate) snapshot_entries: u64,
 }
 
 impl Default for Habits {
@@ -57,6 +59,7 @@ impl Default for Habits {
             probe_interval: Duration::from_secs(1),
             real_signatures: false,
             retention: Duration::from_secs(muster_core::rollout::RETENTION_SECS),
+            snapshot_entries: muster_core::node::SNAPSHOT_ENTRIES,
         }
     }
 }
@@ -127,6 +130,15 @@ impl World {
     /// The same, of which nothing that is over is kept for longer than that.
     pub fn keeping(seed: u64, hosts: usize, retention: Duration) -> Self {
         let mut world = Self::asleep(seed, hosts, Habits { retention, ..Habits::default() });
+        world.keeps_notes = true;
+        world.wake();
+        world
+    }
+
+    /// The same, whose coordinators ask for a snapshot of their log after so many entries.
+    pub fn compacting(seed: u64, hosts: usize, snapshot_entries: u64, retention: Duration) -> Self {
+        let habits = Habits { retention, snapshot_entries, ..Habits::default() };
+        let mut world = Self::asleep(seed, hosts, habits);
         world.keeps_notes = true;
         world.wake();
         world
@@ -364,6 +376,7 @@ impl World {
             backend: state.backend,
             rules: state.rules,
             retention: self.habits.retention,
+            snapshot_entries: self.habits.snapshot_entries,
             seed,
         };
         let now = state.now(self.now);
@@ -434,35 +447,6 @@ impl World {
                 false
             }
         }
-    }
-
-    /// Rebuilds every host's views from its disk and says where they differ from what was written.
-    pub fn check_views(&self) -> Result<(), String> {
-        for host in &self.hosts {
-            let id = &host.name;
-            let documents = muster_core::document::Documents::new(vec![self.fleet.trust()])
-                .map_err(|error| error.to_string())?;
-            let fleet = self.fleet.name().clone();
-            let empty = Ledger::new(fleet, id.clone(), documents);
-            let rows = Shelved { disk: &host.disk, shelf: &self.shelf };
-            let (ledger, views) =
-                muster_core::ledger::verify(empty, &rows).map_err(|error| format!("{id}: {error}"))?;
-            let settled = host.node.as_ref().filter(|_| host.disk.writes.is_empty() && host.bug.is_none());
-            if settled.is_some_and(|node| node.ledger().state_bytes() != ledger.state_bytes()) {
-                return Err(format!("{id}: what it knows is not what its arrivals lead to"));
-            }
-            let rows = |table| host.disk.of(table).map(move |(key, value)| ((table, key.clone()), value));
-            let stored: Vec<_> = Table::DERIVED.into_iter().flat_map(rows).collect();
-            let same = |row: &((Table, Vec<u8>), &Vec<u8>)| views.get(&row.0) == Some(row.1);
-            if stored.len() != views.len() || !stored.iter().all(same) {
-                let other = stored.iter().find(|row| !same(row)).map(|(key, _)| key);
-                let missing = views.keys().find(|(table, key)| host.disk.row(*table, key).is_none());
-                let at = other.or(missing);
-                let at = at.map(|(table, key)| format!("{table:?} {}", String::from_utf8_lossy(key)));
-                return Err(format!("{id}: the views are not what the arrivals derive, at {at:?}"));
-            }
-        }
-        Ok(())
     }
 
     pub(crate) fn up(&self) -> impl Iterator<Item = usize> + '_ {

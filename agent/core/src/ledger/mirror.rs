@@ -38,8 +38,8 @@ impl Ledger {
         else {
             return false;
         };
-        // Who follows the log knows all that it has applied: what it does not know there is no dispatch.
-        let may_come = !self.follows_log || *log_index > self.applied;
+        // Of what it has applied entry by entry, who follows the log knows all: anything else is no dispatch.
+        let may_come = !self.knows_dispatches_at(*log_index);
         may_come && record.state == HostState::Pending && record.known_dispatch(*log_index).is_none()
     }
 

@@ -322,8 +322,8 @@ impl World {
                 write.operations.iter().for_each(|operation| member.store(operation));
             }
             self.send(who, held.messages);
-            if let Some((index, state)) = held.installed {
-                self.members[who].app = self.checker.install(who, index, &state)?;
+            if let Some(snapshot) = held.installed {
+                self.members[who].app = self.checker.install(who, snapshot.index, &snapshot.state)?;
             }
             self.apply(who, held.committed)?;
             if let Some(write) = held.write {

@@ -108,6 +108,20 @@ impl World {
         }
     }
 
+    /// The log's entries on a host's disk: how many there are, and the number of the last.
+    pub fn entries_on_disk(&self, host: &str) -> (usize, u64) {
+        let Some(host) = self.number(host) else { return (0, 0) };
+        let numbers =
+            self.hosts[host].disk.of(Table::Log).filter_map(|(key, _)| key.as_slice().try_into().ok());
+        let numbers: Vec<u64> = numbers.map(u64::from_be_bytes).collect();
+        (numbers.len(), numbers.into_iter().max().unwrap_or_default())
+    }
+
+    /// How often a coordinator took a snapshot in place of entries, in the whole fleet.
+    pub fn installed(&self) -> u64 {
+        self.truth.installed
+    }
+
     /// From which arrival a replay of a host's disk goes on, and which is the first that is there.
     pub fn kept_from(&self, host: &str) -> (u64, u64) {
         let Some(disk) = self.number(host).map(|host| self.disk(host)) else { return (0, 0) };

@@ -14,6 +14,14 @@ impl Habits {
             false => Self::default().retention,
         }
     }
+
+    /// Logs of seeds are short: most fleets ask for snapshots far more often than real ones.
+    pub(crate) fn draw_snapshot_entries(random: &mut Random) -> u64 {
+        match random.percent(75) {
+            true => random.between(3, 60),
+            false => Self::default().snapshot_entries,
+        }
+    }
 }
 
 impl World {
