@@ -366,7 +366,7 @@ impl World {
             retention: self.habits.retention,
             seed,
         };
-        let now = state.now(self.now);
+        let now = state.look_at_clock(self.now);
         match state.begin(settings, key, self.fleet.trust(), now, &self.shelf) {
             Ok((node, outputs)) => {
                 state.node = Some(node);
