@@ -61,6 +61,10 @@ pub(crate) struct Host {
     pub(crate) drift_ppm: i64,
     /// When its wall clock last jumped.
     pub(crate) jumped: u64,
+    /// What its agent last saw of its wall clock: how far it was off.
+    seen_off: TimeDelta,
+    /// When its agent last saw that the wall clock had jumped.
+    pub(crate) jump_seen: u64,
     pub(crate) heard: Vec<Heard>,
     /// When it last heard anything of each other.
     pub(crate) heard_at: Vec<u64>,
@@ -100,6 +104,8 @@ impl Host {
             clock_off: TimeDelta::zero(),
             drift_ppm: 0,
             jumped: 0,
+            seen_off: TimeDelta::zero(),
+            jump_seen: 0,
             heard: vec![None; hosts],
             heard_at: vec![0; hosts],
             fetches_at: 0,
@@ -226,6 +232,15 @@ impl Host {
         if by.num_seconds().unsigned_abs() > CLOCK_JUMP_SECS_MAX {
             self.jumped = now;
         }
+    }
+
+    /// Its agent looks at its clocks. A jump that was taken back before it looked is none that anybody could see.
+    pub(crate) fn look_at_clock(&mut self, now: u64) -> Now {
+        let by = self.clock_off - std::mem::replace(&mut self.seen_off, self.clock_off);
+        if by.num_seconds().unsigned_abs() > CLOCK_JUMP_SECS_MAX {
+            self.jump_seen = now;
+        }
+        self.now(now)
     }
 
     /// What its clocks say at a moment of true time.

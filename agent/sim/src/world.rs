@@ -379,7 +379,7 @@ impl World {
             snapshot_entries: self.habits.snapshot_entries,
             seed,
         };
-        let now = state.now(self.now);
+        let now = state.look_at_clock(self.now);
         match state.begin(settings, key, self.fleet.trust(), now, &self.shelf) {
             Ok((node, outputs)) => {
                 state.node = Some(node);

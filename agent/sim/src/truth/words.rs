@@ -166,7 +166,9 @@ impl Truth {
             let wave = plan.wave_of(name)?;
             Some(plan.wave(wave)?.soak_secs)
         });
-        let began = machine.since.max(machine.booted).max(state.jumped);
+        // The soak runs by the uptime; who sees the clock jump begins it again. A jump counts that the agent had seen when
+        // it judged: not one that was taken back before it looked, and not one that came while its word was being written.
+        let began = machine.since.max(machine.booted).max(state.disk.jump_seen);
         let soaked = now.saturating_sub(began);
         let wanted = soak.unwrap_or(0) * 1_000_000;
         let passed = machine.passed.get(&works()).copied();

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use muster_core::coordination::log::{Body, Message, Outcome};
 use muster_core::id::HostId;
 use muster_core::ledger::{self, Table, key};
@@ -120,6 +121,21 @@ impl World {
     /// How often a coordinator took a snapshot in place of entries, in the whole fleet.
     pub fn installed(&self) -> u64 {
         self.truth.installed
+    }
+
+    /// From now on every write of a host takes long, for so long.
+    pub fn slow_disk(&mut self, host: &HostId, time: Duration) {
+        if let Some(host) = self.number(host.as_str()) {
+            self.hosts[host].slow_disk_until = self.now + super::micros(time);
+        }
+    }
+
+    /// A host's wall clock jumps.
+    pub fn turn_clock(&mut self, host: &HostId, by: TimeDelta) {
+        let now = self.now;
+        if let Some(host) = self.number(host.as_str()) {
+            self.hosts[host].turn_clock(by, now);
+        }
     }
 
     /// From which arrival a replay of a host's disk goes on, and which is the first that is there.
