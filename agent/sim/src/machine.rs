@@ -236,6 +236,14 @@ impl Machine {
         Told::Report(ANSWER + wait, HostReport::Fetching { closure, fetch })
     }
 
+    /// Whether a closure had come to it by then, or was activated on it before.
+    pub(crate) fn holds(&self, closure: &Closure, at: u64) -> bool {
+        let came = self.there.get(closure).copied().flatten();
+        came.is_some_and(|came| came <= at)
+            || self.running.as_ref() == Some(closure)
+            || self.activations.contains(closure)
+    }
+
     /// Runs the probes of this start once, if they have not been stopped since.
     pub(crate) fn probe(&mut self, generation: u64, weather: &mut Weather<'_>) -> Vec<Told> {
         if self.probing != Some(generation) {

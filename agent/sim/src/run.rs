@@ -1,5 +1,6 @@
 //! One seeded run: a drawn fleet, faults for a while, then calm in which everything has to come to its end.
 
+mod certified;
 mod held;
 
 use std::collections::BTreeMap;
@@ -135,6 +136,7 @@ impl Run {
         }
         self.trouble();
         self.calm();
+        self.await_certificates();
         self.settle();
     }
 

@@ -1,4 +1,4 @@
-//! What else binds whoever signs a dispatch: its time, channels that go first, and hosts that are silent.
+//! What else binds whoever signs a dispatch: its time, channels that go first, and hosts that are silent or fetch ahead.
 
 use chrono::TimeDelta;
 use muster_core::document::{Plan, Verb};
@@ -26,7 +26,8 @@ impl Truth {
         let against = self
             .out_of_time(said, &plan)
             .or_else(|| self.before_channel(&plan, decision.log_index, hosts))
-            .or_else(|| self.unheard_of(said, host, state, hosts));
+            .or_else(|| self.unheard_of(said, host, state, hosts))
+            .or_else(|| self.lacks_target(said, &plan, host, hosts));
         if let Some(against) = against {
             let what = format!("{} signs a dispatch of {host} into {rollout_id}, {against}", state.name);
             self.broken(14, what);
@@ -92,6 +93,14 @@ impl Truth {
         }
         let silent = said.saturating_sub(signer.heard_at[number]);
         (silent > self.patience).then(|| format!("of which it has not heard for {} s", silent / 1_000_000))
+    }
+
+    /// Whether a host fetches ahead, and its target cannot have come to it by then.
+    fn lacks_target(&self, said: u64, plan: &Plan, host: &HostId, hosts: &[Host]) -> Option<String> {
+        let state = hosts.iter().find(|it| it.name == *host && !it.is_dormant)?;
+        let target = plan.targets.get(host)?;
+        let lacks = state.backend.prefetches() && !state.lies() && !self.is_twofold(host);
+        (lacks && !state.machine.holds(target, said)).then(|| format!("which does not hold {target}"))
     }
 
     /// Notes when a rollout opened by the log.
