@@ -103,10 +103,24 @@ impl Truth {
         (lacks && !state.machine.holds(target, said)).then(|| format!("which does not hold {target}"))
     }
 
+    /// Whether an entry is of the log that a recovery has ended.
+    pub(super) fn is_of_old_log(&self, log_index: u64) -> bool {
+        self.recovered.as_ref().is_some_and(|recovered| log_index < recovered.behind)
+    }
+
+    /// Whether a host acts on what was certified before a recovery, although it held that when it did.
+    pub(super) fn acts_on_old(&self, host: usize, log_index: u64) -> bool {
+        self.recovered.as_ref().filter(|_| self.is_of_old_log(log_index)).is_some_and(|recovered| {
+            let known = self.known_at.get(&(host, recovered.row.clone()));
+            known.is_some_and(|known| *known < self.now)
+        })
+    }
+
     /// Notes when a rollout opened by the log.
     pub(super) fn note_opened(&mut self, decision: &Decision) {
         if let DecisionBody::RolloutTransition { rollout_id, to, .. } = &decision.body
             && matches!(to, RolloutState::Opening | RolloutState::Active)
+            && !self.is_of_old_log(decision.log_index)
         {
             let opened = self.opened.entry(rollout_id.clone()).or_insert(decision.log_index);
             *opened = (*opened).min(decision.log_index);
