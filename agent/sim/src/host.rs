@@ -78,6 +78,8 @@ pub(crate) struct Host {
     pub(crate) liar: Option<Box<Liar>>,
     /// Whether it is a machine that nobody has started yet.
     pub(crate) is_dormant: bool,
+    /// Whether it is lost for good: nobody starts it any more.
+    pub(crate) is_gone: bool,
     /// The newest version of the log's reducer that its agent knows.
     pub(crate) rules: u32,
 }
@@ -113,6 +115,7 @@ impl Host {
             bug: None,
             liar: None,
             is_dormant: false,
+            is_gone: false,
             rules: muster_core::wire::RULES,
         }
     }

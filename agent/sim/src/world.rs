@@ -16,8 +16,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use muster_core::id::{Closure, HostId, RolloutId};
 use muster_core::node::{
-    BackendKind, CoordinatorMessage, HostReport, Input, MessageRef, Node, Note, Origin, RequestId, Settings,
-    Topic,
+    CoordinatorMessage, HostReport, Input, MessageRef, Node, Note, Origin, RequestId, Settings, Topic,
 };
 use muster_core::wire::{HostState, RolloutState};
 use muster_signing::{SignedDocument, Verified};
@@ -105,6 +104,10 @@ pub struct World {
     pub(crate) truth: Truth,
     pub(crate) trace: Trace,
     pub(crate) replies: Vec<(usize, Result<bool, String>)>,
+    /// The hosts that coordinate by the newest fleet document, by number, in a run that a seed draws.
+    pub(crate) coordinators: Vec<usize>,
+    /// From when on operators recover the fleet, if it has lost a quorum of its coordinators.
+    pub(crate) recovers_at: Option<u64>,
     /// Counts the disks that each host has had.
     pub(crate) stores: Vec<u64>,
     never_rebooted: bool,
@@ -168,6 +171,8 @@ impl World {
         truth.keep_for(habits.retention);
         Self {
             truth,
+            coordinators: Vec::new(),
+            recovers_at: None,
             stores: vec![0; hosts],
             hosts: all,
             fleet,
@@ -190,19 +195,6 @@ impl World {
             count: 0,
             steps: 0,
             inputs: BTreeMap::new(),
-        }
-    }
-
-    /// Every machine fetches what it is to run, as those of NixOS do.
-    pub(crate) fn fetch_ahead(&mut self) {
-        self.hosts.iter_mut().for_each(|host| host.backend = BackendKind::Nixos);
-    }
-
-    /// The closure of a release, as the machines' backend takes it.
-    pub(crate) fn release_named(&self, name: &str) -> String {
-        match self.hosts.first().is_some_and(|host| host.backend.prefetches()) {
-            true => format!("/nix/store/{}-{name}", "0".repeat(32)),
-            false => format!("dir:{name}"),
         }
     }
 
@@ -358,7 +350,7 @@ impl World {
     }
 
     pub(crate) fn start_host(&mut self, host: usize) {
-        if self.hosts[host].is_up() || self.hosts[host].is_dormant {
+        if self.hosts[host].is_up() || self.hosts[host].is_dormant || self.hosts[host].is_gone {
             return;
         }
         let Some(key) = self.fleet.hosts().get(&self.hosts[host].name).cloned() else { return };

@@ -90,6 +90,11 @@ impl Truth {
         }
         self.check_operators(&rollout, &hosts[host]);
         self.check_certificate(&rollout, log_index, &hosts[host]);
+        if self.acts_on_old(host, log_index) {
+            let what =
+                format!("{name} acknowledges entry {log_index}, and holds the document that ended its log");
+            return self.broken(2, what);
+        }
         let barred = self.quarantines[host].iter().find(|(channel, closure, id)| {
             *channel == plan.channel && *closure == target && !self.lifted.contains(&(channel.clone(), *id))
         });

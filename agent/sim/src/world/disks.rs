@@ -13,6 +13,7 @@ use muster_signing::Digest;
 
 use super::World;
 use crate::disk::Disk;
+use crate::host::Host;
 
 impl World {
     /// A host dies and finds another disk; its agent has yet to be started.
@@ -26,6 +27,16 @@ impl World {
         self.stores[host] += 1;
         self.hosts[host].change_disk(disk);
         self.truth.disk_replaced(host, &self.hosts);
+    }
+
+    /// The hosts of the newest fleet document that can coordinate: those that are there, are honest and are one machine.
+    pub(crate) fn able(&self) -> Vec<usize> {
+        let Some(fleet) = self.truth.documents().fleet() else { return Vec::new() };
+        let able = |host: &Host| {
+            let is_there = fleet.hosts.contains_key(&host.name) && !host.is_gone;
+            is_there && !host.lies() && !self.truth.is_twofold(&host.name)
+        };
+        (0..self.fleet.names().len()).filter(|host| able(&self.hosts[*host])).collect()
     }
 
     /// The coordinators that say that operators have to readmit them.
