@@ -256,7 +256,7 @@ impl Daemon {
             self.hands.figures.ordered(&order);
             self.workers.obey(order);
         }
-        if std::mem::take(&mut self.hands.converged).contains(&self.node.settings().host) {
+        if std::mem::take(&mut self.hands.settled).contains(&self.node.settings().host) {
             self.helping.renew();
         }
         if std::mem::take(&mut self.hands.enrolled) {
