@@ -2,11 +2,13 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Args;
+use muster_core::id::{HostId, RolloutId};
 
 use super::asking::{Agent, raw};
 use super::output::{Tone, line};
 use super::render::{Look, NONE, flat, moment, wrapped};
 use super::{Exit, Failure, when};
+use crate::control::EVENTS_MAX;
 use crate::control::client::{ClientError, encoded};
 use crate::control::wire::{Event, EventKind, Events as List};
 
@@ -29,15 +31,15 @@ pub(super) struct Events {
     agent: Agent,
     /// Only those of this host.
     #[arg(long)]
-    host: Option<String>,
+    host: Option<HostId>,
     /// Only those of this rollout: CHANNEL@REF.
     #[arg(long, value_name = "ID")]
-    rollout: Option<String>,
+    rollout: Option<RolloutId>,
     /// Only those since then: a time, or how long ago, such as 2h.
     #[arg(long, value_name = "TIME", value_parser = when::since)]
     since: Option<DateTime<Utc>>,
-    /// At most so many, the newest.
-    #[arg(long, value_name = "COUNT")]
+    /// At most so many, the newest; 1000 at most.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=i64::from(EVENTS_MAX)))]
     limit: Option<u32>,
     /// Stay, and show new ones as they come.
     #[arg(long)]
@@ -98,8 +100,8 @@ impl Events {
                 route.push_str(&format!("{name}={}&", encoded(&value)));
             }
         };
-        add("host", self.host.clone());
-        add("rollout", self.rollout.clone());
+        add("host", self.host.as_ref().map(ToString::to_string));
+        add("rollout", self.rollout.as_ref().map(ToString::to_string));
         add("since", self.since.map(|since| since.to_rfc3339_opts(SecondsFormat::AutoSi, true)));
         add("after", after.map(|after| after.to_string()));
         let bounded = self.follow && self.since.is_none() && after.is_none();
@@ -190,7 +192,7 @@ mod tests {
             (
                 vec![
                     "--host",
-                    "a b",
+                    "db-01",
                     "--rollout",
                     "stable@v2",
                     "--since",
@@ -199,7 +201,7 @@ mod tests {
                     "3",
                 ],
                 None,
-                "/v1/events?host=a%20b&rollout=stable@v2&since=2026-11-24T06:00:00Z&limit=3",
+                "/v1/events?host=db-01&rollout=stable@v2&since=2026-11-24T06:00:00Z&limit=3",
             ),
         ] {
             let line = Line::try_parse_from([vec!["events"], arguments].concat()).unwrap();
