@@ -361,7 +361,7 @@ impl Ledger {
         self.uncertified.values()
     }
 
-    /// Whether the log led to a decision that is not known to be certified, and that somebody still asks for.
+    /// Whether the log led to a decision that is not known to be certified.
     pub(crate) fn is_uncertified(&self, id: &DecisionId) -> bool {
         self.uncertified.contains_key(id)
     }

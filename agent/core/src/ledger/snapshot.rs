@@ -212,13 +212,12 @@ impl Ledger {
         &self.traces.certified
     }
 
-    /// A quorum signed for the snapshot up to an entry: older ones need nobody's word any more.
+    /// A quorum signed for the snapshot up to an entry.
     pub(super) fn certify_snapshot(&mut self, index: u64, digest: Digest) {
         self.traces.certified.insert(index, digest);
         while self.traces.certified.len() > CERTIFIED_MAX {
             self.traces.certified.pop_first();
         }
-        self.uncertified.retain(|id, derived| id.log_index > index || !is_snapshot(&derived.decision.body));
         if self.taken.as_ref().is_some_and(|taken| self.base + taken.index < index) {
             self.taken = None;
         }

@@ -303,7 +303,7 @@ impl Node {
         }
     }
 
-    /// Drops what has been certified, or needs nobody's word any more, from what waits.
+    /// Drops what has been certified from what waits.
     pub(super) fn forget_certified(&mut self) {
         if let Some(coordinator) = &mut self.coordinator {
             coordinator.approvals.retain(|id, _| self.ledger.is_uncertified(id));
