@@ -16,6 +16,7 @@ use super::views::Subject;
 use super::{Adopted, EntryError, Ledger, NO_HASH, Table, key};
 use crate::coordination::log::{Entry, ProposalId, REPEAT_WINDOW, Snapshot};
 use crate::id::{ChannelId, HostId, RolloutId};
+use crate::planted::Bug;
 use crate::rollout;
 use crate::wire::codec::{self, DecodeError};
 use crate::wire::{DecisionBody, DecisionId, RolloutState};
@@ -175,6 +176,10 @@ impl Ledger {
         let before = std::mem::replace(&mut self.rollouts, rollouts);
         for (id, mut record) in before {
             self.touch(Subject::Rollout(id.clone()), position);
+            if self.planted().has(Bug::SnapshotForgets) {
+                self.rollouts.insert(id, record);
+                continue;
+            }
             // This host gives it up in its own time.
             if pruned.contains(&id) {
                 record.state = RolloutState::Pruned;

@@ -55,6 +55,7 @@ fn make_ground(bug: Bug, options: &mut Options) {
             options.faults = Some(vec![Fault::SwitchSlow]);
             return;
         }
+        Bug::SnapshotForgets => &[Fault::Crash, Fault::PartitionSingle, Fault::PartitionLeader],
         Bug::ForkUntold => &[Fault::ForkedFeed, Fault::PartitionRing, Fault::Deaf, Fault::Loss],
         _ => return,
     };
