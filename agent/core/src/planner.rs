@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use muster_signing::Digest;
 
+use crate::coordination::approval::holds_the_end;
 use crate::document::{Plan, Verb};
 use crate::gate::{self, WaveState};
 use crate::id::{ChannelId, HostId, RolloutId};
@@ -305,8 +306,11 @@ fn advances(view: &View<'_>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
                 || view.ledger.planted().has(Bug::WaveIgnored)
         };
         if record.state == RolloutState::Converging {
-            if record.unfinished(plan, at).next().is_none()
-                && done()
+            let let_go = view.ledger.let_go(plan);
+            let over =
+                || holds_the_end(view, plan, at).is_none() || view.ledger.planted().has(Bug::WaveIgnored);
+            if record.unfinished(plan, &let_go, at).next().is_none()
+                && over()
                 && !view.ledger.planted().has(Bug::NoTerminal)
             {
                 events.push(RolloutEvent::RolloutTerminal { rollout_id: id.clone(), at });

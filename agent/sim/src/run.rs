@@ -6,10 +6,11 @@ mod held;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono::DateTime;
 use muster_core::gate;
 use muster_core::id::RolloutId;
 use muster_core::ledger::{Table, key};
-use muster_core::node::Node;
+use muster_core::node::{INCARNATION_AHEAD_MAX, Node};
 use muster_core::wire::{HealthPolicy, HostState};
 
 use crate::draw::{Draft, Size};
@@ -33,6 +34,8 @@ const STEPS_PER_HOST_AND_SECOND_MAX: u64 = 400;
 const STEPS_AT_ONCE_MAX: u64 = 20_000;
 /// How long a host may wait for a reboot by every policy that is drawn.
 const DEFERRED: Duration = Duration::from_secs(3600);
+/// How far ahead the jumps of one run may have brought a clock.
+const AHEAD: Duration = Duration::from_secs(3600);
 /// How long a rollback may take.
 const ROLLBACK: Duration = Duration::from_secs(120);
 /// How soon everybody holds the same.
@@ -296,8 +299,22 @@ impl Run {
         plans.max().unwrap_or_default() * 2 + SLACK + deferred
     }
 
+    /// Nobody takes a feed in that began while its host's clock was far ahead, before that time comes near: what is in it
+    /// is on its way until then.
+    fn await_feeds(&mut self) {
+        let begun_at = |world: &World| {
+            let feeds = world.hosts.iter().filter_map(|host| host.node.as_ref()?.ledger().feed(&host.name));
+            let latest = feeds.map(|feed| feed.incarnation()).max().unwrap_or(0);
+            DateTime::from_timestamp_millis(i64::try_from(latest).unwrap_or(i64::MAX)).unwrap_or_default()
+        };
+        let end = self.world.now + micros(AHEAD);
+        let is_ahead = |world: &World| world.utc() + INCARNATION_AHEAD_MAX < begun_at(world);
+        while self.world.now < end && is_ahead(&self.world) && self.pass(LOOK) {}
+    }
+
     /// After all has ended: everybody holds the same, nothing is owed, and every view is what its arrivals derive.
     fn settle(&mut self) {
+        self.await_feeds();
         let begun = self.world.now;
         let mut differs: Option<(String, u64)> = None;
         while self.world.truth.violation.is_none() {

@@ -338,9 +338,14 @@ impl Truth {
             .map(|own| own.log_index)
             .max()
             .unwrap_or(0);
-        self.own[host]
-            .iter()
-            .find(|(_, own)| own.log_index > converged && (own.in_flight() || own.state == HostState::Failed))
+        // Who went back since set its boot default back with it: what waited for a reboot before comes up no more.
+        let back = self.own[host].values().filter(|own| own.state == HostState::Reverted);
+        let back = back.map(|own| own.log_index).max().unwrap_or(0);
+        let passed_over = |own: &Own| own.state == HostState::Deferred && own.log_index < back;
+        self.own[host].iter().find(|(_, own)| {
+            let is_on = own.in_flight() || own.state == HostState::Failed;
+            own.log_index > converged && is_on && !passed_over(own)
+        })
     }
 
     /// Property 3: in the order of their dispatches, each host's budgets had room for it.

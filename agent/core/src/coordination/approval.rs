@@ -197,22 +197,23 @@ fn judge_transition(view: &View<'_>, event: &RolloutEvent, now: DateTime<Utc>) -
 }
 
 fn judge_terminal(view: &View<'_>, plan: &Plan, now: DateTime<Utc>) -> Judgement {
+    match holds_the_end(view, plan, now) {
+        None => Judgement::Endorse,
+        Some(reason) => Judgement::Wait(reason),
+    }
+}
+
+/// Why a rollout is not Terminal yet by this node's evidence.
+pub(crate) fn holds_the_end(view: &View<'_>, plan: &Plan, now: DateTime<Utc>) -> Option<String> {
     let open = (0..).zip(&plan.waves).find_map(|(wave, _)| match gate::wave_state(view, plan, wave, now) {
         WaveState::Done => None,
         WaveState::Open(reason) => Some(reason.to_string()),
     });
-    // A wave goes on past a host that waits for its reboot; the rollout waits for it.
-    let deferred = || {
-        let waits = |host: &&HostId| {
-            matches!(view.standing(plan, host, now), Standing::Deferred { .. })
-                && view.excuse(plan, host, now).is_none()
-        };
-        plan.hosts().find(waits).map(|host| format!("{host} waits for its reboot"))
+    let waits = |host: &&HostId| {
+        matches!(view.standing(plan, host, now), Standing::Deferred { .. })
+            && view.excuse(plan, host, now).is_none()
     };
-    match open.or_else(deferred) {
-        None => Judgement::Endorse,
-        Some(reason) => Judgement::Wait(reason),
-    }
+    open.or_else(|| plan.hosts().find(waits).map(|host| format!("{host} waits for its reboot")))
 }
 
 fn by_command(view: &View<'_>, does: &str, is_it: impl Fn(&Verb) -> bool) -> Judgement {

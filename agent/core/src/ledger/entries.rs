@@ -289,7 +289,8 @@ impl Ledger {
             .rollouts
             .iter()
             .find(|(other, record)| **other != id && record.state.is_open() && other.channel() == channel);
-        let context = StepContext { open_on_channel: open.map(|(id, _)| id) };
+        let let_go = self.let_go_for(event, &plan);
+        let context = StepContext { open_on_channel: open.map(|(id, _)| id), let_go: &let_go };
         let step = match rollout::step(&plan, self.rollouts.get(&id), event, index, &context) {
             Ok(step) => step,
             Err(error) => {

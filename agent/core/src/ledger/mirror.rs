@@ -171,7 +171,14 @@ impl Ledger {
         match record.state {
             HostState::Converged => self.slots.free_up_to(host, &record.rollout_id),
             HostState::Reverted => {
-                self.slots.free_of(host, &record.rollout_id);
+                let waited_in = self
+                    .records_of(host)
+                    .filter(|it| {
+                        it.record.state == HostState::Deferred && it.record.log_index < record.log_index
+                    })
+                    .map(|it| it.record.rollout_id.clone())
+                    .collect();
+                self.slots.free_of(host, &record.rollout_id, &waited_in);
                 self.suspects
                     .entry((record.channel.clone(), record.target_closure.clone()))
                     .or_insert_with(|| (record.rollout_id.clone(), host.clone()));

@@ -11,6 +11,7 @@ mod entries;
 mod feed;
 mod forks;
 mod learn;
+mod let_go;
 mod lives;
 mod mirror;
 mod recovery;

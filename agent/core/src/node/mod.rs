@@ -57,7 +57,7 @@ use turn::Turn;
 use upkeep::House;
 
 /// How far ahead of this host's clock another host's incarnation may have begun.
-const INCARNATION_AHEAD_MAX: TimeDelta = TimeDelta::minutes(5);
+pub const INCARNATION_AHEAD_MAX: TimeDelta = TimeDelta::minutes(5);
 /// The largest document that is gossiped whole; sync brings larger ones.
 const GOSSIPED_DOCUMENT_BYTES_MAX: usize = 60 * 1024;
 /// Alarms that are kept to be shown.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use muster_core::id::HostId;
+use muster_core::node::Node;
 use muster_core::wire::HostState;
 
 use super::World;
@@ -83,6 +84,12 @@ impl World {
         }
         for host in 0..self.hosts.len() {
             let waits = self.truth.own[host].values().any(|own| own.state == HostState::Deferred);
+            // Of a host that lied about itself only its own screen says so.
+            let shows = |node: &Node| {
+                let mut own = node.ledger().records_of(&self.hosts[host].name);
+                own.any(|it| it.record.state == HostState::Deferred)
+            };
+            let waits = waits || self.hosts[host].node.as_ref().is_some_and(shows);
             if waits && self.hosts[host].machine.next_boot.is_some() && self.hosts[host].is_up() {
                 self.reboot_machine(host, random);
                 self.start_later(host, Duration::from_millis(random.between(4_000, 20_000)));
