@@ -152,8 +152,8 @@ impl Striker {
                 self.crash(world, leader)
             }
             Fault::CrashMajority => {
-                for host in world.coordinators[..=world.coordinators.len() / 2].to_vec() {
-                    let _ = self.crash(world, host);
+                for seat in 0..=world.coordinators.len() / 2 {
+                    let _ = self.crash(world, world.coordinators[seat]);
                 }
                 Some(())
             }

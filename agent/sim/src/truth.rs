@@ -29,6 +29,8 @@ use retention::Kept;
 
 /// What writing, waking and answering may take between an event and its row, in microseconds.
 const LAG: u64 = 3_000_000;
+/// A log has fewer entries than two to this in a second, so that one that a recovery begins is numbered from far above.
+const ENTRIES_OF_A_SECOND: u32 = 20;
 
 /// What one host truly is in one rollout, by its own durable words.
 #[derive(Debug, Clone)]
@@ -208,8 +210,7 @@ impl Truth {
         self.buried.clear();
         self.recovered = Some(Recovered {
             row: key::document(DocumentKind::Fleet, None, recovery.serial, &recovery.hash),
-            // No log has an entry a second, and the next one begins far above.
-            behind: u64::try_from(recovery.signed_at.timestamp()).unwrap_or(0),
+            behind: u64::try_from(recovery.signed_at.timestamp()).unwrap_or(0) << ENTRIES_OF_A_SECOND,
         });
     }
 
@@ -277,6 +278,11 @@ impl Truth {
         self.known_at.retain(|(of, _), _| *of != host);
         self.said_at.retain(|(of, _), _| *of != host);
         self.objections.retain(|(of, _)| *of != host);
+    }
+
+    /// Whether a host has another disk than it began with.
+    pub(crate) fn has_another_disk(&self, host: &HostId) -> bool {
+        self.put_back.contains(host)
     }
 
     /// A host has lost the disk of a life among the coordinators.

@@ -212,7 +212,16 @@ impl Ledger {
             self.touch(Subject::Rollout(rollout), self.last_position());
         }
         self.newest.clear();
-        self.lifted.clear();
+        // What a command lifted is barred again until the log has adopted that command.
+        let lifted = std::mem::take(&mut self.lifted);
+        let places = self
+            .quarantines
+            .iter()
+            .filter(|((channel, _), of)| of.keys().any(|id| lifted.contains(&(channel.clone(), *id))));
+        let places: Vec<_> = places.map(|(place, _)| place.clone()).collect();
+        for (channel, closure) in places {
+            self.touch(Subject::Quarantine(channel, closure), self.last_position());
+        }
     }
 
     fn adopt(&mut self, index: u64, kind: DocumentKind, hash: Digest) {

@@ -36,7 +36,13 @@ impl World {
             let is_there = fleet.hosts.contains_key(&host.name) && !host.is_gone;
             is_there && !host.lies() && !self.truth.is_twofold(&host.name)
         };
-        (0..self.fleet.names().len()).filter(|host| able(&self.hosts[*host])).collect()
+        let able: Vec<usize> =
+            (0..self.fleet.names().len()).filter(|host| able(&self.hosts[*host])).collect();
+        // Who has lost a disk may find that out as a coordinator, and take no part.
+        let (sure, unsure) =
+            able.into_iter().partition(|host| !self.truth.has_another_disk(&self.hosts[*host].name));
+        let sure: Vec<usize> = sure;
+        if sure.is_empty() { unsure } else { sure }
     }
 
     /// The coordinators that say that operators have to readmit them.
