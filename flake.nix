@@ -23,6 +23,8 @@
       nixosModules.default =
         { lib, pkgs, ... }:
         {
+          # Importing it twice, by hand and through another module, is importing it once.
+          key = "muster#nixosModules.default";
           imports = [ ./nixos-module ];
           services.muster.package = lib.mkDefault self.packages.${pkgs.stdenv.hostPlatform.system}.muster;
         };
@@ -72,6 +74,6 @@
         }
       );
 
-      formatter = eachSystem (system: (pkgsOf system).nixfmt-rfc-style);
+      formatter = eachSystem (system: (pkgsOf system).nixfmt-tree);
     };
 }

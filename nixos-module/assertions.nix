@@ -1,4 +1,4 @@
-# What a configuration must not say, each as a full sentence.
+# What a configuration must not say, and what it can hardly mean, each as a full sentence.
 { config, lib, ... }:
 
 let
@@ -70,9 +70,24 @@ let
     assertion = builtins.match "/.+/p2p/[A-Za-z0-9]+" address != null;
     message = "services.muster.bootstrap holds ${address}, which does not end in /p2p/ and a peer id: the agent would not know whom to expect there.";
   };
+
+  separated = onNixos && cfg.privilegeSeparation;
+  # The agent has the Nix daemon fetch what it switches to, which is the only thing that it asks of it.
+  mayAskNix = user: user == "*" || user == names.user || lib.hasPrefix "@" user;
+  opensshKeys = "/etc/ssh/ssh_host_";
 in
 {
   config = lib.mkIf cfg.enable {
+    warnings =
+      lib.optional (separated && !(builtins.any mayAskNix config.nix.settings.allowed-users))
+        "nix.settings.allowed-users leaves out ${names.user}, the user of the muster agent: the Nix daemon would fetch no release for it."
+      ++
+        lib.optional (lib.hasPrefix opensshKeys cfg.identityFile && !config.services.openssh.enable)
+          "services.muster.identityFile is ${cfg.identityFile}, but services.openssh is off, which would make it: without that file the agent does not start."
+      ++
+        lib.optional (onNixos && config.system.autoUpgrade.enable)
+          "system.autoUpgrade switches this host too, past the fleet: muster would take it back to what operators signed only at the next release.";
+
     assertions =
       operatorAssertions
       ++ [

@@ -56,6 +56,56 @@ in
     };
   };
 
+  "the smallest configuration is warned of nothing" = sees { } (seen: seen.warnings) [ ];
+
+  "a Nix daemon that lets the agent fetch nothing is warned of" = {
+    given = with' { } // {
+      nix.settings.allowed-users = [ "alice" ];
+    };
+    see = seen: seen.warnings;
+    want = [
+      "nix.settings.allowed-users leaves out muster, the user of the muster agent: the Nix daemon would fetch no release for it."
+    ];
+  };
+
+  "an agent that is root needs nobody's leave to fetch" = {
+    given = with' { privilegeSeparation = false; } // {
+      nix.settings.allowed-users = [ "alice" ];
+    };
+    see = seen: seen.warnings;
+    want = [ ];
+  };
+
+  "a host key that nobody makes is warned of" = {
+    given.services = {
+      muster = { };
+      openssh.enable = false;
+    };
+    see = seen: seen.warnings;
+    want = [
+      "services.muster.identityFile is /etc/ssh/ssh_host_ed25519_key, but services.openssh is off, which would make it: without that file the agent does not start."
+    ];
+  };
+
+  "another program that switches the host is warned of" = {
+    given = with' { } // {
+      system.autoUpgrade.enable = true;
+    };
+    see = seen: seen.warnings;
+    want = [
+      "system.autoUpgrade switches this host too, past the fleet: muster would take it back to what operators signed only at the next release."
+    ];
+  };
+
+  "a key of one's own needs no OpenSSH" = {
+    given.services = {
+      muster.identityFile = "/var/lib/keys/muster";
+      openssh.enable = false;
+    };
+    see = seen: seen.warnings;
+    want = [ ];
+  };
+
   "the smallest configuration breaks no assertion" = refuses { } [ ];
 
   "the smallest configuration renders every key it must" = sees { } (seen: seen.toml) {

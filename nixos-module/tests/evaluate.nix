@@ -21,7 +21,16 @@ let
           allowedUDPPorts = ports;
         };
       };
-      nix.package = mkOption { type = types.package; default = package "nix"; };
+      nix = {
+        package = mkOption { type = types.package; default = package "nix"; };
+        settings = {
+          allowed-users = mkOption { type = types.listOf types.str; default = [ "*" ]; };
+          substituters = strings;
+        };
+      };
+      services.openssh.enable = mkOption { type = types.bool; default = true; };
+      system.autoUpgrade.enable = mkOption { type = types.bool; default = false; };
+      warnings = strings;
       systemd = {
         services = freeform { };
         sockets = freeform { };
@@ -48,6 +57,7 @@ let
     };
     callPackage = _: _: package "muster";
     util-linux = package "util-linux";
+    stdenv.hostPlatform.system = "x86_64-linux";
   };
 
   # A system with muster on, and with all that has no default.
@@ -63,26 +73,21 @@ let
     lib.evalModules {
       modules = [
         nixos
-        ../.
         base
       ]
       ++ modules;
       specialArgs = { inherit pkgs; };
     };
-in
-{
-  # The options of the module.
-  options = import ../collect-options.nix { inherit lib; } (evaluate [ ]).options.services.muster;
 
-  # What the tests look at, in one flat set.
-  view =
-    module:
+  viewOf =
+    modules:
     let
-      inherit (evaluate [ module ]) config;
+      inherit (evaluate modules) config;
       etc = config.environment.etc;
     in
     {
       broken = map (entry: entry.message) (builtins.filter (entry: !entry.assertion) config.assertions);
+      inherit (config) warnings;
       files = builtins.attrNames etc;
       toml = etc."muster/muster.toml".source.value;
       trust = builtins.fromJSON etc."muster/trust.json".text;
@@ -100,4 +105,15 @@ in
       users = config.users.users;
       groups = builtins.attrNames config.users.groups;
     };
+in
+{
+  # The options of the module.
+  options = import ../collect-options.nix { inherit lib; } (evaluate [ ../. ]).options.services.muster;
+
+  inherit package;
+
+  # What the tests look at, in one flat set.
+  view = module: viewOf [ ../. module ];
+  # The same of other modules, which must bring the one under test.
+  inherit viewOf;
 }

@@ -55,6 +55,7 @@ let
   mkOverride = priority: content: { _type = "override"; inherit priority content; };
   mkOptionDefault = mkOverride 1500;
   mkDefault = mkOverride 1000;
+  mkForce = mkOverride 50;
   defaultPriority = 100;
 
   # Moves properties of a set of definitions onto each of its members, without looking at conditions: the set of names must
@@ -192,13 +193,13 @@ let
     let
       loaded = if isPath module || isString module then import module else module;
       value = if isFunction loaded then loaded args else loaded;
-      structured = value ? options || value ? config || value ? imports;
+      structured = value ? options || value ? config;
     in
     concatMap (collect args) (value.imports or [ ])
     ++ [
       {
         options = value.options or { };
-        config = if structured then value.config or { } else value;
+        config = if structured then value.config or { } else removeAttrs value [ "imports" "key" ];
       }
     ];
 
@@ -222,6 +223,7 @@ let
       hasPrefix
       mapAttrsToList
       mkDefault
+      mkForce
       mkIf
       mkOption
       optional

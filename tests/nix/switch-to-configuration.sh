@@ -42,6 +42,7 @@ RULES
   timeout 2 bash -c "true < /dev/tcp/10.77.0.254/8080" 2>/dev/null || note "severed"
 fi
 link "$top/etc/systemd/system/demo.service" /run/systemd/system/demo.service
+"$top/bin/set-agent"
 systemctl daemon-reload
 systemctl restart demo.service
 for unit in $restarts; do systemctl restart "$unit"; done

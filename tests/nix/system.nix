@@ -10,8 +10,21 @@
 #              set and nothing else; or "never"
 #   network    whether the network goes on once this system is switched to
 #   restarts   units that `switch` restarts
+#   agent      the version of the agent that its units run, out of a store path of its own; "" leaves them as they are
 { systems }:
 let
+  # The program under test, in another place.
+  programOf =
+    version:
+    derivation {
+      name = "muster-${version}";
+      system = builtins.currentSystem;
+      builder = "/bin/sh";
+      args = [
+        "-c"
+        "/usr/bin/mkdir -p $out/bin; /usr/bin/cp /opt/muster/bin/muster $out/bin/muster"
+      ];
+    };
   make =
     system:
     derivation {
@@ -21,12 +34,14 @@ let
       inherit (system) dbus exits waits restarts;
       version = "26.05.${system.name}";
       network = if system.network then "on" else "off";
+      agent = if system.agent == "" then "" else programOf system.agent;
       checks = if system.checks == null then "" else builtins.toFile "health-checks.json" (builtins.toJSON system.checks);
       unit = builtins.toFile "demo.service" ''
         [Service]
         ExecStart=${system.service}
       '';
       switcher = builtins.toFile "switch-to-configuration" (builtins.readFile ./switch-to-configuration.sh);
+      setter = builtins.toFile "set-agent" (builtins.readFile ./set-agent.sh);
       args = [
         "-c"
         ''
@@ -37,7 +52,11 @@ let
             printf '#!/bin/sh\ntop=%s exits=%s waits=%s network=%s restarts="%s"\n' $out $exits $waits $network "$restarts"
             cat $switcher
           } > $out/bin/switch-to-configuration
-          chmod +x $out/bin/switch-to-configuration
+          {
+            printf '#!/bin/sh\nagent=%s\n' "$agent"
+            cat $setter
+          } > $out/bin/set-agent
+          chmod +x $out/bin/switch-to-configuration $out/bin/set-agent
           printf '#!/bin/sh\nexec /lib/systemd/systemd\n' > $out/init
           chmod +x $out/init
           printf %s $version > $out/nixos-version

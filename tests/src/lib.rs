@@ -18,6 +18,7 @@ pub mod machine;
 mod permit;
 mod receiver;
 mod release;
+pub mod uml;
 mod wait;
 
 pub use agent::Agent;

@@ -77,9 +77,10 @@ fn batches(events: Vec<RolloutEvent>) -> Vec<LogStatement> {
 fn adopting(statements: &[LogStatement]) -> BTreeSet<Digest> {
     let hashes = statements.iter().filter_map(|statement| match statement {
         LogStatement::DocumentAdopted { hash, .. } => Some(*hash),
-        LogStatement::Rollout { .. } | LogStatement::Withdrawn { .. } | LogStatement::RulesRaised { .. } => {
-            None
-        }
+        LogStatement::Rollout { .. }
+        | LogStatement::Withdrawn { .. }
+        | LogStatement::RulesRaised { .. }
+        | LogStatement::SnapshotAsked {} => None,
     });
     hashes.collect()
 }
@@ -139,7 +140,8 @@ fn openings(view: &View<'_>, adopting: &BTreeSet<Digest>, at: DateTime<Utc>) -> 
         }
         let id = held.document.rollout_id();
         let current = fleet == Some(held.document.fleet_hash);
-        if !current || documents.is_blocked(channel) || ledger.rollouts().contains_key(&id) {
+        let spoken_of = ledger.rollouts().contains_key(&id) || ledger.is_pruned(&id);
+        if !current || documents.is_blocked(channel) || spoken_of {
             continue;
         }
         let open =

@@ -1,5 +1,7 @@
 //! What operators do while a run goes on: releases, other fleet documents, and commands.
 
+mod recovery;
+
 use std::time::Duration;
 
 use muster_core::document::Verb;
@@ -77,6 +79,9 @@ impl Operator {
     /// Does one thing.
     pub(crate) fn act(&mut self, world: &mut World) {
         self.hand_over(world);
+        if world.recovers_at.is_some_and(|at| at <= world.now) {
+            return self.recover(world);
+        }
         let acts: Vec<Fault> = ACTS.into_iter().filter(|act| world.faults.strength(*act) > 0).collect();
         if acts.is_empty() || self.random.percent(40) {
             return self.release(world);
@@ -405,8 +410,11 @@ impl Operator {
         self.random.pick(&found).map(|id| (*id).clone())
     }
 
-    /// Once the faults have stopped: nothing stays paused, and what waits for a person gets its promotion.
+    /// Once the faults have stopped: the fleet is recovered if need be, nothing stays paused, and what waits for a person gets its promotion.
     pub(crate) fn tidy(&mut self, world: &mut World) {
+        if world.recovers_at.is_some() {
+            self.recover(world);
+        }
         while let Some(scope) = self.paused.pop() {
             let _ = self.command(world, "resume", scope);
         }

@@ -41,8 +41,8 @@ pub(super) struct Hands {
     pub(super) chronicle: Arc<Chronicle>,
     /// Orders for this host's workers, taken by the loop.
     pub(super) orders: Vec<HostOrder>,
-    /// Hosts that have converged since the loop last looked.
-    pub(super) converged: BTreeSet<HostId>,
+    /// Hosts that have come to rest, on a new release or back on the old one, since the loop last looked.
+    pub(super) settled: BTreeSet<HostId>,
     roster: Option<Arc<Roster>>,
     /// Whether the roster changed since the loop last looked.
     pub(super) enrolled: bool,
@@ -69,7 +69,7 @@ impl Hands {
             figures: Figures::default(),
             chronicle: Arc::default(),
             orders: Vec::new(),
-            converged: BTreeSet::new(),
+            settled: BTreeSet::new(),
             roster: None,
             enrolled: false,
             written,
@@ -159,8 +159,8 @@ impl Shell for Hands {
             }
             Output::Reply { request, result } => self.reply(request, result),
             Output::Tell(note) => {
-                if let Note::HostMoved { host, to: HostState::Converged, .. } = &note {
-                    self.converged.insert(host.clone());
+                if let Note::HostMoved { host, to: HostState::Converged | HostState::Reverted, .. } = &note {
+                    self.settled.insert(host.clone());
                 }
                 tell(&note, &mut self.figures);
             }

@@ -256,7 +256,7 @@ impl Daemon {
             self.hands.figures.ordered(&order);
             self.workers.obey(order);
         }
-        if std::mem::take(&mut self.hands.converged).contains(&self.node.settings().host) {
+        if std::mem::take(&mut self.hands.settled).contains(&self.node.settings().host) {
             self.helping.renew();
         }
         if std::mem::take(&mut self.hands.enrolled) {
@@ -405,6 +405,7 @@ fn settings(config: &Config, boot_id: String) -> anyhow::Result<Settings> {
         },
         rules: muster_core::wire::RULES,
         retention: Duration::from_secs(u64::from(config.retention_days) * DAY_SECS),
+        snapshot_entries: config.snapshot_entries,
         seed: full::seed()?,
     })
 }

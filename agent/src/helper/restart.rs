@@ -1,7 +1,8 @@
 //! Renews the agent: after a switch the old program still runs, and the unit file names a new one.
 //!
 //! The agent's unit is left alone by a switch, since it is the agent that sees the switch to its end. Once the new system
-//! has proven itself the agent asks for its own restart. systemd does it, so it does not matter who asked and is gone.
+//! has proven itself the agent asks for its own restart. An agent that was started anew meanwhile runs the new program already,
+//! and asks in the same way when its host has gone back. systemd does it, so it does not matter who asked and is gone.
 
 use std::fmt;
 use std::fs;

@@ -62,6 +62,7 @@ if default=$(readlink "$root/boot/default"); then
   mkdir -p "$root/run/systemd/system/multi-user.target.wants"
   ln -s "$default/etc/systemd/system/demo.service" "$root/run/systemd/system/demo.service"
   ln -s ../demo.service "$root/run/systemd/system/multi-user.target.wants/demo.service"
+  chroot "$root" "$default/bin/set-agent"
 fi
 
 cd "$root"

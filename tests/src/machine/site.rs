@@ -236,15 +236,31 @@ impl Site {
 
     /// Changes the bytes of a system in the cache, and leaves their signature as it was.
     pub fn tamper(&self, system: &str) {
-        let hash = self.path(system).trim_start_matches("/nix/store/").split('-').next().unwrap_or_default();
-        let cache = self.hub.reach("share/cache");
-        let info =
-            fs::read_to_string(cache.join(format!("{hash}.narinfo"))).expect("the cache has the system");
+        let info = fs::read_to_string(self.narinfo(system)).expect("the cache has the system");
         let nar = info.lines().find_map(|line| line.strip_prefix("URL: ")).expect("a narinfo says where");
-        let mut bytes = fs::read(cache.join(nar)).expect("the cache has the archive");
+        let nar = self.hub.reach("share/cache").join(nar);
+        let mut bytes = fs::read(&nar).expect("the cache has the archive");
         let place = bytes.windows(6).position(|window| window == b"26.05.").expect("the version is in it");
         bytes[place] = b'9';
-        fs::write(cache.join(nar), bytes).expect("a file can be written");
+        fs::write(nar, bytes).expect("a file can be written");
+    }
+
+    /// Takes a system out of the cache, as if nobody had put it there.
+    pub fn withhold(&self, system: &str) {
+        let info = self.narinfo(system);
+        fs::rename(&info, info.with_extension("withheld")).expect("the cache has the system");
+    }
+
+    /// Puts a system that was withheld into the cache.
+    pub fn offer(&self, system: &str) {
+        let info = self.narinfo(system);
+        fs::rename(info.with_extension("withheld"), info).expect("the system was withheld");
+    }
+
+    /// What the cache says of a system.
+    fn narinfo(&self, system: &str) -> PathBuf {
+        let hash = self.path(system).trim_start_matches("/nix/store/").split('-').next().unwrap_or_default();
+        self.hub.reach(&format!("share/cache/{hash}.narinfo"))
     }
 
     /// What machines asked the cache for, and got.

@@ -15,6 +15,7 @@ pub struct System {
     waits: &'static str,
     network: bool,
     restarts: &'static str,
+    agent: &'static str,
 }
 
 impl System {
@@ -33,6 +34,7 @@ impl System {
             waits: "never",
             network: true,
             restarts: "",
+            agent: "",
         }
     }
 
@@ -85,6 +87,13 @@ impl System {
         self
     }
 
+    /// Its units of the agent run a program of its own: the one under test, in another store path.
+    #[must_use]
+    pub fn with_agent(mut self, version: &'static str) -> Self {
+        self.agent = version;
+        self
+    }
+
     /// Declares one more enforced health check.
     #[must_use]
     pub fn with_check(mut self, name: &str, check: Value) -> Self {
@@ -96,7 +105,7 @@ impl System {
         json!({
             "name": self.name, "dbus": self.dbus, "checks": self.checks, "service": self.service,
             "exits": self.exits.to_string(), "waits": self.waits, "network": self.network,
-            "restarts": self.restarts,
+            "restarts": self.restarts, "agent": self.agent,
         })
     }
 }

@@ -19,9 +19,10 @@ const SHARE: &str = "share";
 const TRUSTED_KEY: &str = "/share/trusted.key";
 const STRANGE_KEY: &str = "/share/strange.key";
 
-const FILES: [(&str, &str); 4] = [
+const FILES: [(&str, &str); 5] = [
     ("share/system.nix", include_str!("../../nix/system.nix")),
     ("share/switch-to-configuration.sh", include_str!("../../nix/switch-to-configuration.sh")),
+    ("share/set-agent.sh", include_str!("../../nix/set-agent.sh")),
     ("share/hosts.nix", include_str!("../../nix/hosts.nix")),
     ("boot.sh", include_str!("boot.sh")),
 ];

@@ -7,6 +7,7 @@ mod documents;
 mod failover;
 mod hooks;
 mod metrics;
+mod power;
 mod reading;
 mod reports;
 mod rollouts;

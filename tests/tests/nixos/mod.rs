@@ -6,11 +6,13 @@
 mod caches;
 mod crashes;
 mod deferral;
+mod fetches;
 mod helper;
 mod machines;
 mod network;
 mod rollouts;
 mod units;
+mod upgrades;
 
 use muster_tests::machine::{Machine, Site};
 

@@ -58,13 +58,11 @@ impl Slots {
         }
     }
 
-    /// Notes that a dispatch was given up; says whose it was.
-    pub(super) fn withdraw(&mut self, decision: DecisionId) -> Option<(HostId, RolloutId)> {
-        self.hosts.iter_mut().find_map(|(host, slots)| {
-            let slot = slots.get_mut(&decision)?;
+    /// Notes that a dispatch was given up.
+    pub(super) fn withdraw(&mut self, decision: DecisionId) {
+        if let Some(slot) = self.hosts.values_mut().find_map(|slots| slots.get_mut(&decision)) {
             slot.withdrawn = true;
-            Some((host.clone(), slot.rollout.clone()))
-        })
+        }
     }
 
     /// The host converged in a rollout: this frees its slots there, and those of everything older.

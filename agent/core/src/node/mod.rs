@@ -6,6 +6,7 @@
 
 mod approvals;
 mod beacon;
+mod compaction;
 mod coordinator;
 mod dispatching;
 mod door;
@@ -30,6 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use muster_signing::{SignedDocument, SigningKey, Verified};
 
+pub use compaction::SNAPSHOT_ENTRIES;
 pub use door::{
     BackendKind, CoordinatorMessage, Fetch, Goods, HostOrder, HostReport, Input, Job, MessageRef, Note,
     Origin, Output, Receipt, RequestId, Settings, Topic, Verdict,

@@ -18,7 +18,8 @@ fn events(statements: &[LogStatement]) -> Vec<&RolloutEvent> {
         LogStatement::Rollout { events } => Some(events),
         LogStatement::DocumentAdopted { .. }
         | LogStatement::RulesRaised { .. }
-        | LogStatement::Withdrawn { .. } => None,
+        | LogStatement::Withdrawn { .. }
+        | LogStatement::SnapshotAsked {} => None,
     });
     batches.flatten().collect()
 }
@@ -63,7 +64,8 @@ fn documents_are_adopted_before_anything_else_and_each_once() {
             LogStatement::DocumentAdopted { kind, hash, .. } => Some((*kind, *hash)),
             LogStatement::Rollout { .. }
             | LogStatement::RulesRaised { .. }
-            | LogStatement::Withdrawn { .. } => None,
+            | LogStatement::Withdrawn { .. }
+            | LogStatement::SnapshotAsked {} => None,
         })
         .collect();
     assert_eq!(kinds(&proposal[adopted.len()..]), ["RolloutOpened"]);

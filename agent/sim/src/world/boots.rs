@@ -30,13 +30,16 @@ impl World {
         let machine = &mut self.hosts[host].machine;
         let is_there = match fault {
             Fault::RebootInSwitch => machine.is_switching(),
-            Fault::DeferredReboot => machine.next_boot.is_some(),
+            Fault::DeferredReboot | Fault::DeferredBootOld => machine.next_boot.is_some(),
             _ => soaks,
         };
         if !is_there || self.faults.strength(fault) == 0 {
             return;
         }
-        self.faults.hit(fault);
+        // What the machine comes up on shows when it does.
+        if fault != Fault::DeferredBootOld {
+            self.faults.hit(fault);
+        }
         self.trace.line(self.now, "****", || format!("{}: {}", fault.name(), fault.what()));
         if fault == Fault::HandSwitched {
             if let Ok(hand) = "dir:hand".parse() {
@@ -89,7 +92,7 @@ impl World {
 
     /// Decides once for the run whether anybody reboots machines that wait for it.
     pub(crate) fn draw_rebooting(&mut self, random: &mut Random) {
-        self.never_rebooted = self.faults.strength(Fault::NeverRebooted) > 0 && random.percent(60);
+        self.never_rebooted = self.faults.strength(Fault::NeverRebooted) > 0 && random.percent(85);
     }
 
     /// Whether a host's probe that gates failed when it last ran.

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, Utc};
 use muster_core::document::{Command, Plan, Scope, Verb};
-use muster_core::id::RolloutId;
+use muster_core::id::{HostId, RolloutId};
 use muster_core::ledger::Ledger;
 use muster_core::rollout::{Excuse, Record};
-use muster_core::wire::{HostState, RolloutState};
+use muster_core::wire::{Cause, HostState, RolloutState};
 use muster_signing::OperatorKey;
 
 use super::events;
@@ -63,8 +63,8 @@ fn summary(ledger: &Ledger, record: &Record) -> wire::Rollout {
     let number = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     let in_state = |wanted: &[HostState]| {
         let hosts = plan.into_iter().flat_map(|plan| plan.hosts());
-        let states = hosts.filter_map(|host| Some(ledger.record(host, &record.rollout_id)?.record.state));
-        number(states.filter(|state| wanted.contains(state)).count())
+        let states = hosts.filter_map(|host| state_of(ledger, record, host));
+        number(states.filter(|state| wanted.contains(&state.0)).count())
     };
     wire::Rollout {
         id: record.rollout_id.to_string(),
@@ -81,29 +81,44 @@ fn summary(ledger: &Ledger, record: &Record) -> wire::Rollout {
     }
 }
 
+/// A host's state in a rollout, and since when it is failed; none before it is dispatched.
+fn state_of(ledger: &Ledger, rollout: &Record, host: &HostId) -> Option<(HostState, Option<DateTime<Utc>>)> {
+    if let Some(mirrored) = ledger.record(host, &rollout.rollout_id) {
+        return Some((mirrored.record.state, mirrored.record.failed_at));
+    }
+    // One that never held its target was given up without a dispatch, and has nothing to say of it.
+    let entry = rollout.hosts.get(host)?;
+    let given_up = entry.state == HostState::Failed && entry.cause == Some(Cause::NotFetched);
+    given_up.then_some((HostState::Failed, Some(entry.since)))
+}
+
 /// When a rollout ended; one that failed ended when the last of its hosts did, by their own clocks.
 fn ended_at(ledger: &Ledger, record: &Record) -> Option<DateTime<Utc>> {
     let failed = matches!(record.state, RolloutState::Failed | RolloutState::Reverted);
     let hosts = record.hosts.keys().filter(|_| failed);
-    let records = hosts.filter_map(|host| ledger.record(host, &record.rollout_id));
-    let last = records.filter_map(|it| it.record.reverted_at.or(it.record.failed_at)).max();
+    let ends = hosts.filter_map(|host| {
+        let reverted = ledger.record(host, &record.rollout_id).and_then(|it| it.record.reverted_at);
+        reverted.or(state_of(ledger, record, host)?.1)
+    });
+    let last = ends.max();
     record.terminal_at.or(record.superseded_at).or(last)
 }
 
 fn hosts(ledger: &Ledger, plan: &Plan, rollout: &Record) -> Vec<wire::RolloutHost> {
     let hosts = plan.targets.iter().map(|(host, target)| {
         let record = ledger.record(host, &plan.rollout_id).map(|mirrored| &mirrored.record);
+        let state = state_of(ledger, rollout, host);
         wire::RolloutHost {
             host: host.to_string(),
             wave: plan.wave_of(host).unwrap_or_default(),
-            state: record.map(|record| wire::HostState::from(record.state)),
+            state: state.map(|(state, _)| wire::HostState::from(state)),
             excused: rollout.hosts.get(host).and_then(|entry| entry.excused).map(|it| excuse(it).to_owned()),
             target: target.to_string(),
             dispatched_at: record.map(|record| record.dispatched_at),
             acknowledged_at: record.and_then(|record| record.dispatch_acked_at),
             activated_at: record.and_then(|record| record.activation_completed_at),
             converged_at: record.and_then(|record| record.converged_at),
-            failed_at: record.and_then(|record| record.failed_at),
+            failed_at: state.and_then(|(_, failed_at)| failed_at),
             reverted_at: record.and_then(|record| record.reverted_at),
         }
     });

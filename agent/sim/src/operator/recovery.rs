@@ -1,0 +1,34 @@
+//! What operators do when so many coordinators are lost for good that the others are no quorum.
+
+use std::collections::BTreeSet;
+
+use super::Operator;
+use crate::fault::Fault;
+use crate::world::World;
+
+impl Operator {
+    /// Names other coordinators, without asking those of before, and leaves out who is lost.
+    ///
+    /// What is true from then on: the lost hosts count for nobody, and their slots neither; what the old coordinators
+    /// certified is nothing to whoever holds the document, so that only later decisions have to be the same everywhere;
+    /// a host acts on an earlier one only as long as it does not hold the document, and its slot stays taken until it
+    /// shows that it does. Quarantines, feeds and states of before go on to count where they are held.
+    pub(super) fn recover(&mut self, world: &mut World) {
+        world.recovers_at = None;
+        let lost: BTreeSet<usize> =
+            (0..world.hosts.len()).filter(|host| world.hosts[*host].is_gone).collect();
+        if !self.draft.recover(lost.clone(), world.able(), &mut self.random) {
+            return world.truth.broken(0, "nobody is left to coordinate".to_owned());
+        }
+        let document = self.draft.document(&world.fleet);
+        let signed = world.fleet.sign_recovery(world.utc(), document);
+        if self.publish(world, signed).is_none() {
+            return world.truth.broken(0, "the drawn recovery document breaks a rule".to_owned());
+        }
+        world.coordinators.clone_from(&self.draft.coordinators);
+        for host in lost {
+            world.truth.left_out.insert(world.hosts[host].name.clone());
+        }
+        world.faults.hit(Fault::Recovery);
+    }
+}
