@@ -99,6 +99,7 @@ impl Agent {
                 tokio::select! {
                     _ = interrupted.recv() => return Ok(Exit::Done),
                     _ = terminated.recv() => return Ok(Exit::Done),
+                    () = output::reader_gone() => return Ok(Exit::Done),
                     _ = resized.recv() => {}
                     () = tokio::time::sleep(rest) => {}
                 }

@@ -5,11 +5,11 @@ use clap::Args;
 use muster_core::id::{HostId, RolloutId};
 
 use super::asking::{Agent, raw};
-use super::output::{Tone, line};
+use super::output::{Tone, line, reader_gone};
 use super::render::{Look, NONE, flat, moment, wrapped};
 use super::{Exit, Failure, when};
 use crate::control::EVENTS_MAX;
-use crate::control::client::{ClientError, encoded};
+use crate::control::client::{Client, ClientError, encoded};
 use crate::control::wire::{Event, EventKind, Events as List};
 
 /// How many events are shown before the new ones are followed.
@@ -59,28 +59,36 @@ impl Events {
             });
         }
         self.agent.ask(async |client| {
-            let mut last = None;
-            loop {
-                let followed = async {
-                    let mut stream = client.follow(&self.route(last)).await?;
-                    while let Some(event) = stream.next().await? {
-                        last = Some(event.position);
-                        self.print(&event, &look)?;
-                    }
-                    Ok(())
-                };
-                match followed.await {
-                    // An agent that restarts comes back, and goes on where it was.
-                    Ok(()) | Err(ClientError::Unreachable { .. } | ClientError::Protocol(_))
-                        if last.is_some() =>
-                    {
-                        tokio::time::sleep(super::asking::REFRESH).await;
-                    }
-                    Ok(()) => return Ok(Exit::Done),
-                    Err(error) => return Err(error.into()),
-                }
+            tokio::select! {
+                ended = self.follow(client, &look) => ended,
+                () = reader_gone() => Ok(Exit::Done),
             }
         })
+    }
+
+    /// Shows what comes, as it comes.
+    async fn follow(&self, client: &Client, look: &Look) -> Result<Exit, Failure> {
+        let mut last = None;
+        loop {
+            let followed = async {
+                let mut stream = client.follow(&self.route(last)).await?;
+                while let Some(event) = stream.next().await? {
+                    last = Some(event.position);
+                    self.print(&event, look)?;
+                }
+                Ok(())
+            };
+            match followed.await {
+                // An agent that restarts comes back, and goes on where it was.
+                Ok(()) | Err(ClientError::Unreachable { .. } | ClientError::Protocol(_))
+                    if last.is_some() =>
+                {
+                    tokio::time::sleep(super::asking::REFRESH).await;
+                }
+                Ok(()) => return Ok(Exit::Done),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     fn print(&self, event: &Event, look: &Look) -> Result<(), ClientError> {

@@ -171,6 +171,12 @@ const SCREENS: &[Screen] = &[
         "simulate core/tests/documents/stable.json --fleet core/tests/documents/fleet.json --at 2026-11-21T10:05:00Z \
          --fail web-01 --offline db-01",
     ),
+    screen(
+        "simulate-slow",
+        Scene::Busy,
+        "simulate core/tests/documents/stable.json --fleet core/tests/documents/fleet.json --at 2026-11-21T10:05:00Z \
+         --activation-seconds 7200",
+    ),
     screen("pause-dry-run", Scene::Busy, "pause stable --reason why --dry-run"),
     screen("resume-dry-run", Scene::Busy, "resume --host db-01 --reason why --dry-run"),
     screen("cancel-dry-run", Scene::Busy, "cancel stable@v2 --reason why --dry-run"),
