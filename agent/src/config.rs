@@ -29,6 +29,8 @@ const HEARTBEAT_SECS: std::ops::RangeInclusive<f64> = 0.1..=3600.0;
 const RETENTION_DAYS_DEFAULT: u32 = 90;
 /// The shortest and the longest that history is kept, in days.
 const RETENTION_DAYS: std::ops::RangeInclusive<u32> = 1..=36_500;
+/// The values of `snapshot_entries`: fewer would make more work than they save, more is a log that no memory holds.
+const SNAPSHOT_ENTRIES: std::ops::RangeInclusive<u64> = 16..=1_000_000;
 
 /// Why a configuration does not serve.
 #[derive(Debug, thiserror::Error)]
@@ -120,6 +122,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// How long what is over is kept, in days.
     pub retention_days: u32,
+    /// After how many entries a coordinator that leads asks for a snapshot of the log.
+    pub snapshot_entries: u64,
     /// How often this host speaks when it has nothing to say.
     pub heartbeat: Duration,
     /// How closures are put into place.
@@ -245,6 +249,7 @@ struct Raw {
     health_checks: Option<PathBuf>,
     socket: Option<PathBuf>,
     retention_days: Option<u32>,
+    snapshot_entries: Option<u64>,
     heartbeat_seconds: Option<f64>,
     #[serde(default)]
     activation: Activation,
@@ -267,7 +272,7 @@ enum Form {
 }
 
 /// Every key that a variable can override; hooks, of which there may be many, have none: `activation.root` is `MUSTER_ACTIVATION__ROOT`.
-const KEYS: [(&str, Form); 20] = [
+const KEYS: [(&str, Form); 21] = [
     ("fleet", Form::Text),
     ("host", Form::Text),
     ("state_dir", Form::Text),
@@ -281,6 +286,7 @@ const KEYS: [(&str, Form); 20] = [
     ("health_checks", Form::Text),
     ("socket", Form::Text),
     ("retention_days", Form::Whole),
+    ("snapshot_entries", Form::Whole),
     ("heartbeat_seconds", Form::Number),
     ("activation.backend", Form::Text),
     ("activation.root", Form::Text),
@@ -378,6 +384,8 @@ impl Raw {
     fn complete(self, variable: &impl Fn(&str) -> Option<String>) -> Result<Config, ConfigError> {
         let retention_days = self.retention_days.unwrap_or(RETENTION_DAYS_DEFAULT);
         within("retention_days", retention_days, &RETENTION_DAYS)?;
+        let snapshot_entries = self.snapshot_entries.unwrap_or(muster_core::node::SNAPSHOT_ENTRIES);
+        within("snapshot_entries", snapshot_entries, &SNAPSHOT_ENTRIES)?;
         let heartbeat_secs = self.heartbeat_seconds.unwrap_or(30.0);
         within("heartbeat_seconds", heartbeat_secs, &HEARTBEAT_SECS)?;
         Ok(Config {
@@ -396,6 +404,7 @@ impl Raw {
             health_checks: self.health_checks.unwrap_or_else(|| "/etc/muster/health-checks.json".into()),
             socket: self.socket.unwrap_or_else(|| SOCKET_DEFAULT.into()),
             retention_days,
+            snapshot_entries,
             heartbeat: Duration::from_secs_f64(heartbeat_secs),
             activation: self.activation,
             gossip: self.gossip,

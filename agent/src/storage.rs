@@ -1,5 +1,7 @@
 //! The store as the core sees it: the same tables and rows, and what `muster store` does with it.
 
+pub(crate) mod import;
+
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::BufRead as _;
@@ -12,6 +14,8 @@ use muster_core::wire::codec;
 use muster_store::{Change, Snapshot, Store, StoreError};
 
 use crate::control::wire::{SCHEMA, StoreVerified};
+
+pub use import::{Imported, import};
 
 /// The store's file in the state directory.
 pub const STORE_FILE: &str = "muster.redb";
@@ -167,7 +171,7 @@ pub fn rebuild(path: &Path) -> Result<usize, StorageError> {
 }
 
 /// What an export holds: all that was signed, in which order it was learnt by whom, and what that order goes on from.
-const EXPORTED: [Table; 7] = [
+pub(crate) const EXPORTED: [Table; 7] = [
     Table::Meta,
     Table::Documents,
     Table::Decisions,
@@ -235,10 +239,26 @@ impl Export {
             let item: Result<(Table, serde_bytes::ByteBuf, serde_bytes::ByteBuf), _> =
                 ciborium::from_reader(&mut reader);
             let (of, key, value) =
-                item.map_err(|error| bad(format!("record {}: {error}", rows.len() + 1)))?;
+                item.map_err(|error| bad(format!("record {}: {}", rows.len() + 1, unread(error))))?;
             rows.insert((of, key.into_vec()), value.into_vec());
         }
         Ok(Self(rows))
+    }
+
+    /// What a table holds, by key.
+    fn values(&self, of: Table) -> impl Iterator<Item = &[u8]> {
+        let rows = self.0.range((of, Vec::new())..).take_while(move |((table, _), _)| *table == of);
+        rows.map(|(_, value)| value.as_slice())
+    }
+}
+
+/// Why an item of an export could not be read, in words.
+fn unread(error: ciborium::de::Error<std::io::Error>) -> String {
+    match error {
+        ciborium::de::Error::Io(error) => error.to_string(),
+        ciborium::de::Error::Syntax(_) => "it is no CBOR".to_owned(),
+        ciborium::de::Error::Semantic(_, message) => message,
+        ciborium::de::Error::RecursionLimitExceeded => "it is nested too deeply".to_owned(),
     }
 }
 

@@ -92,6 +92,14 @@ impl Agent {
         fs::write(self.config(), format!("{config}\n{tables}\n")).expect("a configuration can be written");
     }
 
+    /// Sets a key of the configuration that stands in no table, for the next start.
+    pub fn set(&self, key: &str, value: impl Into<toml::Value>) {
+        let config = fs::read_to_string(self.config()).expect("a configuration can be read");
+        let mut config: toml::Table = config.parse().expect("it is a configuration");
+        config.insert(key.to_owned(), value.into());
+        fs::write(self.config(), config.to_string()).expect("a configuration can be written");
+    }
+
     /// Has it serve its metrics over TCP too once it is started; where.
     pub fn serve_metrics(&self) -> String {
         let address = self.free_address();

@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{Read as _, Seek as _};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -101,6 +101,34 @@ impl Muster {
     /// If it does not end within three minutes.
     pub fn run(self) -> Ran {
         run(self.0)
+    }
+
+    /// Runs it in front of a reader who goes away when it has read enough.
+    ///
+    /// # Panics
+    ///
+    /// If it does not end within three minutes of that.
+    pub fn read(mut self, reader: impl FnOnce(ChildStdout)) -> ExitStatus {
+        self.0.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = self.0.spawn().expect("muster can be started");
+        reader(child.stdout.take().expect("stdout is a pipe"));
+        let status = poll(PATIENCE, || child.try_wait().expect("one's own child can be waited for"));
+        status.unwrap_or_else(|| {
+            drop(Following(child));
+            panic!("{:?} goes on though nobody reads it", self.0)
+        })
+    }
+
+    /// Runs it with stdout going to a file: its exit code and what it wrote to stderr.
+    ///
+    /// # Panics
+    ///
+    /// If it cannot be started.
+    pub fn into_file(mut self, file: File) -> Ran {
+        let line = format!("{:?}", self.0);
+        let output = self.0.stdin(Stdio::null()).stdout(file).output().expect("muster can be started");
+        let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+        Ran { code: output.status.code().unwrap_or(-1), stdout: String::new(), stderr, line }
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use muster_signing::Digest;
 
+use crate::coordination::approval::holds_the_end;
 use crate::document::{Plan, Verb};
 use crate::gate::{self, WaveState};
 use crate::id::{ChannelId, HostId, RolloutId};
@@ -77,9 +78,10 @@ fn batches(events: Vec<RolloutEvent>) -> Vec<LogStatement> {
 fn adopting(statements: &[LogStatement]) -> BTreeSet<Digest> {
     let hashes = statements.iter().filter_map(|statement| match statement {
         LogStatement::DocumentAdopted { hash, .. } => Some(*hash),
-        LogStatement::Rollout { .. } | LogStatement::Withdrawn { .. } | LogStatement::RulesRaised { .. } => {
-            None
-        }
+        LogStatement::Rollout { .. }
+        | LogStatement::Withdrawn { .. }
+        | LogStatement::RulesRaised { .. }
+        | LogStatement::SnapshotAsked {} => None,
     });
     hashes.collect()
 }
@@ -139,7 +141,8 @@ fn openings(view: &View<'_>, adopting: &BTreeSet<Digest>, at: DateTime<Utc>) -> 
         }
         let id = held.document.rollout_id();
         let current = fleet == Some(held.document.fleet_hash);
-        if !current || documents.is_blocked(channel) || ledger.rollouts().contains_key(&id) {
+        let spoken_of = ledger.rollouts().contains_key(&id) || ledger.is_pruned(&id);
+        if !current || documents.is_blocked(channel) || spoken_of {
             continue;
         }
         let open =
@@ -303,8 +306,11 @@ fn advances(view: &View<'_>, at: DateTime<Utc>) -> Vec<RolloutEvent> {
                 || view.ledger.planted().has(Bug::WaveIgnored)
         };
         if record.state == RolloutState::Converging {
-            if record.unfinished(plan, at).next().is_none()
-                && done()
+            let let_go = view.ledger.let_go(plan);
+            let over =
+                || holds_the_end(view, plan, at).is_none() || view.ledger.planted().has(Bug::WaveIgnored);
+            if record.unfinished(plan, &let_go, at).next().is_none()
+                && over()
                 && !view.ledger.planted().has(Bug::NoTerminal)
             {
                 events.push(RolloutEvent::RolloutTerminal { rollout_id: id.clone(), at });

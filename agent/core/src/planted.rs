@@ -85,6 +85,8 @@ bugs! {
     ChannelEdgeIgnored "channel-edge-ignored" "a channel does not wait for the one that goes first",
     HostEdgeIgnored "host-edge-ignored" "a host does not wait for the one that goes first",
     SilentDispatched "silent-dispatched" "a host is dispatched although nobody hears of it",
+    UnfetchedDispatched "unfetched-dispatched" "a host is dispatched although it has not fetched its target",
+    SnapshotForgets "snapshot-forgets" "who takes a snapshot of the log keeps what it knew of rollouts before",
     UncertifiedActed "uncertified-acted" "the leader hands out decisions that it alone has signed, and hosts take them",
 }
 

@@ -197,10 +197,14 @@ impl View<'_> {
             return self.not_dispatched(plan, host, now);
         };
         let record = &mirrored.record;
+        // Nothing more of a feed with two histories is applied: what its host does now nobody can know, not even whether
+        // it was rebooted.
+        let is_unknown = self.ledger.is_forked(host) && self.is_dispatched(host, rollout, now);
         match record.state {
             HostState::Converged => return Standing::Converged,
             HostState::Failed => return Standing::Failed(Failure::Reported),
             HostState::Reverted => return Standing::Failed(Failure::Reverted),
+            HostState::Deferred if is_unknown => return Standing::Failed(Failure::Overdue),
             HostState::Deferred => {
                 let since = mirrored.reported_at.unwrap_or(record.dispatched_at);
                 let timed_out = now > after(since, plan.policy.deferred_timeout_secs);
@@ -211,8 +215,7 @@ impl View<'_> {
             }
             HostState::Pending | HostState::Activating | HostState::Soaking => {}
         }
-        // Nothing more of a feed with two histories is applied: what its host does now nobody can know.
-        if self.ledger.is_forked(host) && self.is_dispatched(host, rollout, now) {
+        if is_unknown {
             return Standing::Failed(Failure::Overdue);
         }
         if let Some(failure) = self.failure_of(plan, host, record, now) {

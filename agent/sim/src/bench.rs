@@ -13,6 +13,7 @@ const HABITS: Habits = Habits {
     probe_interval: Duration::from_secs(10),
     real_signatures: false,
     retention: Duration::from_secs(muster_core::rollout::RETENTION_SECS),
+    snapshot_entries: muster_core::node::SNAPSHOT_ENTRIES,
 };
 /// In larger fleets only the coordinators are told everything, and the others what concerns them.
 const TOLD_EVERYTHING_MAX: usize = 100;

@@ -12,12 +12,23 @@ pub(crate) const SYNCED: [Table; 3] = [Table::Documents, Table::Decisions, Table
 /// In which bits of their last byte the keys of one run differ.
 const RUN_BITS: u8 = 0x0f;
 
+/// Rows on their way to a disk.
+#[derive(Debug, Clone)]
+pub(crate) struct Write {
+    pub(crate) number: u64,
+    pub(crate) rows: Batch,
+    /// When the agent that issued it had last seen its clock jump.
+    pub(crate) jump_seen: u64,
+}
+
 /// One host's disk.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Disk {
     rows: BTreeMap<Table, BTreeMap<Vec<u8>, Vec<u8>>>,
     /// Writes that were issued and are not durable, in order.
-    pub(crate) writes: VecDeque<(u64, Batch)>,
+    pub(crate) writes: VecDeque<Write>,
+    /// When its agent had last seen its clock jump as it issued what became durable last.
+    pub(crate) jump_seen: u64,
     /// Sums up which keys each synced table has, so that equal tables are known as such.
     sums: [u64; SYNCED.len()],
     /// The same for each run of keys that differ in their last four bits alone, so that few rows are compared.
@@ -27,9 +38,10 @@ pub(crate) struct Disk {
 impl Disk {
     /// The oldest write becomes durable: its number and rows.
     pub(crate) fn next_durable(&mut self) -> Option<(u64, Batch)> {
-        let (number, batch) = self.writes.pop_front()?;
-        self.apply(&batch.0);
-        Some((number, batch))
+        let Write { number, rows, jump_seen } = self.writes.pop_front()?;
+        self.jump_seen = jump_seen;
+        self.apply(&rows.0);
+        Some((number, rows))
     }
 
     /// What of it is durable.

@@ -1,5 +1,7 @@
 //! Fleets drawn from a seed: how many hosts, who coordinates, channels, policies, budgets and edges.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use crate::fleet::Fleet;
@@ -9,17 +11,22 @@ use crate::random::Random;
 const CHANNELS: [&str; 2] = ["stable", "edge"];
 /// The most coordinators.
 const COORDINATORS_MAX: u64 = 7;
+/// The most coordinators after a recovery.
+const COORDINATORS_AFTER_MAX: u64 = 5;
 
 /// What a fleet document says, before it is signed; operators change it while a run goes on.
 #[derive(Debug, Clone)]
 pub(crate) struct Draft {
     pub(crate) hosts: Vec<HostDraft>,
-    pub(crate) coordinators: usize,
+    /// Those of them that coordinate, by number.
+    pub(crate) coordinators: Vec<usize>,
     tolerates_lies: bool,
     pub(crate) channels: Vec<ChannelDraft>,
     budgets: Vec<Value>,
     edges: Vec<(usize, usize)>,
     channel_edge: bool,
+    /// Hosts that are lost for good.
+    lost: BTreeSet<usize>,
 }
 
 /// One host.
@@ -91,11 +98,12 @@ impl Draft {
             CHANNELS.iter().take(channels).map(|name| ChannelDraft::draw(name, random)).collect();
         let mut draft = Self {
             hosts: Vec::new(),
-            coordinators,
+            coordinators: (0..coordinators).collect(),
             tolerates_lies: size.lies || (coordinators >= 4 && random.percent(30)),
             budgets: Vec::new(),
             edges: Vec::new(),
             channel_edge: channels.len() > 1 && random.percent(50),
+            lost: BTreeSet::new(),
             channels,
         };
         for _ in 0..hosts {
@@ -152,13 +160,38 @@ impl Draft {
 
     /// Takes a host that does not coordinate out of the fleet, or back into it.
     pub(crate) fn toggle(&mut self, random: &mut Random) -> Option<usize> {
-        let others: Vec<usize> = (self.coordinators..self.hosts.len()).collect();
+        let others = 0..self.hosts.len();
+        let others: Vec<usize> =
+            others.filter(|host| !self.coordinators.contains(host) && !self.lost.contains(host)).collect();
         let host = *random.pick(&others)?;
         if self.edges.iter().any(|(a, b)| *a == host || *b == host) {
             return None;
         }
         self.hosts[host].enrolled = !self.hosts[host].enrolled;
         Some(host)
+    }
+
+    /// Leaves hosts out that are lost for good, and has some of these coordinate from now on; false if there are none.
+    pub(crate) fn recover(
+        &mut self,
+        lost: BTreeSet<usize>,
+        mut able: Vec<usize>,
+        random: &mut Random,
+    ) -> bool {
+        able.retain(|host| self.hosts[*host].enrolled && !lost.contains(host));
+        let most = COORDINATORS_AFTER_MAX.min(able.len() as u64);
+        for host in &lost {
+            self.hosts[*host].enrolled = false;
+        }
+        self.edges.retain(|(a, b)| !lost.contains(a) && !lost.contains(b));
+        self.lost = lost;
+        self.coordinators.clear();
+        for _ in 0..random.between(1, most.max(1)).min(most) {
+            self.coordinators.push(able.swap_remove(random.index(able.len())));
+        }
+        self.coordinators.sort_unstable();
+        self.tolerates_lies = self.coordinators.len() >= 4 && random.percent(30);
+        !self.coordinators.is_empty()
     }
 
     /// Adds the second channel, if there is only one and a host that could go there.
@@ -189,7 +222,7 @@ impl Draft {
                 continue;
             }
             let mut tags = vec![format!("w{}", host.wave), format!("g{}", host.group)];
-            if number < self.coordinators {
+            if self.coordinators.contains(&number) {
                 tags.push("coordinator".to_owned());
             }
             let channel = self.channels[host.channel].name;

@@ -33,6 +33,16 @@ impl Fleet {
         self.sign_fleet(at, document)
     }
 
+    /// Signs what a seed has drawn as a recovery document: the operators of now, and those whom every host pins.
+    pub(crate) fn sign_recovery(
+        &mut self,
+        at: DateTime<Utc>,
+        mut document: Value,
+    ) -> Verified<SignedDocument> {
+        (document["recovery"], document["replaces"]) = (json!(true), json!(self.fleet_serial()));
+        self.sign_fleet(at, document)
+    }
+
     /// Signs a fleet document whose coordinators are these, in a fleet whose log began with those founders.
     pub fn publish_electorate(
         &mut self,

@@ -117,6 +117,10 @@ faults! {
     ReadmitCommand "readmit-command" "an operator readmits a coordinator whose disk was lost or put back",
     FetchNever "fetch-never" "a host that fetches ahead never comes to hold a release",
     FetchLate "fetch-late" "a host that fetches ahead comes to hold a release late",
+    DisksLostTogether "disks-lost-together" "several hosts come back with empty disks at once",
+    PairLost "pair-lost" "a coordinator and a host that it decides about come back with empty disks at once",
+    QuorumLost "quorum-lost" "so many coordinators are lost for good that the others are no quorum",
+    Recovery "recovery" "operators name other coordinators without asking a quorum of those before",
 }
 
 impl Fault {

@@ -199,7 +199,11 @@ impl Fleet {
         document["kind"] = json!("muster/fleet/1");
         document["operators"] = self.operators();
         document["thresholds"] = json!({ "fleet": 1, "channelRef": 1, "command": 1 });
+        let is_recovery = document["recovery"] == json!(true);
         self.document = self.finish(at, document);
+        if is_recovery {
+            return self.sign_pinned(self.document.clone());
+        }
         let signed = self.sign(Namespace::Fleet, self.document.clone());
         self.hands_over = false;
         signed
@@ -261,6 +265,13 @@ impl Fleet {
         document["serial"] = json!(self.serial);
         document["signedAt"] = json!(at.to_rfc3339_opts(SecondsFormat::Millis, true));
         document.to_string().into_bytes()
+    }
+
+    /// Signs a fleet document that takes effect whatever came before it: by those whom every host pins, too.
+    fn sign_pinned(&self, bytes: Vec<u8>) -> Verified<SignedDocument> {
+        let signers = [&self.operator].into_iter().chain(self.revoked.first());
+        let signatures = signers.map(|key| sign_document(key, Namespace::Fleet, &bytes)).collect();
+        verify_document(Namespace::Fleet, bytes, signatures)
     }
 
     /// Signs the bytes of a document.

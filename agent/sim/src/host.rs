@@ -61,6 +61,10 @@ pub(crate) struct Host {
     pub(crate) drift_ppm: i64,
     /// When its wall clock last jumped.
     pub(crate) jumped: u64,
+    /// What its agent last saw of its wall clock: how far it was off.
+    seen_off: TimeDelta,
+    /// When its agent last saw that the wall clock had jumped.
+    pub(crate) jump_seen: u64,
     pub(crate) heard: Vec<Heard>,
     /// When it last heard anything of each other.
     pub(crate) heard_at: Vec<u64>,
@@ -74,6 +78,8 @@ pub(crate) struct Host {
     pub(crate) liar: Option<Box<Liar>>,
     /// Whether it is a machine that nobody has started yet.
     pub(crate) is_dormant: bool,
+    /// Whether it is lost for good: nobody starts it any more.
+    pub(crate) is_gone: bool,
     /// The newest version of the log's reducer that its agent knows.
     pub(crate) rules: u32,
 }
@@ -100,6 +106,8 @@ impl Host {
             clock_off: TimeDelta::zero(),
             drift_ppm: 0,
             jumped: 0,
+            seen_off: TimeDelta::zero(),
+            jump_seen: 0,
             heard: vec![None; hosts],
             heard_at: vec![0; hosts],
             fetches_at: 0,
@@ -107,6 +115,7 @@ impl Host {
             bug: None,
             liar: None,
             is_dormant: false,
+            is_gone: false,
             rules: muster_core::wire::RULES,
         }
     }
@@ -226,6 +235,15 @@ impl Host {
         if by.num_seconds().unsigned_abs() > CLOCK_JUMP_SECS_MAX {
             self.jumped = now;
         }
+    }
+
+    /// Its agent looks at its clocks. A jump that was taken back before it looked is none that anybody could see.
+    pub(crate) fn look_at_clock(&mut self, now: u64) -> Now {
+        let by = self.clock_off - std::mem::replace(&mut self.seen_off, self.clock_off);
+        if by.num_seconds().unsigned_abs() > CLOCK_JUMP_SECS_MAX {
+            self.jump_seen = now;
+        }
+        self.now(now)
     }
 
     /// What its clocks say at a moment of true time.

@@ -199,7 +199,7 @@ impl Machine {
             HostOrder::StartProbes { generation } => {
                 self.probing = Some(generation);
                 self.results.clear();
-                if weather.faults.strikes(weather.random, Fault::ProbesUnreadable, 50) {
+                if weather.faults.strikes(weather.random, Fault::ProbesUnreadable, 80) {
                     let probes = Err("the file is not there".to_owned());
                     return vec![Told::Report(ANSWER, HostReport::ProbesDeclared { generation, probes })];
                 }
@@ -234,6 +234,14 @@ impl Machine {
             None => (Duration::ZERO, Fetch::Fails("nobody has it".to_owned())),
         };
         Told::Report(ANSWER + wait, HostReport::Fetching { closure, fetch })
+    }
+
+    /// Whether a closure had come to it by then, or was activated on it before.
+    pub(crate) fn holds(&self, closure: &Closure, at: u64) -> bool {
+        let came = self.there.get(closure).copied().flatten();
+        came.is_some_and(|came| came <= at)
+            || self.running.as_ref() == Some(closure)
+            || self.activations.contains(closure)
     }
 
     /// Runs the probes of this start once, if they have not been stopped since.
@@ -313,7 +321,7 @@ impl Machine {
             }
             self.next_boot = defers.or(self.next_boot.take());
         }
-        let next = self.next_boot.take().filter(|_| !faults.strikes(random, Fault::DeferredBootOld, 400));
+        let next = self.next_boot.take().filter(|_| !faults.strikes(random, Fault::DeferredBootOld, 700));
         if let Some(next) = &next {
             self.run(next.clone(), now);
         }
@@ -365,7 +373,7 @@ impl Machine {
                 then = None;
             }
         } else if weather.health.unswitchable.contains(&job.target)
-            || faults.strikes(random, Fault::SwitchFails, 80)
+            || faults.strikes(random, Fault::SwitchFails, 110)
         {
             (exit_code, then) = (1, None);
         } else if weather.health.deferred.contains(&job.target)
@@ -373,14 +381,14 @@ impl Machine {
             || waits_for_boot(random, faults)
         {
             defers = then.take();
-        } else if faults.strikes(random, Fault::SwitchHalf, 80) {
+        } else if faults.strikes(random, Fault::SwitchHalf, 130) {
             exit_code = 4;
-        } else if faults.strikes(random, Fault::SwitchLies, 80) {
+        } else if faults.strikes(random, Fault::SwitchLies, 130) {
             then = None;
-        } else if faults.strikes(random, Fault::SwitchThird, 60) {
+        } else if faults.strikes(random, Fault::SwitchThird, 170) {
             then = other();
             self.tampered = true;
-        } else if faults.strikes(random, Fault::SwitchHangs, 60) {
+        } else if faults.strikes(random, Fault::SwitchHangs, 170) {
             (took, exit_code, then) = (job.timeout + SWITCH, KILLED, None);
         }
         if self.switch > job.timeout {
@@ -397,6 +405,7 @@ impl Machine {
         befalls(Fault::HandSwitched, 200, took + Duration::from_millis(700));
         if defers.is_some() {
             befalls(Fault::DeferredReboot, 900, took * 8);
+            befalls(Fault::DeferredBootOld, 600, took * 10);
         }
         self.job = Some(Running { number: self.jobs, name, exit_code, then, defers });
         told
@@ -414,9 +423,9 @@ impl Machine {
 
 /// Whether a switch waits for the next boot, so that what befalls machines that wait can befall this one.
 fn waits_for_boot(random: &mut Random, faults: &mut Faults) -> bool {
-    let waits = [Fault::DeferredReboot, Fault::DeferredBootOld, Fault::NeverRebooted]
+    let waits = [(Fault::DeferredReboot, 120), (Fault::DeferredBootOld, 250), (Fault::NeverRebooted, 180)]
         .into_iter()
-        .any(|fault| faults.looms(random, fault, 120));
+        .any(|(fault, rate)| faults.looms(random, fault, rate));
     if waits {
         faults.hit(Fault::Deferral);
     }

@@ -1,5 +1,7 @@
 //! What operators do while a run goes on: releases, other fleet documents, and commands.
 
+mod recovery;
+
 use std::time::Duration;
 
 use muster_core::document::Verb;
@@ -77,6 +79,10 @@ impl Operator {
     /// Does one thing.
     pub(crate) fn act(&mut self, world: &mut World) {
         self.hand_over(world);
+        if world.recovers_at.is_some_and(|at| at <= world.now) {
+            let _ = self.recover(world);
+            return;
+        }
         let acts: Vec<Fault> = ACTS.into_iter().filter(|act| world.faults.strength(*act) > 0).collect();
         if acts.is_empty() || self.random.percent(40) {
             return self.release(world);
@@ -91,12 +97,14 @@ impl Operator {
     /// An act for which there is seldom an occasion, and is one now.
     fn pressing(&mut self, world: &World, acts: &[Fault]) -> Option<Fault> {
         let failed = self.rollout_in(world, has_failed).is_some();
+        let open = self.random.percent(15) && self.rollout_in(world, RolloutState::is_open).is_some();
         let barred = self.some_ledger(world).is_some_and(|ledger| ledger.quarantines().next().is_some());
         let occasions = [
             (Fault::ResumeCommand, !self.paused.is_empty()),
             (Fault::RevokedSigner, world.fleet.generation() > 0),
             (Fault::LiftCommand, barred),
             (Fault::ClearCommand, failed),
+            (Fault::SkipCommand, open),
         ];
         let there: Vec<Fault> = occasions
             .into_iter()
@@ -317,6 +325,9 @@ impl Operator {
     /// Readmits the coordinators that say that they wait for it; none is there most of the time.
     fn readmit(&mut self, world: &mut World) -> Option<()> {
         let waits = world.awaiting_readmission();
+        if self.needs_recovery(world, &waits) {
+            return self.recover(world);
+        }
         for host in &waits {
             self.command(world, "readmit", json!({ "host": host.as_str() }))?;
         }
@@ -405,8 +416,11 @@ impl Operator {
         self.random.pick(&found).map(|id| (*id).clone())
     }
 
-    /// Once the faults have stopped: nothing stays paused, and what waits for a person gets its promotion.
+    /// Once the faults have stopped: the fleet is recovered if need be, nothing stays paused, and what waits for a person gets its promotion.
     pub(crate) fn tidy(&mut self, world: &mut World) {
+        if world.recovers_at.is_some() {
+            let _ = self.recover(world);
+        }
         while let Some(scope) = self.paused.pop() {
             let _ = self.command(world, "resume", scope);
         }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 /// What each property says; the numbers are their names.
-pub const PROPERTIES: [(u8, &str); 15] = [
+pub const PROPERTIES: [(u8, &str); 17] = [
     (1, "no host starts to activate a closure that the operators did not sign for that host and channel"),
     (2, "no host starts to activate without a certificate of a quorum of one electorate"),
     (3, "no budget's hosts in flight ever exceed the limit that held when they were dispatched"),
@@ -23,12 +23,17 @@ pub const PROPERTIES: [(u8, &str); 15] = [
     (
         14,
         "nobody signs or takes a dispatch against a pause that it knows of, without a promotion, before the hosts or \
-         channels that go first, of a stale ref, outside its windows, of a host of which it does not hear, after its end, \
-         or after having objected",
+         channels that go first, of a stale ref, outside its windows, of a host of which it does not hear or that has not \
+         fetched its target, after its end, or after having objected",
     ),
     (
         15,
         "nothing is given up before it is over for as long as it is to be kept, or while something refers to it",
+    ),
+    (16, "what a quorum of coordinators has signed is certified soon after the faults have stopped"),
+    (
+        17,
+        "coordinators that have come equally far in one log are in the same state, whatever they were sent of it",
     ),
 ];
 

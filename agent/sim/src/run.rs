@@ -1,14 +1,16 @@
 //! One seeded run: a drawn fleet, faults for a while, then calm in which everything has to come to its end.
 
+mod certified;
 mod held;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use chrono::DateTime;
 use muster_core::gate;
 use muster_core::id::RolloutId;
 use muster_core::ledger::{Table, key};
-use muster_core::node::Node;
+use muster_core::node::{INCARNATION_AHEAD_MAX, Node};
 use muster_core::wire::{HealthPolicy, HostState};
 
 use crate::draw::{Draft, Size};
@@ -32,6 +34,8 @@ const STEPS_PER_HOST_AND_SECOND_MAX: u64 = 400;
 const STEPS_AT_ONCE_MAX: u64 = 20_000;
 /// How long a host may wait for a reboot by every policy that is drawn.
 const DEFERRED: Duration = Duration::from_secs(3600);
+/// How far ahead the jumps of one run may have brought a clock.
+const AHEAD: Duration = Duration::from_secs(3600);
 /// How long a rollback may take.
 const ROLLBACK: Duration = Duration::from_secs(120);
 /// How soon everybody holds the same.
@@ -108,6 +112,7 @@ impl Run {
             probe_interval: Duration::from_secs(random.between(1, 10)),
             real_signatures: options.real_signatures || random.percent(3),
             retention: Habits::draw_retention(&mut root.fork("retention")),
+            snapshot_entries: Habits::draw_snapshot_entries(&mut root.fork("snapshots")),
         };
         let mut world = World::asleep(root.fork("world").next(), draft.hosts.len(), habits);
         world.trace.wanted = options.trace;
@@ -115,14 +120,15 @@ impl Run {
         if [Fault::FetchNever, Fault::FetchLate].iter().any(|fault| world.faults.strength(*fault) > 0) {
             world.fetch_ahead();
         }
-        let striker = Striker::new(root.fork("strikes"), draft.coordinators);
+        world.coordinators.clone_from(&draft.coordinators);
+        let striker = Striker::new(root.fork("strikes"));
         for host in &mut world.hosts {
             host.bug = options.bug;
         }
         if options.size.lies {
-            world.choose_liars(draft.coordinators, &mut root.fork("liars"));
+            world.choose_liars(draft.coordinators.len(), &mut root.fork("liars"));
         }
-        world.choose_lying_hosts(draft.coordinators, &mut root.fork("lying hosts"));
+        world.choose_lying_hosts(draft.coordinators.len(), &mut root.fork("lying hosts"));
         let operator = Operator::new(draft, root.fork("operators"));
         Self { world, operator, striker, random }
     }
@@ -135,6 +141,7 @@ impl Run {
         }
         self.trouble();
         self.calm();
+        self.await_certificates();
         self.settle();
     }
 
@@ -228,10 +235,10 @@ impl Run {
 
     /// Whether every coordinator votes that can: a readmitted one has to learn first.
     fn all_vote(&self) -> bool {
-        let coordinators = self.operator.draft.coordinators;
         let voters = self.leader().and_then(|node| node.ledger().group()).map(|group| &group.voters);
-        let keys = self.world.fleet.names().iter().take(coordinators);
-        let members = keys.filter_map(|host| {
+        let names = self.world.fleet.names();
+        let members = self.operator.draft.coordinators.iter().filter_map(|number| {
+            let host = &names[*number];
             let key = self.world.fleet.hosts().get(host)?.public();
             Some(self.leader()?.ledger().member_of(&key, host))
         });
@@ -292,8 +299,22 @@ impl Run {
         plans.max().unwrap_or_default() * 2 + SLACK + deferred
     }
 
+    /// Nobody takes a feed in that began while its host's clock was far ahead, before that time comes near: what is in it
+    /// is on its way until then.
+    fn await_feeds(&mut self) {
+        let begun_at = |world: &World| {
+            let feeds = world.hosts.iter().filter_map(|host| host.node.as_ref()?.ledger().feed(&host.name));
+            let latest = feeds.map(|feed| feed.incarnation()).max().unwrap_or(0);
+            DateTime::from_timestamp_millis(i64::try_from(latest).unwrap_or(i64::MAX)).unwrap_or_default()
+        };
+        let end = self.world.now + micros(AHEAD);
+        let is_ahead = |world: &World| world.utc() + INCARNATION_AHEAD_MAX < begun_at(world);
+        while self.world.now < end && is_ahead(&self.world) && self.pass(LOOK) {}
+    }
+
     /// After all has ended: everybody holds the same, nothing is owed, and every view is what its arrivals derive.
     fn settle(&mut self) {
+        self.await_feeds();
         let begun = self.world.now;
         let mut differs: Option<(String, u64)> = None;
         while self.world.truth.violation.is_none() {
@@ -325,6 +346,9 @@ impl Run {
         let _ = self.pass(Duration::from_millis(50));
         if let Err(what) = self.world.check_views() {
             self.world.truth.broken(11, what);
+        }
+        if let Some(what) = self.world.logs_differ() {
+            self.world.truth.broken(17, what);
         }
     }
 
@@ -358,13 +382,18 @@ impl Run {
                 let (mine, theirs) = (documents(node), documents(with));
                 return Some(format!("{a} and {b} hold other documents: {mine:?} and {theirs:?}"));
             }
+            let base = node.ledger().log_begins_behind();
             for table in [Table::Decisions, Table::Feeds] {
                 let (mine, theirs) = (self.world.disk(*first), self.world.disk(*other));
                 // Of a host that was left out nothing more is taken in, so what is held of it may differ.
                 let counts = |row: &[u8]| {
+                    // What was certified before a recovery, who holds that takes from nobody.
+                    if table == Table::Decisions {
+                        return log_index(row).is_none_or(|index| index > base);
+                    }
                     let host = row.split(|byte| *byte == 0).next().unwrap_or_default();
                     let mut names = fleet.hosts.keys().filter(|name| !self.world.truth.is_twofold(name));
-                    table != Table::Feeds || names.any(|name| name.as_str().as_bytes() == host)
+                    names.any(|name| name.as_str().as_bytes() == host)
                 };
                 for (who, whom, keys) in
                     [(a, b, mine.lacking(theirs, table, counts)), (b, a, theirs.lacking(mine, table, counts))]
@@ -404,12 +433,13 @@ impl Run {
                 *ended.entry(record.state.name()).or_default() += 1;
             }
         }
+        self.world.inputs.insert("snapshots installed", self.world.truth.installed);
         let inputs = format!("{:?}", self.world.inputs);
         self.world.trace.line(self.world.now, "all", || inputs);
         Outcome {
             seed,
             hosts: self.world.fleet.names().len(),
-            coordinators: self.operator.draft.coordinators,
+            coordinators: self.operator.draft.coordinators.len(),
             violation: self.world.truth.violation.clone(),
             steps: self.world.steps(),
             inputs: self.world.inputs.clone(),
@@ -421,4 +451,9 @@ impl Run {
             lines: std::mem::take(&mut self.world.trace.lines),
         }
     }
+}
+
+/// Of the key of a certified decision.
+fn log_index(row: &[u8]) -> Option<u64> {
+    row.get(8..).and_then(|row| row.first_chunk()).map(|index| u64::from_be_bytes(*index))
 }

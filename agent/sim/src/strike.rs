@@ -1,6 +1,6 @@
 //! Faults that strike at a moment: agents that die, networks that break, machines that reboot, clocks that jump.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -13,7 +13,7 @@ use crate::random::Random;
 use crate::world::World;
 
 /// The kinds that strike at a moment; the others come with messages, writes, switches and operators.
-const KINDS: [Fault; 35] = [
+const KINDS: [Fault; 38] = [
     Fault::Deaf,
     Fault::PartitionClean,
     Fault::PartitionOneWay,
@@ -49,7 +49,14 @@ const KINDS: [Fault; 35] = [
     Fault::CoordinatorDiskLost,
     Fault::CoordinatorDiskPutBack,
     Fault::CoordinatorCloned,
+    Fault::DisksLostTogether,
+    Fault::PairLost,
+    Fault::QuorumLost,
 ];
+
+/// Those for which there is seldom an occasion: every coordinator has to be well.
+const SELDOM: [Fault; 4] =
+    [Fault::CoordinatorDiskLost, Fault::CoordinatorDiskPutBack, Fault::CoordinatorCloned, Fault::PairLost];
 
 /// What a fault still has to do.
 #[derive(Debug, Clone)]
@@ -66,14 +73,13 @@ enum Later {
 #[derive(Debug)]
 pub(crate) struct Striker {
     random: Random,
-    coordinators: usize,
     later: BTreeMap<(u64, u64), Later>,
     count: u64,
 }
 
 impl Striker {
-    pub(crate) fn new(random: Random, coordinators: usize) -> Self {
-        Self { random, coordinators, later: BTreeMap::new(), count: 0 }
+    pub(crate) fn new(random: Random) -> Self {
+        Self { random, later: BTreeMap::new(), count: 0 }
     }
 
     /// When something that began has to go on.
@@ -96,13 +102,15 @@ impl Striker {
                         self.after(world, gap, Later::Cut { shape, apart, again: again - 1 });
                     }
                 }
+                // It may have become a coordinator meanwhile, by a recovery of which the copy knows nothing.
+                Later::PutBack(host, _) if world.coordinators.contains(&host) => {}
                 Later::PutBack(host, disk) => {
                     world.replace_disk(host, *disk);
                     world.start_later(host, Duration::from_millis(self.random.between(50, 20_000)));
                 }
                 Later::PutBackCoordinator(host, disk, store) => {
                     // Of another store than the one that is lost now, no copy can be put back.
-                    if self.may_lose(world, host) && world.stores[host] == store {
+                    if may_lose(world, host) && world.stores[host] == store {
                         world.replace_disk(host, *disk);
                         world.start_later(host, Duration::from_millis(self.random.between(50, 20_000)));
                     }
@@ -117,8 +125,11 @@ impl Striker {
 
     /// Strikes once.
     pub(crate) fn strike(&mut self, world: &mut World) {
-        let kinds: Vec<Fault> = KINDS.into_iter().filter(|kind| world.faults.strength(*kind) > 0).collect();
-        let Some(kind) = self.random.pick(&kinds).copied() else { return };
+        let drawn = |kind: &Fault| world.faults.strength(*kind) > 0;
+        let kinds: Vec<Fault> = KINDS.into_iter().filter(drawn).collect();
+        let seldom: Vec<Fault> = SELDOM.into_iter().filter(drawn).collect();
+        let there = !seldom.is_empty() && self.random.percent(10) && may_lose(world, world.coordinators[0]);
+        let Some(kind) = self.random.pick(if there { &seldom } else { &kinds }).copied() else { return };
         let strength = world.faults.strength(kind);
         if self.random.below(100) < strength.max(20) && self.carry_out(world, kind).is_some() {
             world.faults.hit(kind);
@@ -141,8 +152,8 @@ impl Striker {
                 self.crash(world, leader)
             }
             Fault::CrashMajority => {
-                for host in 0..=self.coordinators / 2 {
-                    let _ = self.crash(world, host);
+                for seat in 0..=world.coordinators.len() / 2 {
+                    let _ = self.crash(world, world.coordinators[seat]);
                 }
                 Some(())
             }
@@ -197,9 +208,16 @@ impl Striker {
             }
             Fault::DiskLost => {
                 let host = self.plain_host(world)?;
-                world.replace_disk(host, Disk::default());
-                world.start_later(host, Duration::from_millis(self.random.between(50, 20_000)));
-                Some(())
+                self.lose_disk(world, host)
+            }
+            Fault::DisksLostTogether => {
+                let (first, second) = (self.plain_host(world)?, self.plain_host(world)?);
+                let third = self.plain_host(world).filter(|_| self.random.percent(50));
+                let lost: BTreeSet<usize> = [first, second].into_iter().chain(third).collect();
+                if lost.len() < 2 {
+                    return None;
+                }
+                lost.into_iter().try_for_each(|host| self.lose_disk(world, host))
             }
             Fault::DiskPutBack => {
                 let host = self.plain_host(world)?;
@@ -209,7 +227,8 @@ impl Striker {
                 Some(())
             }
             Fault::Cloned => {
-                let host = self.plain_host(world)?;
+                // Of two that have one key, operators can make no coordinator.
+                let host = self.plain_host(world).filter(|_| world.recovers_at.is_none())?;
                 world.clone_host(host)
             }
             _ => self.strike_coordinator(world, kind, host),
@@ -219,17 +238,22 @@ impl Striker {
     /// What befalls a coordinator's disk, where the others hold all that it holds.
     #[expect(clippy::wildcard_enum_match_arm, reason = "the other kinds befall clocks and networks")]
     fn strike_coordinator(&mut self, world: &mut World, kind: Fault, host: usize) -> Option<()> {
-        let coordinator = host % self.coordinators;
+        let coordinator = world.coordinators[host % world.coordinators.len()];
         match kind {
             Fault::CoordinatorDiskLost => {
-                self.may_lose(world, coordinator).then_some(())?;
-                world.replace_disk(coordinator, Disk::default());
-                let after = Duration::from_millis(self.random.between(50, 20_000));
-                world.start_later(coordinator, after);
-                Some(())
+                may_lose(world, coordinator).then_some(())?;
+                self.lose_disk(world, coordinator)
             }
+            // What only these two held is gone: the host is not what its last words say, and takes it for lost itself.
+            Fault::PairLost => {
+                may_lose(world, coordinator).then_some(())?;
+                let host = self.plain_host(world)?;
+                self.lose_disk(world, coordinator)?;
+                self.lose_disk(world, host)
+            }
+            Fault::QuorumLost => self.lose_quorum(world),
             Fault::CoordinatorDiskPutBack => {
-                self.may_lose(world, coordinator).then_some(())?;
+                may_lose(world, coordinator).then_some(())?;
                 let as_of_now = Box::new(world.disk(coordinator).durable());
                 let after = Duration::from_secs(self.random.between(1, 120));
                 let store = world.stores[coordinator];
@@ -237,7 +261,7 @@ impl Striker {
                 Some(())
             }
             Fault::CoordinatorCloned => {
-                self.may_lose(world, coordinator).then_some(())?;
+                may_lose(world, coordinator).then_some(())?;
                 world.clone_host(coordinator)
             }
             _ => self.strike_clock(world, kind, host),
@@ -267,36 +291,45 @@ impl Striker {
         }
     }
 
-    /// Whether a coordinator may lose its disk: no group survives that whose others do not hold all that it held, or
-    /// of which so few would be left that they cannot readmit it.
-    fn may_lose(&self, world: &World, host: usize) -> bool {
-        let group = &world.hosts[..self.coordinators];
-        let same = |node: &Node| {
-            let ledger = node.ledger();
-            (ledger.applied(), ledger.group().map(|group| group.voters.len()))
-        };
-        let first = group.first().and_then(|host| host.node.as_ref()).map(same);
-        let voters = first.and_then(|(_, voters)| voters);
-        let well = |host: &Host| {
-            let node = host.node.as_ref();
-            node.is_some_and(|node| {
-                node.is_settled() && !node.awaits_readmission() && Some(same(node)) == first
-            }) && host.paused_until <= world.now
-                && !host.lies()
-                && !world.truth.is_twofold(&host.name)
-        };
-        self.coordinators > 2
-            && voters == Some(self.coordinators)
-            && world.network.is_whole()
-            && world.leader_number().is_some()
-            && host < self.coordinators
-            && group.iter().all(well)
-    }
-
     /// A host that does not coordinate.
     fn plain_host(&mut self, world: &World) -> Option<usize> {
-        let plain: Vec<usize> = (self.coordinators..world.fleet.names().len()).collect();
+        let is_plain = |host: &usize| !world.coordinators.contains(host) && !world.hosts[*host].is_gone;
+        let plain: Vec<usize> = (0..world.fleet.names().len()).filter(is_plain).collect();
         self.random.pick(&plain).copied()
+    }
+
+    /// A host comes back with an empty disk after a while.
+    fn lose_disk(&mut self, world: &mut World, host: usize) -> Option<()> {
+        world.replace_disk(host, Disk::default());
+        world.start_later(host, Duration::from_millis(self.random.between(50, 20_000)));
+        Some(())
+    }
+
+    /// So many coordinators go for good that the others are no quorum; operators see to it after a while.
+    fn lose_quorum(&mut self, world: &mut World) -> Option<()> {
+        let able = world.able();
+        let fleet = world.truth.documents().fleet()?;
+        let (quorum, mut seats) = (fleet.electorate().quorum, world.coordinators.clone());
+        let honest = seats.iter().map(|host| &world.hosts[*host]);
+        let honest = honest.clone().all(|host| !host.lies() && !world.truth.is_twofold(&host.name));
+        let again = world.hosts.iter().any(|host| host.is_gone);
+        let lost = self.random.between((seats.len() + 1).saturating_sub(quorum) as u64, seats.len() as u64);
+        let lost: BTreeSet<usize> =
+            (0..lost).map(|_| seats.swap_remove(self.random.index(seats.len()))).collect();
+        let left = able.iter().any(|host| !lost.contains(host));
+        // Once in a run, in most of the runs that drew it: a fleet that is always recovered shows little else.
+        if again || !honest || !left || self.random.percent(30) {
+            return None;
+        }
+        for host in lost {
+            world.hosts[host].is_gone = true;
+            world.kill_host(host, self.random.percent(50));
+        }
+        // Copies of disks are of a log that is over.
+        self.later.retain(|_, later| !matches!(later, Later::PutBack(..) | Later::PutBackCoordinator(..)));
+        let after = Duration::from_millis(self.random.between(500, 90_000));
+        world.recovers_at = Some(world.now + crate::world::micros(after));
+        Some(())
     }
 
     fn set(&self, moment: &mut u64, until: u64) -> Option<()> {
@@ -331,7 +364,7 @@ impl Striker {
             Fault::PartitionLeader => {
                 vec![world.hosts.iter().position(|host| host.node.as_ref().is_some_and(Node::leads))?]
             }
-            Fault::PartitionMinority => (0..(self.coordinators - 1) / 2).collect(),
+            Fault::PartitionMinority => world.coordinators[..(world.coordinators.len() - 1) / 2].to_vec(),
             _ => (0..hosts).filter(|_| self.random.percent(50)).collect(),
         };
         if apart.is_empty() {
@@ -390,4 +423,29 @@ impl Striker {
             }
         }
     }
+}
+
+/// Whether a coordinator may lose its disk: no group survives that whose others do not hold all that it held, or of
+/// which so few would be left that they cannot readmit it.
+fn may_lose(world: &World, host: usize) -> bool {
+    let group = || world.coordinators.iter().map(|host| &world.hosts[*host]);
+    let same = |node: &Node| {
+        let ledger = node.ledger();
+        (ledger.applied(), ledger.group().map(|group| group.voters.len()))
+    };
+    let first = group().next().and_then(|host| host.node.as_ref()).map(same);
+    let voters = first.and_then(|(_, voters)| voters);
+    let well = |host: &Host| {
+        let node = host.node.as_ref();
+        node.is_some_and(|node| node.is_settled() && !node.awaits_readmission() && Some(same(node)) == first)
+            && host.paused_until <= world.now
+            && !host.lies()
+            && !world.truth.is_twofold(&host.name)
+    };
+    world.coordinators.len() > 2
+        && voters == Some(world.coordinators.len())
+        && world.network.is_whole()
+        && world.leader_number().is_some()
+        && world.coordinators.contains(&host)
+        && group().all(well)
 }

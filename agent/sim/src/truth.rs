@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use chrono::TimeDelta;
-use muster_core::document::{Acceptance, Documents, Plan, Verb};
+use muster_core::document::{Acceptance, Documents, Electorate, Fleet as FleetDocument, Held, Plan, Verb};
 use muster_core::id::{ChannelId, Closure, HostId, RolloutId};
 use muster_core::ledger::{Batch, Table, key};
 use muster_core::node::{Note, Topic};
@@ -29,6 +29,8 @@ use retention::Kept;
 
 /// What writing, waking and answering may take between an event and its row, in microseconds.
 const LAG: u64 = 3_000_000;
+/// A log has fewer entries than two to this in a second, so that one that a recovery begins is numbered from far above.
+const ENTRIES_OF_A_SECOND: u32 = 20;
 
 /// What one host truly is in one rollout, by its own durable words.
 #[derive(Debug, Clone)]
@@ -52,10 +54,22 @@ impl Own {
     }
 }
 
+/// A recovery document that ended a log.
+#[derive(Debug)]
+struct Recovered {
+    /// Its row on the disks of those who hold it.
+    row: Vec<u8>,
+    /// The entries of the log that it ended are below this one.
+    behind: u64,
+}
+
 /// The true state of the world.
 #[derive(Debug)]
 pub(crate) struct Truth {
     documents: Documents,
+    /// Who decides by each fleet document, also by those of before a recovery.
+    electorates: BTreeMap<u64, Electorate>,
+    recovered: Option<Recovered>,
     pub(crate) plans: BTreeMap<RolloutId, Arc<Plan>>,
     pub(crate) verbs: Vec<Verb>,
     /// The operators' keys of the newest fleet document.
@@ -67,6 +81,8 @@ pub(crate) struct Truth {
     lifted: BTreeSet<(ChannelId, DecisionId)>,
     pub(crate) decisions: BTreeMap<DecisionId, (u64, Decision)>,
     log: BTreeMap<u64, u64>,
+    /// How often a coordinator took a snapshot in place of entries.
+    pub(crate) installed: u64,
     pub(crate) kept: Kept,
     feeds: BTreeMap<Vec<u8>, u64>,
     leaders: BTreeMap<u64, usize>,
@@ -109,6 +125,8 @@ impl Truth {
         let documents = Documents::new(vec![fleet.trust()]);
         Self {
             documents: documents.unwrap_or_else(|error| panic!("the pin is valid: {error}")),
+            electorates: BTreeMap::new(),
+            recovered: None,
             plans: BTreeMap::new(),
             verbs: Vec::new(),
             operators: Vec::new(),
@@ -136,6 +154,7 @@ impl Truth {
             twofold: BTreeSet::new(),
             forked: BTreeSet::new(),
             violation: None,
+            installed: 0,
             calendar: TimeDelta::zero(),
             patience,
             now: 0,
@@ -160,9 +179,11 @@ impl Truth {
         if document.namespace() == Namespace::Fleet {
             self.note_operators(document);
             let recovery = self.documents.last_recovery();
-            if recovery.is_some_and(|fleet| fleet.hash == hash) {
-                // Another log begins, with terms of its own.
-                self.leaders.clear();
+            if let Some(fleet) = recovery.filter(|fleet| fleet.hash == hash).cloned() {
+                self.log_begins_anew(&fleet);
+            }
+            if let Some(fleet) = self.documents.fleet() {
+                self.electorates.insert(fleet.serial, fleet.electorate());
             }
         }
         if let Some(plan) = self.documents.plan_by_ref(&hash) {
@@ -179,6 +200,18 @@ impl Truth {
             self.verbs.push(command.verb.clone());
         }
         Ok(())
+    }
+
+    /// A recovery document ends the log of before: another one begins, with terms and entries of its own.
+    fn log_begins_anew(&mut self, recovery: &Held<FleetDocument>) {
+        self.leaders.clear();
+        self.opened.clear();
+        // It begins with whoever it names, whatever their disks were.
+        self.buried.clear();
+        self.recovered = Some(Recovered {
+            row: key::document(DocumentKind::Fleet, None, recovery.serial, &recovery.hash),
+            behind: u64::try_from(recovery.signed_at.timestamp()).unwrap_or(0) << ENTRIES_OF_A_SECOND,
+        });
     }
 
     /// The operators' own set of documents.
@@ -198,6 +231,7 @@ impl Truth {
                 Table::Documents => self.document_row(host, &change.key),
                 Table::Endorsed => self.said_row(host, &change.key),
                 Table::Arrivals => self.arrival_row(host, value, &hosts[host]),
+                Table::Snapshot if change.key.starts_with(b"installed") => self.installed += 1,
                 _ => {}
             }
         }
@@ -244,6 +278,11 @@ impl Truth {
         self.known_at.retain(|(of, _), _| *of != host);
         self.said_at.retain(|(of, _), _| *of != host);
         self.objections.retain(|(of, _)| *of != host);
+    }
+
+    /// Whether a host has another disk than it began with.
+    pub(crate) fn has_another_disk(&self, host: &HostId) -> bool {
+        self.put_back.contains(host)
     }
 
     /// A host has lost the disk of a life among the coordinators.
@@ -305,9 +344,14 @@ impl Truth {
             .map(|own| own.log_index)
             .max()
             .unwrap_or(0);
-        self.own[host]
-            .iter()
-            .find(|(_, own)| own.log_index > converged && (own.in_flight() || own.state == HostState::Failed))
+        // Who went back since set its boot default back with it: what waited for a reboot before comes up no more.
+        let back = self.own[host].values().filter(|own| own.state == HostState::Reverted);
+        let back = back.map(|own| own.log_index).max().unwrap_or(0);
+        let passed_over = |own: &Own| own.state == HostState::Deferred && own.log_index < back;
+        self.own[host].iter().find(|(_, own)| {
+            let is_on = own.in_flight() || own.state == HostState::Failed;
+            own.log_index > converged && is_on && !passed_over(own)
+        })
     }
 
     /// Property 3: in the order of their dispatches, each host's budgets had room for it.

@@ -2,6 +2,7 @@
 
 mod audience;
 mod boots;
+mod checks;
 mod disks;
 mod habits;
 mod lies;
@@ -14,10 +15,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use muster_core::id::{Closure, HostId, RolloutId};
-use muster_core::ledger::{Ledger, Table};
 use muster_core::node::{
-    BackendKind, CoordinatorMessage, HostReport, Input, MessageRef, Node, Note, Origin, RequestId, Settings,
-    Topic,
+    CoordinatorMessage, HostReport, Input, MessageRef, Node, Note, Origin, RequestId, Settings, Topic,
 };
 use muster_core::wire::{HostState, RolloutState};
 use muster_signing::{SignedDocument, Verified};
@@ -28,7 +27,7 @@ use crate::fleet::Fleet;
 use crate::host::{Host, true_time};
 use crate::machine::Health;
 use crate::network::Network;
-use crate::parcel::{Parcel, Shelf, Shelved};
+use crate::parcel::{Parcel, Shelf};
 use crate::random::Random;
 use crate::trace::Trace;
 use crate::truth::Truth;
@@ -47,6 +46,8 @@ pub(crate) struct Habits {
     pub(crate) probe_interval: Duration,
     pub(crate) real_signatures: bool,
     pub(crate) retention: Duration,
+    /// After how many entries the log asks for a snapshot.
+    pub(crate) snapshot_entries: u64,
 }
 
 impl Default for Habits {
@@ -57,6 +58,7 @@ impl Default for Habits {
             probe_interval: Duration::from_secs(1),
             real_signatures: false,
             retention: Duration::from_secs(muster_core::rollout::RETENTION_SECS),
+            snapshot_entries: muster_core::node::SNAPSHOT_ENTRIES,
         }
     }
 }
@@ -102,6 +104,10 @@ pub struct World {
     pub(crate) truth: Truth,
     pub(crate) trace: Trace,
     pub(crate) replies: Vec<(usize, Result<bool, String>)>,
+    /// The hosts that coordinate by the newest fleet document, by number, in a run that a seed draws.
+    pub(crate) coordinators: Vec<usize>,
+    /// From when on operators recover the fleet, if it has lost a quorum of its coordinators.
+    pub(crate) recovers_at: Option<u64>,
     /// Counts the disks that each host has had.
     pub(crate) stores: Vec<u64>,
     never_rebooted: bool,
@@ -132,6 +138,15 @@ impl World {
         world
     }
 
+    /// The same, whose coordinators ask for a snapshot of their log after so many entries.
+    pub fn compacting(seed: u64, hosts: usize, snapshot_entries: u64, retention: Duration) -> Self {
+        let habits = Habits { retention, snapshot_entries, ..Habits::default() };
+        let mut world = Self::asleep(seed, hosts, habits);
+        world.keeps_notes = true;
+        world.wake();
+        world
+    }
+
     /// A fleet whose agents have not started yet.
     pub(crate) fn asleep(seed: u64, hosts: usize, habits: Habits) -> Self {
         Self::around(seed, Fleet::new(hosts, habits.real_signatures), habits)
@@ -156,6 +171,8 @@ impl World {
         truth.keep_for(habits.retention);
         Self {
             truth,
+            coordinators: Vec::new(),
+            recovers_at: None,
             stores: vec![0; hosts],
             hosts: all,
             fleet,
@@ -178,19 +195,6 @@ impl World {
             count: 0,
             steps: 0,
             inputs: BTreeMap::new(),
-        }
-    }
-
-    /// Every machine fetches what it is to run, as those of NixOS do.
-    pub(crate) fn fetch_ahead(&mut self) {
-        self.hosts.iter_mut().for_each(|host| host.backend = BackendKind::Nixos);
-    }
-
-    /// The closure of a release, as the machines' backend takes it.
-    pub(crate) fn release_named(&self, name: &str) -> String {
-        match self.hosts.first().is_some_and(|host| host.backend.prefetches()) {
-            true => format!("/nix/store/{}-{name}", "0".repeat(32)),
-            false => format!("dir:{name}"),
         }
     }
 
@@ -346,7 +350,7 @@ impl World {
     }
 
     pub(crate) fn start_host(&mut self, host: usize) {
-        if self.hosts[host].is_up() || self.hosts[host].is_dormant {
+        if self.hosts[host].is_up() || self.hosts[host].is_dormant || self.hosts[host].is_gone {
             return;
         }
         let Some(key) = self.fleet.hosts().get(&self.hosts[host].name).cloned() else { return };
@@ -364,9 +368,10 @@ impl World {
             backend: state.backend,
             rules: state.rules,
             retention: self.habits.retention,
+            snapshot_entries: self.habits.snapshot_entries,
             seed,
         };
-        let now = state.now(self.now);
+        let now = state.look_at_clock(self.now);
         match state.begin(settings, key, self.fleet.trust(), now, &self.shelf) {
             Ok((node, outputs)) => {
                 state.node = Some(node);
@@ -434,35 +439,6 @@ impl World {
                 false
             }
         }
-    }
-
-    /// Rebuilds every host's views from its disk and says where they differ from what was written.
-    pub fn check_views(&self) -> Result<(), String> {
-        for host in &self.hosts {
-            let id = &host.name;
-            let documents = muster_core::document::Documents::new(vec![self.fleet.trust()])
-                .map_err(|error| error.to_string())?;
-            let fleet = self.fleet.name().clone();
-            let empty = Ledger::new(fleet, id.clone(), documents);
-            let rows = Shelved { disk: &host.disk, shelf: &self.shelf };
-            let (ledger, views) =
-                muster_core::ledger::verify(empty, &rows).map_err(|error| format!("{id}: {error}"))?;
-            let settled = host.node.as_ref().filter(|_| host.disk.writes.is_empty() && host.bug.is_none());
-            if settled.is_some_and(|node| node.ledger().state_bytes() != ledger.state_bytes()) {
-                return Err(format!("{id}: what it knows is not what its arrivals lead to"));
-            }
-            let rows = |table| host.disk.of(table).map(move |(key, value)| ((table, key.clone()), value));
-            let stored: Vec<_> = Table::DERIVED.into_iter().flat_map(rows).collect();
-            let same = |row: &((Table, Vec<u8>), &Vec<u8>)| views.get(&row.0) == Some(row.1);
-            if stored.len() != views.len() || !stored.iter().all(same) {
-                let other = stored.iter().find(|row| !same(row)).map(|(key, _)| key);
-                let missing = views.keys().find(|(table, key)| host.disk.row(*table, key).is_none());
-                let at = other.or(missing);
-                let at = at.map(|(table, key)| format!("{table:?} {}", String::from_utf8_lossy(key)));
-                return Err(format!("{id}: the views are not what the arrivals derive, at {at:?}"));
-            }
-        }
-        Ok(())
     }
 
     pub(crate) fn up(&self) -> impl Iterator<Item = usize> + '_ {

@@ -20,7 +20,16 @@ const LOG_DEFAULT: &str = "info,libp2p=warn,libp2p_gossipsub=error,quinn=warn";
 #[command(
     verbatim_doc_comment,
     after_help = "Example:
-  muster agent --config /etc/muster/muster.toml"
+  muster agent --config /etc/muster/muster.toml
+
+A configuration has to say no more than this (the README has the rest):
+  fleet = \"home\"
+  bootstrap = [\"/dns4/beta.example.org/udp/7946/quic-v1/p2p/12D3Koo...\"]
+  [activation]
+  backend = \"directory\"
+  root = \"/srv/app\"
+
+muster doctor says what a host lacks."
 )]
 pub struct Agent {
     /// The configuration file.
@@ -42,7 +51,8 @@ impl Agent {
             .with_ansi(std::io::stderr().is_terminal())
             .init();
         let config = Config::load(&self.config).map_err(|error| {
-            Failure::new(error).hint("see nixos-module/ and the README for a configuration that works")
+            Failure::new(error)
+                .hint("muster agent --help shows what it has to say; muster doctor looks at all of it")
         })?;
         daemon::run(config).map_err(|error| Failure::new(format!("{error:#}")))?;
         Ok(Exit::Done)

@@ -15,10 +15,16 @@ use crate::control::client::{Client, ClientError};
 
 /// How often a live view asks again.
 pub(super) const REFRESH: Duration = Duration::from_millis(500);
-/// A live view waits so many times as long as its answer took, so that watching costs the agent under 1 % of a processor.
+/// Whoever asks again and again rests so many times as long as the answer took, so that it costs the agent under 1 % of a
+/// processor.
 const REST: u32 = 100;
-/// The longest that it waits.
+/// The longest rest.
 const REST_MAX: Duration = Duration::from_secs(5);
+
+/// How long to rest before the agent is asked the same again: at least so long, and longer after an answer that took long.
+pub(super) fn rest(least: Duration, took: Duration) -> Duration {
+    took.saturating_mul(REST).clamp(least, REST_MAX)
+}
 
 /// Which agent is asked.
 #[derive(Debug, Args)]
@@ -89,10 +95,11 @@ impl Agent {
                     Err(failure) => return Err(failure),
                 };
                 screen.show(&text);
-                let rest = (asked.elapsed() * REST).clamp(REFRESH, REST_MAX);
+                let rest = rest(REFRESH, asked.elapsed());
                 tokio::select! {
                     _ = interrupted.recv() => return Ok(Exit::Done),
                     _ = terminated.recv() => return Ok(Exit::Done),
+                    () = output::reader_gone() => return Ok(Exit::Done),
                     _ = resized.recv() => {}
                     () = tokio::time::sleep(rest) => {}
                 }
@@ -170,6 +177,21 @@ mod tests {
 
     use super::*;
     use crate::control::Problem;
+
+    #[test]
+    fn who_asks_again_rests_for_as_long_as_the_answer_cost() {
+        let (short, of) = (Duration::from_millis(100), Duration::from_millis);
+        for (took, least, expected) in [
+            (of(0), REFRESH, REFRESH),
+            (of(4), REFRESH, REFRESH),
+            (of(4), short, of(400)),
+            (of(20), REFRESH, of(2000)),
+            (of(900), REFRESH, REST_MAX),
+            (Duration::MAX, short, REST_MAX),
+        ] {
+            assert_eq!(rest(least, took), expected, "{took:?}");
+        }
+    }
 
     #[test]
     fn an_agent_that_is_not_there_is_told_apart_by_the_exit_code() {

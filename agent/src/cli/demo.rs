@@ -121,7 +121,9 @@ impl From<DemoError> for Failure {
     fn from(error: DemoError) -> Self {
         let failure = Self::new(&error);
         match &error {
-            DemoError::NotEmpty { .. } => failure.hint("give a folder that is empty, or does not exist yet"),
+            DemoError::NotEmpty { .. } => failure.hint(
+                "give a folder that is empty, or does not exist yet; muster demo --stop DIR ends what was left running in DIR",
+            ),
             DemoError::TooLong { .. } => {
                 failure.hint("give a folder with a shorter path, such as --keep /tmp/demo")
             }

@@ -2,12 +2,14 @@
 
 use chrono::{DateTime, SecondsFormat, Utc};
 use clap::Args;
+use muster_core::id::{HostId, RolloutId};
 
 use super::asking::{Agent, raw};
-use super::output::{Tone, line};
+use super::output::{Tone, line, reader_gone};
 use super::render::{Look, NONE, flat, moment, wrapped};
 use super::{Exit, Failure, when};
-use crate::control::client::{ClientError, encoded};
+use crate::control::EVENTS_MAX;
+use crate::control::client::{Client, ClientError, encoded};
 use crate::control::wire::{Event, EventKind, Events as List};
 
 /// How many events are shown before the new ones are followed.
@@ -29,15 +31,15 @@ pub(super) struct Events {
     agent: Agent,
     /// Only those of this host.
     #[arg(long)]
-    host: Option<String>,
+    host: Option<HostId>,
     /// Only those of this rollout: CHANNEL@REF.
     #[arg(long, value_name = "ID")]
-    rollout: Option<String>,
+    rollout: Option<RolloutId>,
     /// Only those since then: a time, or how long ago, such as 2h.
     #[arg(long, value_name = "TIME", value_parser = when::since)]
     since: Option<DateTime<Utc>>,
-    /// At most so many, the newest.
-    #[arg(long, value_name = "COUNT")]
+    /// At most so many, the newest; 1000 at most.
+    #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..=i64::from(EVENTS_MAX)))]
     limit: Option<u32>,
     /// Stay, and show new ones as they come.
     #[arg(long)]
@@ -57,28 +59,36 @@ impl Events {
             });
         }
         self.agent.ask(async |client| {
-            let mut last = None;
-            loop {
-                let followed = async {
-                    let mut stream = client.follow(&self.route(last)).await?;
-                    while let Some(event) = stream.next().await? {
-                        last = Some(event.position);
-                        self.print(&event, &look)?;
-                    }
-                    Ok(())
-                };
-                match followed.await {
-                    // An agent that restarts comes back, and goes on where it was.
-                    Ok(()) | Err(ClientError::Unreachable { .. } | ClientError::Protocol(_))
-                        if last.is_some() =>
-                    {
-                        tokio::time::sleep(super::asking::REFRESH).await;
-                    }
-                    Ok(()) => return Ok(Exit::Done),
-                    Err(error) => return Err(error.into()),
-                }
+            tokio::select! {
+                ended = self.follow(client, &look) => ended,
+                () = reader_gone() => Ok(Exit::Done),
             }
         })
+    }
+
+    /// Shows what comes, as it comes.
+    async fn follow(&self, client: &Client, look: &Look) -> Result<Exit, Failure> {
+        let mut last = None;
+        loop {
+            let followed = async {
+                let mut stream = client.follow(&self.route(last)).await?;
+                while let Some(event) = stream.next().await? {
+                    last = Some(event.position);
+                    self.print(&event, look)?;
+                }
+                Ok(())
+            };
+            match followed.await {
+                // An agent that restarts comes back, and goes on where it was.
+                Ok(()) | Err(ClientError::Unreachable { .. } | ClientError::Protocol(_))
+                    if last.is_some() =>
+                {
+                    tokio::time::sleep(super::asking::REFRESH).await;
+                }
+                Ok(()) => return Ok(Exit::Done),
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     fn print(&self, event: &Event, look: &Look) -> Result<(), ClientError> {
@@ -98,8 +108,8 @@ impl Events {
                 route.push_str(&format!("{name}={}&", encoded(&value)));
             }
         };
-        add("host", self.host.clone());
-        add("rollout", self.rollout.clone());
+        add("host", self.host.as_ref().map(ToString::to_string));
+        add("rollout", self.rollout.as_ref().map(ToString::to_string));
         add("since", self.since.map(|since| since.to_rfc3339_opts(SecondsFormat::AutoSi, true)));
         add("after", after.map(|after| after.to_string()));
         let bounded = self.follow && self.since.is_none() && after.is_none();
@@ -190,7 +200,7 @@ mod tests {
             (
                 vec![
                     "--host",
-                    "a b",
+                    "db-01",
                     "--rollout",
                     "stable@v2",
                     "--since",
@@ -199,7 +209,7 @@ mod tests {
                     "3",
                 ],
                 None,
-                "/v1/events?host=a%20b&rollout=stable@v2&since=2026-11-24T06:00:00Z&limit=3",
+                "/v1/events?host=db-01&rollout=stable@v2&since=2026-11-24T06:00:00Z&limit=3",
             ),
         ] {
             let line = Line::try_parse_from([vec!["events"], arguments].concat()).unwrap();

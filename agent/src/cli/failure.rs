@@ -101,6 +101,9 @@ impl From<KeyFileError> for Failure {
             KeyFileError::Io { source, path } if source.kind() == std::io::ErrorKind::PermissionDenied => {
                 failure.hint(format!("only its owner can read {}", path.display()))
             }
+            KeyFileError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+                failure.hint("is the name right? muster keygen FILE makes a key where there is none")
+            }
             KeyFileError::Agent(AgentError::NoSocket) => {
                 failure.hint("give the private key's file, or start an ssh-agent and ssh-add the key")
             }

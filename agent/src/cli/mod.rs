@@ -101,7 +101,11 @@ enum Command {
 /// Runs the command line of this process.
 pub fn run() -> ExitCode {
     let cli = Cli::parse();
-    match cli.command.run() {
+    let ended = cli.command.run().and_then(|exit| match output::lost() {
+        Some(why) => Err(Failure::new(format_args!("the output could not be written: {why}"))),
+        None => Ok(exit),
+    });
+    match ended {
         Ok(exit) => exit.into(),
         Err(failure) => {
             failure.report();

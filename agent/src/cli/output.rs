@@ -2,9 +2,13 @@
 
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::sync::OnceLock;
 
 use owo_colors::{OwoColorize, Stream};
 use serde::Serialize;
+use tokio::io::Interest;
+use tokio::net::unix::pipe::Sender;
 
 use super::render::{COLUMNS_MIN, Look};
 
@@ -29,7 +33,30 @@ pub fn line(text: impl Display) {
     if super::stage::with(|stage| stage.out.push_str(&format!("{text}\n"))).is_some() {
         return;
     }
-    let _ = writeln!(io::stdout().lock(), "{text}");
+    match writeln!(io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => drop(LOST.set(error.to_string())),
+        Ok(()) | Err(_) => {}
+    }
+}
+
+/// Why some of the data could not be written.
+static LOST: OnceLock<String> = OnceLock::new();
+
+/// Why some of the data could not be written, if so; that nobody reads it any more is no reason.
+pub(super) fn lost() -> Option<&'static str> {
+    LOST.get().map(String::as_str)
+}
+
+/// Waits until the reader of stdout has gone away; for ever if it is no pipe.
+pub(super) async fn reader_gone() {
+    let gone = async {
+        // A copy that is only waited for: how stdout itself is written to stays as it is.
+        let watched = Sender::from_owned_fd_unchecked(io::stdout().as_fd().try_clone_to_owned()?)?;
+        watched.ready(Interest::ERROR).await.map(drop)
+    };
+    if gone.await.is_err() {
+        std::future::pending().await
+    }
 }
 
 /// Writes a line for people, beside the data.

@@ -9,7 +9,7 @@ use clap::{Args, Subcommand};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::time::{Instant, sleep};
 
-use super::asking::{Agent, REFRESH, raw};
+use super::asking::{Agent, REFRESH, raw, rest};
 use super::output::{Tone, columns, line};
 use super::render::{
     Field, Look, closure, field, field_or_none, flat, grouped, host_tone, moment, relative, rollout_tone,
@@ -235,8 +235,7 @@ impl<'a> Watch<'a> {
             if left.is_some_and(|left| left.is_zero()) {
                 break None;
             }
-            // Of a large fleet the agent has much to look through: it is left time for others.
-            let pause = REFRESH.max(looked.elapsed() * 3);
+            let pause = rest(REFRESH, looked.elapsed());
             sleep(left.unwrap_or(pause).min(pause)).await;
         };
         self.bar.finish_and_clear();
@@ -293,6 +292,11 @@ impl<'a> Watch<'a> {
             Some(RolloutState::Reverted) => failed("was reverted"),
             Some(RolloutState::Superseded) => failed("was overtaken by a newer rollout"),
             Some(state) => failed(&format!("ended as {state}")),
+            None if self.body.is_empty() => Err(Failure {
+                exit: Exit::TimedOut,
+                ..Failure::new(format_args!("no rollout {id} has opened yet"))
+            }
+            .hint("muster rollout list names those that have; muster publish FILE --wait says whether the ref has come through")),
             None => Err(Failure {
                 exit: Exit::TimedOut,
                 ..Failure::new(format_args!("{id} is not over yet and goes on by itself"))

@@ -185,7 +185,12 @@ impl SignFile {
         })?;
         if parsed.kind() != kind {
             let (found, wanted) = (parsed.kind().words(), kind.words());
-            return Err(Failure::file(&self.file, format_args!("it is a {found}, not a {wanted}")));
+            let failure = Failure::file(&self.file, format_args!("it is a {found}, not a {wanted}"));
+            return Err(failure.hint(match parsed.kind() {
+                Kind::Fleet => "muster sign fleet signs one",
+                Kind::ChannelRef => "muster sign channel-ref --add adds a signature to one",
+                Kind::Command => "muster sign command signs one",
+            }));
         }
         let signer = self.signature.signer()?;
         let trusted = self.fleet.as_deref().map(Root::read).transpose()?;

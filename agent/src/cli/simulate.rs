@@ -12,7 +12,7 @@ use clap::Args;
 use data_encoding::BASE64;
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use muster_core::document::{Fleet, Refusal};
-use muster_core::id::HostId;
+use muster_core::id::{ChannelId, HostId};
 use muster_signing::{Namespace, verify_document};
 use muster_sim::forecast::{End, Forecast, ForecastError, Options, Progress};
 use serde::Serialize;
@@ -30,6 +30,8 @@ use crate::control::wire::FleetDocument;
 const AHEAD: Duration = Duration::from_secs(90 * 24 * 3600);
 /// The longest switch that can be asked about, in seconds: a day.
 const ACTIVATION_SECS_MAX: u64 = 24 * 3600;
+/// How long a switch takes unless the command line says otherwise or the policy allows less than twice that, in seconds.
+const ACTIVATION_SECS: u64 = 30;
 /// What takes no longer shows no progress.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -69,10 +71,9 @@ pub(super) struct Simulate {
     /// Operators promote at once every wave that waits for it.
     #[arg(long)]
     promote: bool,
-    /// How long a switch takes.
-    #[arg(long, value_name = "N", default_value_t = 30,
-        value_parser = clap::value_parser!(u64).range(0..=ACTIVATION_SECS_MAX))]
-    activation_seconds: u64,
+    /// How long a switch takes; by default 30 s, or half of what the channel's policy allows if that is less.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(0..=ACTIVATION_SECS_MAX))]
+    activation_seconds: Option<u64>,
     /// When it is published, such as 2026-11-24T22:00:00Z; by default now.
     #[arg(long, value_name = "TIME", value_parser = time)]
     at: Option<DateTime<Utc>>,
@@ -103,21 +104,29 @@ impl Simulate {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let files = DocumentFiles::read(&self.file)?;
         let parsed = Parsed::read(&files.bytes).map_err(|refusal| Failure::file(&self.file, refusal))?;
-        if parsed.kind() != Kind::ChannelRef {
+        let Parsed::ChannelRef(document) = &parsed else {
             let (found, wanted) = (parsed.kind().words(), Kind::ChannelRef.words());
             return Err(Failure::file(&self.file, format_args!("it is a {found}, not a {wanted}")));
-        }
+        };
         let fleet = self.fleet_bytes()?;
+        let allowed = allowed(&fleet, &document.channel);
+        let activation = self.activation_seconds.unwrap_or_else(|| default_activation(allowed));
+        let options = self.options(activation);
         let mut progress = Shown::new();
-        let forecast = Forecast::of(&fleet, &files.bytes, &self.options(), &mut |at| progress.at(at));
+        let forecast = Forecast::of(&fleet, &files.bytes, &options, &mut |at| progress.at(at));
         progress.end();
         let forecast = forecast.map_err(|error| self.refused(error))?;
         self.note_signatures(&files, &fleet);
+        if let Some(allowed) = allowed.filter(|allowed| activation >= *allowed) {
+            note(format_args!(
+                "a switch of {activation} s fails: activationTimeoutSeconds of its policy is {allowed}"
+            ));
+        }
         if self.json {
             output::json(&Answer {
                 schema: 1,
                 seed: self.seed,
-                activation_seconds: self.activation_seconds,
+                activation_seconds: activation,
                 takes_seconds: (forecast.ends_at - forecast.published_at).num_seconds(),
                 forecast: &forecast,
             });
@@ -131,11 +140,11 @@ impl Simulate {
         })
     }
 
-    fn options(&self) -> Options {
+    fn options(&self, activation_secs: u64) -> Options {
         Options {
             at: self.at.unwrap_or_else(when::now),
             seed: self.seed,
-            activation: Duration::from_secs(self.activation_seconds),
+            activation: Duration::from_secs(activation_secs),
             fail: self.fail.iter().cloned().collect::<BTreeSet<_>>(),
             offline: self.offline.iter().cloned().collect::<BTreeSet<_>>(),
             lose_coordinator: self.lose_coordinator,
@@ -185,6 +194,17 @@ impl Simulate {
             ));
         }
     }
+}
+
+/// How long the policy of a channel lets a switch take, in seconds.
+fn allowed(fleet: &[u8], channel: &ChannelId) -> Option<u64> {
+    let fleet = Fleet::parse(fleet).ok()?;
+    let of = fleet.channels.get(channel)?;
+    Some(fleet.policies.get(&of.policy)?.policy.activation_timeout_secs)
+}
+
+fn default_activation(allowed: Option<u64>) -> u64 {
+    allowed.map_or(ACTIVATION_SECS, |allowed| ACTIVATION_SECS.min(allowed / 2))
 }
 
 fn shown(path: &Path) -> String {
@@ -246,6 +266,14 @@ mod tests {
         control::tests::check(control::server::Limits::default(), answer, async |bench| {
             test(held_by_agent(&bench.client).await);
         });
+    }
+
+    #[test]
+    fn a_switch_takes_no_longer_than_its_policy_allows_unless_asked_to() {
+        for (allowed, expected) in [(None, 30), (Some(300), 30), (Some(60), 30), (Some(30), 15), (Some(1), 0)]
+        {
+            assert_eq!(default_activation(allowed), expected, "{allowed:?}");
+        }
     }
 
     #[test]

@@ -5,15 +5,15 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
-use muster_store::{Class, Table};
+use muster_store::{Class, StoreError, Table};
 
 use super::asking::Agent;
 use super::output::{self, Tone, count, line};
 use super::render::{Look, bytes, field, flat, hanging, tinted};
-use super::{Exit, Failure};
+use super::{Exit, Failure, when};
 use crate::control::client::parse;
 use crate::control::wire::{SCHEMA, StoreInfo, StoreTable, StoreVerified};
-use crate::storage::{self, StorageError};
+use crate::storage::{self, Imported, StorageError};
 
 /// Looks at what lies on this host's disk, checks it, makes it anew, carries it away.
 #[derive(Debug, Args)]
@@ -66,14 +66,31 @@ An agent does the same by itself when it starts and more than half of its store 
   muster store export --store /var/lib/muster/muster.redb --out home.cbor
 
 The file is one CBOR sequence of documents, feeds, decisions and log entries
-with their signatures, in the order in which they were learnt: a backup, the way
-into a site without a network, and what `muster replay` reads anywhere.")]
+with their signatures, in the order in which they were learnt: a backup, what
+`muster store import` takes into a site without a network, and what `muster
+replay` reads anywhere.")]
     Export {
         #[command(flatten)]
         stopped: Stopped,
         /// Where to write; never over a file that is there.
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
+    },
+    /// Takes what an export holds into a stopped agent's store, every signature checked; the agent must not run.
+    #[command(after_help = "Example:
+  systemctl stop muster
+  muster store import home.cbor --store /var/lib/muster/muster.redb
+
+The way into a site without a network: documents, decisions and what the other
+hosts said, as if a peer had brought them. Nothing that is there is replaced.
+Entries of the log are left out, which coordinators get from each other, and this
+host's own events, which its agent gets back itself. An agent that never ran has
+no store yet: start it once. Ends with 1 if a record did not prove what it has to.")]
+    Import {
+        /// What muster store export wrote.
+        file: PathBuf,
+        #[command(flatten)]
+        stopped: Stopped,
     },
 }
 
@@ -113,6 +130,7 @@ impl StoreCommand {
                 Ok(Exit::Done)
             }
             Verb::Export { stopped, out } => export(&stopped.store, &out),
+            Verb::Import { file, stopped } => import(&stopped.store, &file),
         }
     }
 }
@@ -161,14 +179,58 @@ fn verified(place: &Path, report: &StoreVerified) -> Result<String, Failure> {
 }
 
 fn export(store: &Path, out: &Path) -> Result<Exit, Failure> {
-    let mut file = File::create_new(out).map_err(|error| Failure::file(out, error))?;
+    let file = File::create_new(out).map_err(|error| {
+        let there = error.kind() == std::io::ErrorKind::AlreadyExists;
+        let failure = Failure::file(out, error);
+        if there {
+            failure.hint("give another name: a file that is there is never replaced")
+        } else {
+            failure
+        }
+    })?;
+    match write_export(store, file, out) {
+        Ok(records) => {
+            line(format_args!("{}: {records} records", out.display()));
+            Ok(Exit::Done)
+        }
+        Err(failure) => {
+            // Half an export is none, and would stand in the way of the next try.
+            let _ = std::fs::remove_file(out);
+            Err(failure)
+        }
+    }
+}
+
+fn write_export(store: &Path, mut file: File, out: &Path) -> Result<u64, Failure> {
+    let failed = |error| Failure::file(out, error);
     let mut writer = std::io::BufWriter::new(&mut file);
     let records = storage::export(store, &mut writer)?;
-    writer.flush().map_err(|error| Failure::file(out, error))?;
+    writer.flush().map_err(failed)?;
     drop(writer);
-    file.sync_all().map_err(|error| Failure::file(out, error))?;
-    line(format_args!("{}: {records} records", out.display()));
-    Ok(Exit::Done)
+    file.sync_all().map_err(failed)?;
+    Ok(records)
+}
+
+fn import(store: &Path, file: &Path) -> Result<Exit, Failure> {
+    let Imported { taken, known, own, refused, reasons } = storage::import(store, file, when::now())?;
+    let records = |number: u64, what: &str| count(usize::try_from(number).unwrap_or(usize::MAX), what);
+    let mut sentence = format!("{}: {} taken in", store.display(), records(taken, "record"));
+    if known > 0 {
+        sentence.push_str(&format!(", {known} known already"));
+    }
+    if own > 0 {
+        sentence.push_str(&format!(", {} of this host left to its agent", records(own, "event")));
+    }
+    say(&sentence);
+    if refused == 0 {
+        return Ok(Exit::Done);
+    }
+    for reason in &reasons {
+        let width = output::note_columns().map_or(usize::MAX, usize::from);
+        output::note(hanging(&format!("- {}", flat(reason)), width, 0, 2).join("\n"));
+    }
+    let what = format_args!("{}: {} refused", file.display(), records(refused, "record"));
+    Err(Failure::new(what).hint("why is above; all that proves what it has to was taken in"))
 }
 
 fn stopped_stats(store: &Path) -> Result<StoreInfo, Failure> {
@@ -203,6 +265,8 @@ impl From<StorageError> for Failure {
         let failure = Self::new(&error);
         match error {
             StorageError::View { .. } => failure,
+            StorageError::Store(StoreError::Missing { .. }) => failure
+                .hint("it is muster.redb in the agent's state_dir, and is made when the agent first starts"),
             StorageError::Store(_) => {
                 failure.hint("an agent that runs holds its store to itself: systemctl stop muster")
             }

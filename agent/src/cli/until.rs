@@ -4,16 +4,16 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use super::Failure;
-use super::asking::raw;
+use super::asking::{raw, rest};
 use super::output::line;
 use super::render::flat;
 use crate::control::client::{Client, encoded, parse};
 use crate::control::wire::{DocumentInfo, Status};
 
-/// How often it is asked how far the document is.
+/// How often it is asked how far the document is, at most.
 const ASK_EVERY: Duration = Duration::from_millis(100);
 
 /// How a wait ended.
@@ -47,13 +47,17 @@ impl<C: Fn(&DocumentInfo) -> bool, T: Fn(&DocumentInfo, u32) -> String> Until<'_
         let target = if live { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let spinner = ProgressBar::with_draw_target(None, target);
         let deadline = Instant::now() + self.timeout;
+        let mut of = coordinators(client).await?;
         loop {
+            let asked = Instant::now();
             let body = client.get(&route).await?;
+            let pause = rest(ASK_EVERY, asked.elapsed());
             let info: DocumentInfo = parse(&body)?;
-            let of = client.read::<Status>("/v1/status").await?.quorum.of;
-            let told = (self.told)(&info, of);
             let counts = (self.counts)(&info);
             if counts || Instant::now() >= deadline {
+                // A fleet document that counts by now may name others than there were before.
+                of = coordinators(client).await?;
+                let told = (self.told)(&info, of);
                 spinner.finish_and_clear();
                 if self.json {
                     raw(&body);
@@ -62,9 +66,14 @@ impl<C: Fn(&DocumentInfo) -> bool, T: Fn(&DocumentInfo, u32) -> String> Until<'_
                 }
                 return Ok(if counts { Ended::Counts } else { Ended::Over(told) });
             }
-            spinner.set_message(told);
+            spinner.set_message((self.told)(&info, of));
             spinner.tick();
-            sleep(ASK_EVERY).await;
+            sleep_until(deadline.min(Instant::now() + pause)).await;
         }
     }
+}
+
+/// How many coordinators there are. It is not asked along with the document each time: of a large fleet that costs much.
+async fn coordinators(client: &Client) -> Result<u32, Failure> {
+    Ok(client.read::<Status>("/v1/status").await?.quorum.of)
 }

@@ -21,6 +21,7 @@ fn what_is_left_out_has_its_default() {
     assert_eq!(config.health_checks, Path::new("/etc/muster/health-checks.json"));
     assert_eq!(config.listen.len(), 2);
     assert_eq!((config.retention_days, config.heartbeat), (90, Duration::from_secs(30)));
+    assert_eq!(config.snapshot_entries, 4096);
     assert_eq!((config.relay, config.mirror, config.mdns), (Auto::Auto, Auto::Auto, false));
     assert_eq!(config.activation, Activation::default());
     assert_eq!(config.activation.backend, BackendKind::Nixos);
@@ -45,6 +46,7 @@ fn every_key_is_read() {
         health_checks = "/h"
         socket = "/so"
         retention_days = 7
+        snapshot_entries = 500
         heartbeat_seconds = 0.1
         [activation]
         backend = "directory"
@@ -58,6 +60,7 @@ fn every_key_is_read() {
     let config = read(text, &[]).unwrap();
     assert_eq!(config.identity, Path::new("/i"));
     assert_eq!(config.heartbeat, Duration::from_millis(100));
+    assert_eq!(config.snapshot_entries, 500);
     assert_eq!((config.relay, config.mirror), (Auto::Off, Auto::On));
     assert_eq!(config.activation.root.as_deref(), Some(Path::new("/r")));
     assert_eq!(config.activation.defer.len(), 3);
@@ -80,6 +83,7 @@ fn unknown_keys_and_wrong_values_are_refused_by_name() {
         ("fleet = \"home\"\nheartbeat_seconds = nan", "heartbeat_seconds = NaN is not in"),
         ("fleet = \"home\"\nretention_days = 0", "retention_days = 0 is not in 1 to 36500"),
         ("fleet = \"home\"\nretention_days = -1", "retention_days = -1"),
+        ("fleet = \"home\"\nsnapshot_entries = 1", "snapshot_entries = 1 is not in 16 to 1000000"),
         ("fleet", "line 1"),
     ] {
         let error = read(text, &[]).unwrap_err();

@@ -405,6 +405,7 @@ fn settings(config: &Config, boot_id: String) -> anyhow::Result<Settings> {
         },
         rules: muster_core::wire::RULES,
         retention: Duration::from_secs(u64::from(config.retention_days) * DAY_SECS),
+        snapshot_entries: config.snapshot_entries,
         seed: full::seed()?,
     })
 }

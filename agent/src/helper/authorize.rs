@@ -282,7 +282,8 @@ impl<'a> Case<'a> {
             DecisionBody::Dispatch { not_after, .. } => *not_after,
             DecisionBody::Quarantine { .. }
             | DecisionBody::RolloutTransition { .. }
-            | DecisionBody::Withdrawn { .. } => self.now,
+            | DecisionBody::Withdrawn { .. }
+            | DecisionBody::LogSnapshot { .. } => self.now,
         };
         Used { epoch: decision.epoch, id: decision.id(), not_after }
     }

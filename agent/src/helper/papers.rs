@@ -123,7 +123,8 @@ impl Archive {
             DecisionBody::Dispatch { .. }
             | DecisionBody::Quarantine { .. }
             | DecisionBody::RolloutTransition { .. }
-            | DecisionBody::Withdrawn { .. } => None,
+            | DecisionBody::Withdrawn { .. }
+            | DecisionBody::LogSnapshot { .. } => None,
         }
     }
 }

@@ -176,6 +176,7 @@ impl Fleet {
             backend: BackendKind::Directory,
             rules: RULES,
             retention: Duration::from_secs(DAY_SECS * 90),
+            snapshot_entries: muster_core::node::SNAPSHOT_ENTRIES,
             seed: 1,
         };
         let trust = Trust::parse(trust_text().as_bytes())?;

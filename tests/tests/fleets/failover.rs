@@ -90,6 +90,53 @@ fn without_a_quorum_nothing_is_dispatched_and_status_says_who_is_missing() {
     fleet.wait_for_rollout(&rollout, "Terminal");
 }
 
+/// The entry up to which the newest certified snapshot of the log stands, as an agent shows it; 0 before the first.
+fn compacted(agent: &Agent) -> u64 {
+    let events = agent.events();
+    let snapshots =
+        events.iter().filter(|event| event["kind"] == "decision" && event["name"] == "LogSnapshot");
+    let entry = |event: &Value| -> Option<u64> {
+        let detail = event["detail"].as_str()?.strip_prefix("of the entries up to ")?;
+        detail.split(';').next()?.parse().ok()
+    };
+    snapshots.filter_map(entry).max().unwrap_or_default()
+}
+
+#[test]
+fn a_coordinator_that_was_away_while_the_log_was_compacted_is_sent_a_snapshot_and_decides_with_it() {
+    let fleet = Fleet::of(4).coordinators(3).build();
+    for agent in &fleet.agents {
+        agent.set("snapshot_entries", 16);
+    }
+    fleet.install("v1", Release::GOOD);
+    fleet.install("v2", Release::GOOD);
+    fleet.launch();
+    fleet.roll_out("r0", "v1");
+    fleet.wait_for_release("v1");
+    let leader = fleet.coordinator();
+    let late = fleet.agents[..3].iter().find(|agent| agent.name != leader.name).unwrap();
+    late.kill();
+    let (mut releases, watcher) = (1, &fleet.agents[3]);
+    let first = compacted(watcher);
+    // Two snapshots later the log has nothing any more of what the killed one had last.
+    while compacted(watcher) < first + 32 {
+        let release = if releases % 2 == 0 { "v1" } else { "v2" };
+        fleet.roll_out_at(3, &format!("r{releases}"), release);
+        fleet.wait_for_release(release);
+        releases += 1;
+        assert!(releases < 40, "the log is compacted: {}", compacted(watcher));
+    }
+    late.start();
+    fleet.wait_until_up(late);
+    let other = fleet.agents[..3].iter().find(|agent| agent.name != late.name).unwrap();
+    fleet.wait_for_release(if releases % 2 == 0 { "v2" } else { "v1" });
+    other.kill();
+    // Without the one that was away there is no quorum now.
+    let last = fleet.roll_out_at(3, "last", if releases % 2 == 0 { "v1" } else { "v2" });
+    fleet.wait_for_rollout(&last, "Terminal");
+    late.muster(["store", "verify"]).run().ok();
+}
+
 #[test]
 fn an_agent_that_is_told_to_stop_exits_cleanly() {
     let fleet = Fleet::of(1).build();

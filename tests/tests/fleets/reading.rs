@@ -1,6 +1,7 @@
 //! What people and programs read: every command in text and in JSON, and the same over the socket.
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
@@ -59,7 +60,22 @@ fn every_reading_command_answers_in_text_and_in_json() {
     assert!(tables.contains(&&json!("feeds")), "{tables:?}");
     assert!(agent.muster(["store", "stats"]).run().ok().contains("feeds"));
     the_socket_is_plain_http(&fleet);
+    who_looks_on_ends_with_its_reader(agent);
     a_host_knows_who_it_is(&fleet);
+}
+
+/// `muster events --follow | head -1` ends although nothing more happens; what cannot be written is an error.
+fn who_looks_on_ends_with_its_reader(agent: &Agent) {
+    for arguments in [&["events", "--follow"][..], &["status", "--watch"]] {
+        let mut first = String::new();
+        let status = agent.muster(arguments.iter().copied()).read(|out| {
+            BufReader::new(out).read_line(&mut first).unwrap();
+        });
+        assert!(status.success() && !first.is_empty(), "{arguments:?}: {status}, {first:?}");
+    }
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let ran = agent.muster(["status"]).into_file(full).expect_code(1);
+    assert!(ran.stderr.contains("could not be written"), "{ran:?}");
 }
 
 fn a_host_knows_who_it_is(fleet: &Fleet) {

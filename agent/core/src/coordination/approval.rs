@@ -27,7 +27,7 @@ pub enum Judgement {
 pub fn judge(view: &View<'_>, derived: &Derived, now: DateTime<Utc>) -> Judgement {
     let at = match &derived.because {
         Because::Event(event) => Some(event.at()),
-        Because::Withdrawn(_) => None,
+        Because::Withdrawn(_) | Because::SnapshotAsked => None,
     };
     if derived.time_went_back {
         return Judgement::Object("its entry's time lies before the entry ahead of it".to_owned());
@@ -40,8 +40,9 @@ pub fn judge(view: &View<'_>, derived: &Derived, now: DateTime<Utc>) -> Judgemen
         (DecisionBody::Quarantine { .. }, _) => judge_quarantine(view, &derived.decision.body, now),
         (DecisionBody::RolloutTransition { .. }, Because::Event(event)) => judge_transition(view, event, now),
         (DecisionBody::Withdrawn { decision }, _) => judge_withdrawal(view, *decision, now),
-        (DecisionBody::RolloutTransition { .. }, Because::Withdrawn(_)) => {
-            Judgement::Object("no withdrawal moves a rollout".to_owned())
+        (DecisionBody::LogSnapshot { .. }, _) => judge_snapshot(view, derived.decision.log_index),
+        (DecisionBody::RolloutTransition { .. }, Because::Withdrawn(_) | Because::SnapshotAsked) => {
+            Judgement::Object("only an event moves a rollout".to_owned())
         }
     }
 }
@@ -196,22 +197,23 @@ fn judge_transition(view: &View<'_>, event: &RolloutEvent, now: DateTime<Utc>) -
 }
 
 fn judge_terminal(view: &View<'_>, plan: &Plan, now: DateTime<Utc>) -> Judgement {
+    match holds_the_end(view, plan, now) {
+        None => Judgement::Endorse,
+        Some(reason) => Judgement::Wait(reason),
+    }
+}
+
+/// Why a rollout is not Terminal yet by this node's evidence.
+pub(crate) fn holds_the_end(view: &View<'_>, plan: &Plan, now: DateTime<Utc>) -> Option<String> {
     let open = (0..).zip(&plan.waves).find_map(|(wave, _)| match gate::wave_state(view, plan, wave, now) {
         WaveState::Done => None,
         WaveState::Open(reason) => Some(reason.to_string()),
     });
-    // A wave goes on past a host that waits for its reboot; the rollout waits for it.
-    let deferred = || {
-        let waits = |host: &&HostId| {
-            matches!(view.standing(plan, host, now), Standing::Deferred { .. })
-                && view.excuse(plan, host, now).is_none()
-        };
-        plan.hosts().find(waits).map(|host| format!("{host} waits for its reboot"))
+    let waits = |host: &&HostId| {
+        matches!(view.standing(plan, host, now), Standing::Deferred { .. })
+            && view.excuse(plan, host, now).is_none()
     };
-    match open.or_else(deferred) {
-        None => Judgement::Endorse,
-        Some(reason) => Judgement::Wait(reason),
-    }
+    open.or_else(|| plan.hosts().find(waits).map(|host| format!("{host} waits for its reboot")))
 }
 
 fn by_command(view: &View<'_>, does: &str, is_it: impl Fn(&Verb) -> bool) -> Judgement {
@@ -219,6 +221,16 @@ fn by_command(view: &View<'_>, does: &str, is_it: impl Fn(&Verb) -> bool) -> Jud
         Judgement::Endorse
     } else {
         Judgement::Wait(format!("no adopted command {does} the rollout"))
+    }
+}
+
+/// The bytes are this coordinator's own; what it asks is whether anybody could miss what they stand for.
+fn judge_snapshot(view: &View<'_>, index: u64) -> Judgement {
+    match view.ledger.unsettled_before(index, |id| view.void.contains(id)) {
+        None => Judgement::Endorse,
+        Some(DecisionId { log_index, ordinal }) => {
+            Judgement::Wait(format!("decision {log_index}.{ordinal} is not certified yet"))
+        }
     }
 }
 

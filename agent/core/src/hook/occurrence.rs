@@ -228,7 +228,8 @@ pub fn of_decision(decision: &Decision, around: &impl Records) -> Vec<Occurrence
         }
         DecisionBody::RolloutTransition { .. }
         | DecisionBody::Dispatch { .. }
-        | DecisionBody::Withdrawn { .. } => Vec::new(),
+        | DecisionBody::Withdrawn { .. }
+        | DecisionBody::LogSnapshot { .. } => Vec::new(),
     }
 }
 

@@ -25,7 +25,7 @@ pub enum Table {
     Log,
     /// The term and the vote.
     HardState,
-    /// What this node knew at some positions of `arrivals`.
+    /// What this node knew at some positions of `arrivals`, and what stands for the beginning of the log.
     Snapshot,
     /// Certified decisions.
     Decisions,
@@ -177,8 +177,25 @@ pub mod key {
 
     /// The position of the checkpoint whose head has that key.
     pub(crate) fn head_of_checkpoint(key: &[u8]) -> Option<u64> {
-        let (position, piece) = key.split_first_chunk::<8>()?;
+        let (position, piece) = key.split_first_chunk::<8>().filter(|_| key.len() == 12)?;
         (piece == 0_u32.to_be_bytes()).then(|| u64::from_be_bytes(*position))
+    }
+
+    /// `snapshot`: what stands for the beginning of the log.
+    pub(crate) fn log_snapshot() -> Vec<u8> {
+        b"log".to_vec()
+    }
+
+    /// `snapshot`: a leader's snapshot of the log, by the position of its arrival.
+    pub(crate) fn installed(position: u64) -> Vec<u8> {
+        let mut key = b"installed".to_vec();
+        key.extend(position.to_be_bytes());
+        key
+    }
+
+    /// The position at which the snapshot of that key arrived.
+    pub(crate) fn read_installed(key: &[u8]) -> Option<u64> {
+        key.strip_prefix(b"installed")?.try_into().ok().map(u64::from_be_bytes)
     }
 
     /// `decisions`: (fleet serial, log index, ordinal).

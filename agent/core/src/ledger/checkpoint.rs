@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use serde_bytes::ByteBuf;
 
 use super::slots::Slots;
+use super::snapshot::Traces;
 use super::views::Subject;
 use super::{Adopted, Batch, Derived, Feed, Ledger, Mirrored, Quarantine, RebuildError, Rows, Table, key};
 use crate::coordination::log::{MemberId, Membership};
@@ -41,6 +42,8 @@ pub struct CheckpointHead {
     pub at: DateTime<Utc>,
     /// What was given up when it was made: whatever was over since before this.
     pub before: DateTime<Utc>,
+    /// The entries of the log that were applied by then.
+    pub applied: u64,
     /// How many pieces it has.
     pub pieces: u32,
     hash: Digest,
@@ -79,6 +82,7 @@ struct State {
     lives: BTreeMap<MemberId, PublicKey>,
     deciding: u64,
     last_entry_at: Option<DateTime<Utc>>,
+    traces: Traces,
     /// The arrival that each row of the views follows from.
     stamps: Vec<(Subject, u64)>,
 }
@@ -98,8 +102,8 @@ impl Ledger {
         let bytes = self.state_bytes();
         let pieces =
             u32::try_from(bytes.chunks(PIECE_BYTES_MAX).count()).ok().filter(|it| *it <= PIECES_MAX)?;
-        let head =
-            CheckpointHead { v: VERSION, position: self.position, at, before, pieces, hash: sha256(&bytes) };
+        let (position, applied, hash) = (self.position, self.applied, sha256(&bytes));
+        let head = CheckpointHead { v: VERSION, position, at, before, applied, pieces, hash };
         self.batch.put(Table::Snapshot, key::checkpoint(self.position, 0), codec::encode(&head));
         for (number, piece) in (1..).zip(bytes.chunks(PIECE_BYTES_MAX)) {
             self.batch.put(Table::Snapshot, key::checkpoint(self.position, number), piece.to_vec());
@@ -141,6 +145,7 @@ impl Ledger {
             lives: self.lives.clone(),
             deciding: self.deciding,
             last_entry_at: self.last_entry_at,
+            traces: self.traces.clone(),
             stamps: self.standing_stamps(),
         }
     }
@@ -197,6 +202,7 @@ impl Ledger {
         self.lives = state.lives;
         self.deciding = state.deciding;
         self.last_entry_at = state.last_entry_at;
+        self.traces = state.traces;
         self.position = state.position;
         self.checkpoint = state.position;
         self.stamps = state.stamps.into_iter().collect();

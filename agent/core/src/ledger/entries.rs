@@ -1,6 +1,6 @@
 //! Applying entries of the coordinators' log: what each means, and the decisions that follow from it.
 
-use muster_signing::{Digest, PublicKey};
+use muster_signing::{Digest, PublicKey, sha256};
 use serde::{Deserialize, Serialize};
 
 use super::views::Subject;
@@ -31,6 +31,14 @@ pub enum EntryError {
         /// The newest version that this program knows.
         known: u32,
     },
+    /// What stands for the beginning of the log is not what this program makes of it.
+    #[error("the snapshot of the log up to entry {index} cannot be used: {detail}")]
+    Damaged {
+        /// The last entry that it stands for.
+        index: u64,
+        /// What is wrong.
+        detail: String,
+    },
 }
 
 /// Why a decision follows from the log: what an approver asks its own evidence about.
@@ -40,6 +48,8 @@ pub enum Because {
     Event(RolloutEvent),
     /// An earlier decision was given up.
     Withdrawn(DecisionId),
+    /// The log asked for a snapshot.
+    SnapshotAsked,
 }
 
 /// A decision that follows from an entry.
@@ -80,6 +90,8 @@ impl Ledger {
         let mut applied = Applied::default();
         let mut bodies = Vec::new();
         self.step_group(entry);
+        self.note_proposal(index, entry);
+        let mut asked = false;
         match payload {
             None => {}
             Some(LogStatement::Rollout { events }) => {
@@ -88,6 +100,7 @@ impl Ledger {
                 }
             }
             Some(LogStatement::RulesRaised { rules, .. }) => self.rules = rules,
+            Some(LogStatement::SnapshotAsked {}) => asked = true,
             Some(LogStatement::DocumentAdopted { kind, hash, .. }) => self.adopt(index, kind, hash),
             Some(LogStatement::Withdrawn { log_index, ordinal }) => {
                 let decision = DecisionId { log_index, ordinal };
@@ -99,6 +112,13 @@ impl Ledger {
         let own = self.planted().has(Bug::OwnDecisions) && self.me.as_str().len() > 1;
         let own = if own { self.me.as_str().bytes().map(u64::from).sum::<u64>() } else { 0 };
         self.choose_deciding();
+        if asked {
+            self.note_asked(index);
+            let snapshot = self.take_snapshot(index, entry);
+            let digest = sha256(&snapshot.encode());
+            bodies.push((DecisionBody::LogSnapshot { digest }, Because::SnapshotAsked));
+            self.taken = Some(snapshot);
+        }
         let fleet_serial = self.deciding + own % 2;
         let epoch = self.epoch().unwrap_or(super::NO_HASH);
         for (ordinal, (body, because)) in (0..).zip(bodies) {
@@ -186,13 +206,22 @@ impl Ledger {
     }
 
     /// From the first entry on rollouts follow from the log; what certified decisions showed is dropped.
-    fn follow_log(&mut self) {
+    pub(super) fn follow_log(&mut self) {
         self.follows_log = true;
         for rollout in std::mem::take(&mut self.rollouts).into_keys() {
             self.touch(Subject::Rollout(rollout), self.last_position());
         }
         self.newest.clear();
-        self.lifted.clear();
+        // What a command lifted is barred again until the log has adopted that command.
+        let lifted = std::mem::take(&mut self.lifted);
+        let places = self
+            .quarantines
+            .iter()
+            .filter(|((channel, _), of)| of.keys().any(|id| lifted.contains(&(channel.clone(), *id))));
+        let places: Vec<_> = places.map(|(place, _)| place.clone()).collect();
+        for (channel, closure) in places {
+            self.touch(Subject::Quarantine(channel, closure), self.last_position());
+        }
     }
 
     fn adopt(&mut self, index: u64, kind: DocumentKind, hash: Digest) {
@@ -212,11 +241,12 @@ impl Ledger {
                     return;
                 }
                 self.adopted.refs.insert(plan.channel.clone(), hash);
-                let opened = self.rollouts.contains_key(&plan.rollout_id);
-                let known = self.plans.get(&plan.rollout_id);
                 // A rollout that goes on under a name keeps its plan, whatever else operators give the name to.
-                let keeps = |known: &Plan| !self.documents.are_one_release(&known.ref_hash, &hash);
-                if !(opened && known.is_some_and(|known| keeps(known))) {
+                let id = &plan.rollout_id;
+                let opened = self.rollouts.contains_key(id).then(|| self.traces.named.get(id)).flatten();
+                let keeps = opened.is_some_and(|known| !self.documents.are_one_release(known, &hash));
+                if !(keeps || self.is_pruned(id)) {
+                    self.traces.named.insert(id.clone(), hash);
                     self.plans.insert(plan.rollout_id.clone(), plan);
                 }
             }
@@ -233,7 +263,10 @@ impl Ledger {
     }
 
     fn withdraw(&mut self, decision: DecisionId, position: u64) {
-        let Some((host, rollout)) = self.slots.withdraw(decision) else { return };
+        self.slots.withdraw(decision);
+        self.await_no_more(decision);
+        // Whether its slot is still taken here is no matter of the log.
+        let Some((rollout, host)) = self.traces.dispatches.remove(&decision) else { return };
         if let Some(record) = self.rollouts.get_mut(&rollout) {
             *record = rollout::withdraw(record, &host, decision.log_index);
         }
@@ -248,6 +281,10 @@ impl Ledger {
         bodies: &mut Vec<(DecisionBody, Because)>,
     ) {
         let id = event.rollout_id().clone();
+        if self.is_pruned(&id) {
+            self.alarm(format!("log entry {index} speaks of {id}, which was pruned"));
+            return;
+        }
         let Some(plan) = self.plans.get(&id).cloned() else {
             self.alarm(format!("log entry {index} speaks of {id}, whose ref is not held"));
             return;
@@ -261,7 +298,8 @@ impl Ledger {
             .rollouts
             .iter()
             .find(|(other, record)| **other != id && record.state.is_open() && other.channel() == channel);
-        let context = StepContext { open_on_channel: open.map(|(id, _)| id) };
+        let let_go = self.let_go_for(event, &plan);
+        let context = StepContext { open_on_channel: open.map(|(id, _)| id), let_go: &let_go };
         let step = match rollout::step(&plan, self.rollouts.get(&id), event, index, &context) {
             Ok(step) => step,
             Err(error) => {
@@ -290,8 +328,8 @@ impl Ledger {
             | RolloutEvent::HostStateChanged { .. }
             | RolloutEvent::WaveAdvanced { .. }
             | RolloutEvent::RolloutTerminal { .. }
-            | RolloutEvent::SuccessorOpened { .. }
-            | RolloutEvent::RetentionExpired { .. } => {}
+            | RolloutEvent::SuccessorOpened { .. } => {}
+            RolloutEvent::RetentionExpired { .. } => self.prune(&id),
         }
     }
 
@@ -376,6 +414,7 @@ impl Ledger {
             Effect::QueueDispatch(dispatch) => {
                 let host = dispatch.host.clone();
                 let given_up = self.retired.contains(event.rollout_id());
+                self.traces.dispatches.insert(decision, (event.rollout_id().clone(), host.clone()));
                 let body = dispatch.into_decision();
                 if !given_up {
                     self.slots.take(decision, &body);

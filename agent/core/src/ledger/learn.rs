@@ -93,6 +93,7 @@ impl Ledger {
         }
         self.certified.insert(id, certificate.digest());
         self.uncertified.remove(&id);
+        self.await_no_more(id);
         let row = key::decision(decision.fleet_serial, id);
         self.batch.put(Table::Decisions, row.clone(), certificate.bytes().to_vec());
         let position = self.arrive(Table::Decisions, row);
@@ -146,9 +147,8 @@ impl Ledger {
                     }
                 }
             }
-            DecisionBody::Withdrawn { decision } => {
-                let _ = self.slots.withdraw(*decision);
-            }
+            DecisionBody::Withdrawn { decision } => self.slots.withdraw(*decision),
+            DecisionBody::LogSnapshot { digest } => self.certify_snapshot(id.log_index, *digest),
         }
         true
     }

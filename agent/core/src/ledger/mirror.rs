@@ -38,15 +38,19 @@ impl Ledger {
         else {
             return false;
         };
-        // Who follows the log knows all that it has applied: what it does not know there is no dispatch.
-        let may_come = !self.follows_log || *log_index > self.applied;
+        // Of what it has applied entry by entry, who follows the log knows all: anything else is no dispatch.
+        let may_come = !self.knows_dispatches_at(*log_index);
         may_come && record.state == HostState::Pending && record.known_dispatch(*log_index).is_none()
     }
 
     /// Runs a host's waiting events through the mirror, up to the first whose record is not open yet.
     pub(super) fn advance(&mut self, host: &HostId) {
         while let Some(waiting) = self.feeds.get(host).and_then(|feed| feed.waiting.front()).cloned() {
+            let incarnation = self.feeds.get(host).map_or(0, |feed| feed.applied_incarnation);
+            let is_late = waiting.reference.incarnation < incarnation;
             match &waiting.body {
+                // What is open by now is a newer incarnation's.
+                FeedBody::Incarnation(_) if is_late => {}
                 FeedBody::Incarnation(started) => {
                     self.end_records(host, started, waiting.reference, waiting.at);
                 }
@@ -75,8 +79,7 @@ impl Ledger {
                     if self.answers_unknown(&mirrored.record, event) {
                         return;
                     }
-                    let incarnation = self.feeds.get(host).map_or(0, |feed| feed.applied_incarnation);
-                    if waiting.reference.incarnation < incarnation {
+                    if is_late {
                         self.mirror_late(&plan, mirrored, event, &waiting);
                     } else {
                         self.mirror(&plan, mirrored, event, &waiting);
@@ -168,7 +171,14 @@ impl Ledger {
         match record.state {
             HostState::Converged => self.slots.free_up_to(host, &record.rollout_id),
             HostState::Reverted => {
-                self.slots.free_of(host, &record.rollout_id);
+                let waited_in = self
+                    .records_of(host)
+                    .filter(|it| {
+                        it.record.state == HostState::Deferred && it.record.log_index < record.log_index
+                    })
+                    .map(|it| it.record.rollout_id.clone())
+                    .collect();
+                self.slots.free_of(host, &record.rollout_id, &waited_in);
                 self.suspects
                     .entry((record.channel.clone(), record.target_closure.clone()))
                     .or_insert_with(|| (record.rollout_id.clone(), host.clone()));

@@ -11,6 +11,7 @@ mod entries;
 mod feed;
 mod forks;
 mod learn;
+mod let_go;
 mod lives;
 mod mirror;
 mod recovery;
@@ -18,6 +19,7 @@ mod replay;
 mod retention;
 mod rules;
 mod slots;
+mod snapshot;
 mod suppose;
 mod views;
 
@@ -37,7 +39,7 @@ pub use learn::epoch_of;
 pub use replay::{Fault, RebuildError, ReplayError, Rows, Views, rebuild, rebuild_while, verify};
 pub use slots::{Slot, Slots};
 
-use crate::coordination::log::{MemberId, Membership};
+use crate::coordination::log::{MemberId, Membership, Snapshot};
 use crate::document::plan::Budget;
 use crate::document::{Command, Documents, Fleet, Held, Plan};
 use crate::host::{self};
@@ -164,6 +166,9 @@ pub struct Ledger {
     /// The serial of the fleet document whose coordinators decide.
     deciding: u64,
     last_entry_at: Option<DateTime<Utc>>,
+    traces: snapshot::Traces,
+    /// The snapshot for which the log asked last, until it takes the place of entries.
+    taken: Option<Snapshot>,
     position: u64,
     /// The position of the last checkpoint that was made or passed.
     checkpoint: u64,
@@ -210,6 +215,8 @@ impl Ledger {
             lives: BTreeMap::new(),
             deciding: 0,
             last_entry_at: None,
+            traces: snapshot::Traces::default(),
+            taken: None,
             position: 0,
             checkpoint: 0,
             batch: Batch::default(),
@@ -353,6 +360,11 @@ impl Ledger {
     /// Decisions that the log led to and that are not known to be certified.
     pub fn uncertified(&self) -> impl Iterator<Item = &Derived> {
         self.uncertified.values()
+    }
+
+    /// Whether the log led to a decision that is not known to be certified.
+    pub(crate) fn is_uncertified(&self, id: &DecisionId) -> bool {
+        self.uncertified.contains_key(id)
     }
 
     /// Certified dispatches to this host that it has not answered yet.

@@ -4,6 +4,7 @@
 //! them, and of dispatches that this node never heard of their feeds tell. Entries and decisions of the new log have
 //! greater indexes than any of the old one can have had, so that nothing of the one is taken for something of the other.
 
+use super::snapshot::Traces;
 use super::views::Subject;
 use super::{Adopted, FIRST_RULES, Ledger};
 use crate::document::Documents;
@@ -37,6 +38,7 @@ impl Ledger {
         self.ended.clear();
         self.adopted = Adopted::default();
         self.uncertified.clear();
+        (self.traces, self.taken) = (Traces::default(), None);
         // A host that holds the recovery document acts on nothing that was certified before.
         self.owed.clear();
         (self.follows_log, self.rules, self.group, self.deciding) = (false, FIRST_RULES, None, 0);

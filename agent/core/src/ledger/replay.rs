@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{Batch, CheckpointHead, FeedError, Ledger, Reference, Table, checkpoint};
-use crate::coordination::log::Entry;
+use crate::coordination::log::{Entry, Snapshot};
 use crate::document::Accepted;
 use crate::verify::{self, Roster, VerifyError};
 use crate::wire::codec::{self, DecodeError};
@@ -261,10 +261,13 @@ impl Ledger {
                 }
                 self.entry(index, &entry).map_err(|error| Fault::Entry(error.to_string()))?;
             }
+            Table::Snapshot => {
+                let snapshot = Snapshot::decode(value).ok_or(Fault::WrongTable)?;
+                self.install(&snapshot).map_err(|error| Fault::Entry(error.to_string()))?;
+            }
             Table::Meta
             | Table::FeedHeads
             | Table::HardState
-            | Table::Snapshot
             | Table::Endorsed
             | Table::Proofs
             | Table::Arrivals

@@ -58,13 +58,11 @@ impl Slots {
         }
     }
 
-    /// Notes that a dispatch was given up; says whose it was.
-    pub(super) fn withdraw(&mut self, decision: DecisionId) -> Option<(HostId, RolloutId)> {
-        self.hosts.iter_mut().find_map(|(host, slots)| {
-            let slot = slots.get_mut(&decision)?;
+    /// Notes that a dispatch was given up.
+    pub(super) fn withdraw(&mut self, decision: DecisionId) {
+        if let Some(slot) = self.hosts.values_mut().find_map(|slots| slots.get_mut(&decision)) {
             slot.withdrawn = true;
-            Some((host.clone(), slot.rollout.clone()))
-        })
+        }
     }
 
     /// The host converged in a rollout: this frees its slots there, and those of everything older.
@@ -73,9 +71,14 @@ impl Slots {
         self.retain(host, |slot| Some(slot.decision) > last);
     }
 
-    /// The host rolled back: this frees its slots in that rollout.
-    pub(super) fn free_of(&mut self, host: &HostId, rollout: &RolloutId) {
-        self.retain(host, |slot| slot.rollout != *rollout);
+    /// The host rolled back: this frees its slots in that rollout, and older ones in those in which it waited for a reboot:
+    /// going back took that back as well.
+    pub(super) fn free_of(&mut self, host: &HostId, rollout: &RolloutId, waited_in: &BTreeSet<RolloutId>) {
+        let last = self.of(host).filter(|slot| slot.rollout == *rollout).map(|slot| slot.decision).max();
+        self.retain(host, |slot| {
+            let passed_over = Some(slot.decision) < last && waited_in.contains(&slot.rollout);
+            slot.rollout != *rollout && !passed_over
+        });
     }
 
     fn retain(&mut self, host: &HostId, keep: impl Fn(&Slot) -> bool) {

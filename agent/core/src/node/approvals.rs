@@ -83,6 +83,9 @@ impl Node {
     /// Asks this coordinator's own evidence about every decision to which it has said nothing yet.
     pub(super) fn review(&mut self, turn: &mut Turn) {
         let now = turn.now;
+        let blind = self.ledger.awaited_dispatch().map(|DecisionId { log_index, ordinal }| {
+            format!("a snapshot of the log tells of decision {log_index}.{ordinal}, which is still to come")
+        });
         let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.takes_part()) else { return };
         coordinator.review_wanted |= turn.changed && !coordinator.approvals.is_empty();
         if coordinator.review_due().is_none_or(|due| now.mono < due) {
@@ -117,7 +120,11 @@ impl Node {
             }
             approval.looked = now.mono;
             approval.pause = REVIEW_INTERVAL;
-            match judge(&view, &approval.derived, now.utc) {
+            let judgement = match &blind {
+                Some(why) => Judgement::Wait(why.clone()),
+                None => judge(&view, &approval.derived, now.utc),
+            };
+            match judgement {
                 Judgement::Wait(reason) => approval.waits_for = Some(reason),
                 Judgement::Endorse => {
                     let hash = sha256(&approval.bytes);
@@ -299,8 +306,7 @@ impl Node {
     /// Drops what has been certified from what waits.
     pub(super) fn forget_certified(&mut self) {
         if let Some(coordinator) = &mut self.coordinator {
-            let certified = self.ledger.certified();
-            coordinator.approvals.retain(|id, _| !certified.contains_key(id));
+            coordinator.approvals.retain(|id, _| self.ledger.is_uncertified(id));
         }
     }
 
@@ -389,5 +395,6 @@ pub(super) fn describe(body: &DecisionBody) -> String {
         DecisionBody::Withdrawn { decision } => {
             format!("withdrawal of decision {}.{}", decision.log_index, decision.ordinal)
         }
+        DecisionBody::LogSnapshot { .. } => "snapshot of the log".to_owned(),
     }
 }

@@ -13,7 +13,8 @@ use super::turn::Turn;
 use super::{Node, Note, Output};
 use crate::coordination::approval::CLOCK_AHEAD_MAX;
 use crate::coordination::log::{
-    self, Config, Entry, Forwarded, Log, MemberId, Operation, ProposalId, Ready, Standing, Tolerance, WriteId,
+    self, Config, Entry, Forwarded, Log, MemberId, Operation, ProposalId, Ready, Snapshot, Standing,
+    Tolerance, WriteId,
 };
 use crate::document::fleet::{Fleet, Tolerate};
 use crate::id::{FleetName, HostId};
@@ -45,6 +46,10 @@ pub(super) struct Coordinator {
     pub(super) epoch: Digest,
     /// What the ledger adds to the log's indexes, which begin with 1.
     pub(super) base: u64,
+    /// A snapshot that takes the place of all that was applied, once the documents that it names are held.
+    pub(super) installing: Option<Box<Snapshot>>,
+    /// The certified snapshots of which the log was told.
+    pub(super) vouched: BTreeMap<u64, Digest>,
     pub(super) committed: VecDeque<(u64, Entry)>,
     pub(super) approvals: BTreeMap<DecisionId, Approval>,
     /// When evidence was last asked about all of them.
@@ -100,6 +105,7 @@ impl Coordinator {
         let founders = fleet.founders().iter().map(member_of).collect();
         let mut config = Config::new(member_of(&me).in_life(of_log), founders, epoch.0, seed);
         config.life = of_log;
+        config.vouched_snapshots = true;
         if fleet.coordinators.tolerate == Tolerate::Lies {
             config.tolerance = Tolerance::Lies;
         }
@@ -108,9 +114,13 @@ impl Coordinator {
             config.planted = log_bug(planted);
         }
         let first = durable.entries.first().map(|(_, entry)| entry);
-        let of_other = first.is_some_and(|entry| entry.chain_hash != entry.chain_hash_after(&epoch.0));
+        let of_other = durable.snapshot.is_none()
+            && first.is_some_and(|entry| entry.chain_hash != entry.chain_hash_after(&epoch.0));
+        let compacted = durable.snapshot.as_ref().map_or(0, |snapshot| snapshot.index);
         Self {
-            stored_last: durable.entries.last().map_or(0, |(index, _)| *index),
+            stored_last: durable.entries.last().map_or(compacted, |(index, _)| *index),
+            installing: durable.snapshot.clone().map(Box::new),
+            vouched: BTreeMap::new(),
             log: {
                 let mut log = Log::new(config, durable, now);
                 log.remember(memory.into_iter().collect());
@@ -170,6 +180,11 @@ impl Coordinator {
             .map(|approval| (&approval.derived, approval.waits_for.as_deref(), approval.signatures.len()))
     }
 
+    /// Whether everything that was committed here has been applied.
+    pub(super) fn has_applied_all(&self) -> bool {
+        self.installing.is_none() && self.committed.is_empty()
+    }
+
     pub(super) fn want_plan(&mut self) {
         self.plan_wanted = true;
     }
@@ -209,6 +224,7 @@ impl Node {
             }
         }
         self.aim(turn);
+        self.compact_log(turn);
         self.publish_overdue(turn);
         self.review(turn);
         self.plan(turn);
@@ -246,8 +262,8 @@ impl Node {
     }
 
     pub(super) fn consensus(&mut self, turn: &mut Turn, from: PublicKey, message: log::Message) {
-        // Only leaders propose here, so nothing is forwarded, and nobody compacts; what says otherwise is meant to harm.
-        if matches!(message.body, log::Body::Forward(_) | log::Body::Snapshot(_)) {
+        // Only leaders propose here, so nothing is forwarded; what says otherwise is meant to harm.
+        if matches!(message.body, log::Body::Forward(_)) {
             return;
         }
         if let Some(coordinator) = self.coordinator.as_mut().filter(|it| it.takes_part()) {
@@ -284,8 +300,9 @@ impl Node {
         // What the log says of itself waits for its own writes, and for no others.
         let at_once = ready.write.is_none() && turn.log_writes.is_empty() && coordinator.writes.is_empty();
         if let Some(write) = ready.write {
+            let applied = self.ledger.applied().saturating_sub(coordinator.base);
             for operation in write.operations {
-                coordinator.store(&mut turn.rows, operation);
+                coordinator.store(&mut turn.rows, operation, applied);
             }
             turn.log_writes.push(write.id);
             coordinator.keep_memory(&mut turn.rows);
@@ -308,6 +325,10 @@ impl Node {
             )),
             "only the leader proposes here, so nothing is forwarded"
         );
+        if ready.installed.is_some() {
+            coordinator.committed.clear();
+            coordinator.installing = ready.installed;
+        }
         coordinator.committed.extend(ready.committed);
         let leads = coordinator.leads();
         if leads != coordinator.led {
@@ -321,6 +342,9 @@ impl Node {
 
     /// Applies committed entries in order, as far as the documents that they adopt are held.
     pub(super) fn apply_committed(&mut self, turn: &mut Turn) {
+        if !self.install_snapshot(turn) {
+            return;
+        }
         let Some(coordinator) = &mut self.coordinator else { return };
         let mut applied_any = false;
         while let Some((index, entry)) = coordinator.committed.front() {
@@ -340,24 +364,35 @@ impl Node {
                     coordinator.awaits = None;
                     applied_any = true;
                 }
-                Err(EntryError::Waits { hash }) => {
-                    coordinator.awaits = Some(hash);
-                    let leader = coordinator.leader().and_then(|leader| self.ledger.key_of_member(&leader));
-                    turn.outputs.push(Output::Fetch { from: leader });
-                    break;
-                }
-                Err(error @ EntryError::UnknownRules { .. }) => {
-                    let message = format!("this coordinator stops: {error}; upgrade the agent");
-                    coordinator.stopped = Some(message.clone());
-                    turn.outputs.push(Output::Tell(Note::Alarm { message }));
+                Err(error) => {
+                    self.cannot_apply(turn, &error);
                     break;
                 }
             }
         }
         if applied_any {
-            coordinator.planned = None;
+            if let Some(coordinator) = &mut self.coordinator {
+                coordinator.planned = None;
+            }
             self.forget_certified();
             turn.changed = true;
+        }
+    }
+
+    /// What the log says cannot be applied: not yet, or never by this program.
+    pub(super) fn cannot_apply(&mut self, turn: &mut Turn, error: &EntryError) {
+        let Some(coordinator) = &mut self.coordinator else { return };
+        match error {
+            EntryError::Waits { hash } => {
+                coordinator.awaits = Some(*hash);
+                let leader = coordinator.leader().and_then(|leader| self.ledger.key_of_member(&leader));
+                turn.outputs.push(Output::Fetch { from: leader });
+            }
+            EntryError::UnknownRules { .. } | EntryError::Damaged { .. } => {
+                let message = format!("this coordinator stops: {error}; upgrade the agent");
+                coordinator.stopped = Some(message.clone());
+                turn.outputs.push(Output::Tell(Note::Alarm { message }));
+            }
         }
     }
 
@@ -371,8 +406,9 @@ impl Node {
             Some(planned) => now.mono >= planned.after(PLAN_INTERVAL),
         };
         // What is on its way through the log calls again when it has been applied.
-        coordinator.plan_waits = !(coordinator.log.is_settled() && coordinator.committed.is_empty());
-        if !coordinator.leads() || !due || coordinator.plan_waits {
+        coordinator.plan_waits = !(coordinator.log.is_settled() && coordinator.has_applied_all());
+        if !coordinator.leads() || !due || coordinator.plan_waits || self.ledger.awaited_dispatch().is_some()
+        {
             return;
         }
         coordinator.planned = Some(now.mono);
@@ -399,6 +435,7 @@ impl Node {
         if statements.is_empty() {
             statements.extend(self.raise_rules());
         }
+        statements.extend(self.ask_for_snapshot());
         if statements.is_empty() {
             return;
         }
@@ -433,7 +470,7 @@ impl Coordinator {
         }
     }
 
-    pub(super) fn store(&mut self, rows: &mut Batch, operation: Operation) {
+    fn store(&mut self, rows: &mut Batch, operation: Operation, applied: u64) {
         match operation {
             Operation::HardState(_) if self.planted.has(Bug::VoteForgotten) => {}
             Operation::HardState(state) => {
@@ -449,9 +486,14 @@ impl Coordinator {
                 }
                 self.stored_last = index.saturating_sub(1);
             }
-            // A node keeps its whole log and takes no snapshot in, see `Node::consensus`.
-            Operation::Compact(_) | Operation::Install(_) => {
-                debug_assert!(false, "nobody compacts the log of a node");
+            // The entries themselves are history, which the store keeps for as long as any other.
+            Operation::Compact(snapshot) => self.store_snapshot(rows, &snapshot),
+            Operation::Install(snapshot) => {
+                for gone in applied + 1..=self.stored_last {
+                    rows.delete(Table::Log, key::number(self.base + gone));
+                }
+                self.stored_last = snapshot.index;
+                self.store_snapshot(rows, &snapshot);
             }
         }
     }

@@ -33,6 +33,8 @@ pub struct Settings {
     pub rules: u32,
     /// How long what is over is kept.
     pub retention: Duration,
+    /// After how many entries the log asks for a snapshot, see [`super::SNAPSHOT_ENTRIES`].
+    pub snapshot_entries: u64,
     /// A 64-bit seed for everything that is drawn at random.
     pub seed: u64,
 }

@@ -6,6 +6,7 @@
 
 mod approvals;
 mod beacon;
+mod compaction;
 mod coordinator;
 mod dispatching;
 mod door;
@@ -30,6 +31,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use muster_signing::{SignedDocument, SigningKey, Verified};
 
+pub use compaction::SNAPSHOT_ENTRIES;
 pub use door::{
     BackendKind, CoordinatorMessage, Fetch, Goods, HostOrder, HostReport, Input, Job, MessageRef, Note,
     Origin, Output, Receipt, RequestId, Settings, Topic, Verdict,
@@ -55,7 +57,7 @@ use turn::Turn;
 use upkeep::House;
 
 /// How far ahead of this host's clock another host's incarnation may have begun.
-const INCARNATION_AHEAD_MAX: TimeDelta = TimeDelta::minutes(5);
+pub const INCARNATION_AHEAD_MAX: TimeDelta = TimeDelta::minutes(5);
 /// The largest document that is gossiped whole; sync brings larger ones.
 const GOSSIPED_DOCUMENT_BYTES_MAX: usize = 60 * 1024;
 /// Alarms that are kept to be shown.

@@ -215,7 +215,8 @@ impl Node {
     fn fire_switch(&mut self, turn: &mut Turn, plan: &Plan, rollout: &RolloutId) {
         let Some(record) = self.own_record(rollout) else { return };
         let (now, target) = (turn.now.utc, record.target_closure.clone());
-        let runs_already = self.own.running == Some(Some(target.clone()));
+        // What an earlier switch has set for the next boot only another switch takes back.
+        let runs_already = self.own.running == Some(Some(target.clone())) && !self.waits_for_boot(&record);
         let method = if runs_already { "none" } else { self.settings.backend.switch_method() };
         if record.activation_started_at.is_none() {
             let started = HostEventKind::ActivationStarted {
@@ -239,6 +240,16 @@ impl Node {
             let contents = self.signed_contents(&plan.ref_hash);
             turn.outputs.push(Output::Order(HostOrder::Switch(Job { contents, ..job })));
         }
+    }
+
+    /// Whether this host waited for its reboot in another rollout when it acknowledged this dispatch.
+    fn waits_for_boot(&self, record: &host::Record) -> bool {
+        let older = self.ledger.records_of(&self.settings.host).map(|it| &it.record).filter(|it| {
+            it.dispatch_acked_at.is_some()
+                && it.rollout_id != record.rollout_id
+                && it.log_index < record.log_index
+        });
+        older.max_by_key(|it| it.log_index).is_some_and(|it| it.state == HostState::Deferred)
     }
 
     fn fire_rollback(&mut self, turn: &mut Turn, plan: &Plan, rollout: &RolloutId) {

@@ -47,7 +47,7 @@ impl Node {
     pub fn is_settled(&self) -> bool {
         self.coordinator
             .as_ref()
-            .is_some_and(|it| it.takes_part() && it.log.is_settled() && it.committed.is_empty())
+            .is_some_and(|it| it.takes_part() && it.log.is_settled() && it.has_applied_all())
     }
 
     /// Whether a host says of itself that it coordinates no more until operators readmit it.
@@ -206,7 +206,8 @@ impl Node {
         for gone in applied + 1..=before.stored_last {
             turn.rows.delete(Table::Log, key::number(base + gone));
         }
-        let term = entries.last().map_or(0, |(_, entry)| entry.term);
+        let compacted = before.log.snapshot().map_or(0, |snapshot| snapshot.term);
+        let term = entries.last().map_or(compacted, |(_, entry)| entry.term);
         let hard_state = HardState { term, ..HardState::default() };
         turn.rows.put(Table::HardState, key::meta("hard_state"), codec::encode(&hard_state));
         turn.rows.put(Table::Meta, key::meta("life"), codec::encode(&command));
@@ -215,7 +216,7 @@ impl Node {
         turn.log_writes.clear();
         turn.own_signatures.clear();
         let memory = before.log.memory().iter().map(|(member, echo)| (*member, *echo)).collect();
-        let durable = Durable { hard_state, snapshot: None, entries };
+        let durable = Durable { hard_state, snapshot: before.log.snapshot().cloned(), entries };
         let stored = StoredLog { durable, said: before.said, life: Some(command), memory };
         let (me, seed) = (self.signer.public(), self.random.next());
         let (of, planted) = (WhichLog { epoch: before.epoch, base }, self.ledger.planted());

@@ -6,6 +6,7 @@ use muster_signing::{Digest, SigningKey};
 
 use super::approvals::Said;
 use super::beacon::Marks;
+use super::compaction::StoredSnapshot;
 use super::head::FeedEnd;
 use super::own::Own;
 use super::quota::Quotas;
@@ -149,10 +150,22 @@ fn stored_log(rows: &impl Rows, base: u64) -> Result<StoredLog, StartError> {
     if let Some(value) = rows.get(Table::HardState, &key::meta("hard_state")).map_err(StartError::Store)? {
         stored.durable.hard_state = read::<HardState>(Table::HardState, &value)?;
     }
-    for row in rows.table(Table::Log) {
+    if let Some(value) = rows.get(Table::Snapshot, &key::log_snapshot()).map_err(StartError::Store)? {
+        let snapshot: StoredSnapshot = read(Table::Snapshot, &value)?;
+        let bytes = Some(&snapshot).filter(|it| it.base == base).map(StoredSnapshot::read);
+        let damaged = || DecodeError::new("stored row", "it is no snapshot of the log");
+        stored.durable.snapshot = bytes
+            .map(|read| read.ok_or_else(damaged))
+            .transpose()
+            .map_err(|error| StartError::Record { table: Table::Snapshot, error })?;
+    }
+    let compacted = stored.durable.snapshot.as_ref().map_or(0, |snapshot| snapshot.index);
+    for row in rows.since(Table::Log, &key::number(base + compacted + 1)) {
         let (key, value) = row.map_err(StartError::Store)?;
         // Entries of a log that a recovery has ended have lower numbers.
-        if let Some(index) = read_number(Table::Log, &key)?.checked_sub(base).filter(|index| *index > 0) {
+        if let Some(index) =
+            read_number(Table::Log, &key)?.checked_sub(base).filter(|index| *index > compacted)
+        {
             stored.durable.entries.push((index, read::<Entry>(Table::Log, &value)?));
         }
     }

@@ -4,7 +4,7 @@
 //! that makes an older one the base of every later replay is another; and the arrivals before it go in bounded pieces
 //! after that, which may be interrupted anywhere.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -32,6 +32,10 @@ pub(super) struct House {
     base: u64,
     /// The first of the arrivals that are still there.
     first: u64,
+    /// The first entry of the log that may still be there.
+    first_entry: u64,
+    /// Where leaders' snapshots of the log arrived.
+    installed: BTreeSet<u64>,
     look_at: Mono,
 }
 
@@ -41,7 +45,20 @@ impl House {
         let base = base(rows)?;
         let first = rows.table(Table::Arrivals).next().transpose().map_err(RebuildError::Store)?;
         let first = first.and_then(|(key, _)| key.try_into().ok()).map_or(base, u64::from_be_bytes);
-        Ok(Self { checkpoints: checkpoints(rows)?.into(), base, first, look_at: Mono::default() })
+        let entry = rows.table(Table::Log).next().transpose().map_err(RebuildError::Store)?;
+        let first_entry = entry.and_then(|(key, _)| key.try_into().ok()).map_or(0, u64::from_be_bytes);
+        let mut installed = BTreeSet::new();
+        for row in rows.since(Table::Snapshot, &key::installed(0)) {
+            let (of, _) = row.map_err(RebuildError::Store)?;
+            installed.extend(key::read_installed(&of));
+        }
+        let checkpoints = checkpoints(rows)?.into();
+        Ok(Self { checkpoints, base, first, first_entry, installed, look_at: Mono::default() })
+    }
+
+    /// A leader's snapshot of the log arrived at that position.
+    pub(super) fn installed(&mut self, position: u64) {
+        self.installed.insert(position);
     }
 }
 
@@ -61,6 +78,7 @@ impl Node {
         let before = now.utc.checked_sub_signed(self.retention()).unwrap_or_default();
         self.move_base(turn, before);
         self.clear_arrivals(turn);
+        self.clear_log(turn);
         if self.checkpoint_is_due(now.utc, before) {
             self.make_checkpoint(turn, now.utc, before);
         }
@@ -113,7 +131,7 @@ impl Node {
 
     /// Deletes a piece of the arrivals before the base; the last one stays, for it tells how much was learnt.
     fn clear_arrivals(&mut self, turn: &mut Turn) {
-        let House { base, first, look_at, .. } = &mut self.house;
+        let House { base, first, installed, look_at, .. } = &mut self.house;
         let end = base.saturating_sub(1);
         let until = end.min(first.saturating_add(CLEARED_MAX));
         for position in *first..until {
@@ -121,6 +139,28 @@ impl Node {
         }
         *first = until.max(*first);
         if *first < end {
+            *look_at = turn.now.mono.after(LOOK.0);
+        }
+        while let Some(position) = installed.first().copied().filter(|position| *position < *first) {
+            installed.pop_first();
+            turn.rows.delete(Table::Snapshot, key::installed(position));
+        }
+    }
+
+    /// Deletes a piece of the log's entries that no arrival before the base names any more, and for which a snapshot stands.
+    fn clear_log(&mut self, turn: &mut Turn) {
+        let (compacted, begins) = (self.compacted_up_to(), self.ledger.log_begins_behind());
+        let House { checkpoints, base, first_entry, look_at, .. } = &mut self.house;
+        let Some(head) = checkpoints.iter().find(|head| head.position == *base) else { return };
+        // The entries of a log that a recovery has ended stay: their numbers lie far apart from those of now.
+        let first = (*first_entry).max(begins + 1);
+        let end = compacted.min(head.applied) + 1;
+        let until = end.min(first.saturating_add(CLEARED_MAX));
+        for index in first..until {
+            turn.rows.delete(Table::Log, key::number(index));
+        }
+        *first_entry = until.max(first);
+        if *first_entry < end {
             *look_at = turn.now.mono.after(LOOK.0);
         }
     }

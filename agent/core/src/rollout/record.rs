@@ -73,7 +73,7 @@ pub struct HostEntry {
 pub enum Excuse {
     /// It was not heard of before it could be dispatched.
     Offline,
-    /// Its wave went on without it, by an operator's word or since it left the channel.
+    /// Its wave or the rollout went on without it, by an operator's word or since it left the channel.
     Skipped,
     /// It failed or reverted, and the policy allows for as many.
     WithinMaxFailures,

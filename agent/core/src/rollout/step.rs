@@ -17,6 +17,9 @@ use crate::wire::{Cause, HostState, RolloutEvent, RolloutState};
 pub struct StepContext<'a> {
     /// The open rollout of the same channel, after the events before this one; only `RolloutOpened` looks at it.
     pub open_on_channel: Option<&'a RolloutId>,
+    /// The hosts of the plan that people let go by documents that the log adopted: who was skipped, and who left the
+    /// channel. Only `WaveAdvanced` and `RolloutTerminal` look at them.
+    pub let_go: &'a [HostId],
 }
 
 /// A legal step: the record after it, and what it asks for.
@@ -48,7 +51,8 @@ pub fn step(
     }
     let Some(record) = record else { return open(plan, event, log_index, context) };
     let next = record.clone();
-    let mut turn = Turn { plan, log_index, at: event.at(), next, effects: Vec::new() };
+    let let_go = context.let_go;
+    let mut turn = Turn { plan, let_go, log_index, at: event.at(), next, effects: Vec::new() };
     turn.apply(event)?;
     Ok(Step { record: turn.next, effects: turn.effects })
 }
@@ -155,6 +159,7 @@ fn meet(from: RolloutState, event: &RolloutEvent) -> Meeting {
 /// A step under way: the record as it will be, and what it asks for.
 struct Turn<'a> {
     plan: &'a Plan,
+    let_go: &'a [HostId],
     log_index: u64,
     at: DateTime<Utc>,
     next: Record,
@@ -424,7 +429,7 @@ impl Turn<'_> {
         if to_wave < from_wave || self.plan.wave(to_wave).is_none() {
             return Err(StepError::NoSuchWave { from_wave, to_wave, waves });
         }
-        self.next.excuse_waves_to(self.plan, from_wave, self.at);
+        self.next.excuse_waves_to(self.plan, self.let_go, from_wave, self.at);
         let to = if no_wave_left { S::Converging } else { S::Active };
         if state != to {
             self.move_to(to);
@@ -438,11 +443,11 @@ impl Turn<'_> {
     }
 
     fn terminate(&mut self) -> Result<(), StepError> {
-        let hosts: Vec<HostId> = self.next.unfinished(self.plan, self.at).cloned().collect();
+        let hosts: Vec<HostId> = self.next.unfinished(self.plan, self.let_go, self.at).cloned().collect();
         if !hosts.is_empty() {
             return Err(StepError::Unfinished { rollout_id: self.next.rollout_id.clone(), hosts });
         }
-        self.next.excuse_finished(self.plan, self.at);
+        self.next.excuse_finished(self.plan, self.let_go, self.at);
         self.next.terminal_at = Some(self.at);
         self.end(RolloutState::Terminal);
         Ok(())

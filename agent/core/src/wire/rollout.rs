@@ -56,6 +56,8 @@ pub enum LogStatement {
         /// Its place among that entry's decisions.
         ordinal: u32,
     },
+    /// Each coordinator notes what the log led to up to here, so that it can take the place of the entries.
+    SnapshotAsked {},
 }
 
 /// The kinds of signed documents.
@@ -355,6 +357,11 @@ pub enum DecisionBody {
         /// The decision.
         decision: DecisionId,
     },
+    /// The log led to this: it can take the place of the entries up to the one that it follows from.
+    LogSnapshot {
+        /// SHA-256 of the snapshot.
+        digest: Digest,
+    },
 }
 
 impl DecisionBody {
@@ -365,6 +372,7 @@ impl DecisionBody {
             Self::Quarantine { .. } => "Quarantine",
             Self::RolloutTransition { .. } => "RolloutTransition",
             Self::Withdrawn { .. } => "Withdrawn",
+            Self::LogSnapshot { .. } => "LogSnapshot",
         }
     }
 }

@@ -224,6 +224,25 @@ fn a_refusal_of_one_dispatch_frees_no_other_of_the_same_entry() {
 }
 
 #[test]
+fn going_back_from_a_later_release_takes_back_what_waited_for_a_reboot_and_its_slot() {
+    let (mut story, id) = one_taken();
+    story.defers("h1", &id);
+    let next = story.release("v2");
+    blocked(story.asks(Gate::Budget, &next, "h2"), full(1, &["h1"]));
+    story.join(&next, "h1");
+    story.reverts("h1", &next);
+    admitted(story.asks(Gate::Budget, &next, "h2"));
+
+    // A rollback that did not work takes nothing back, and neither does one of what came before.
+    let (mut story, id) = one_taken();
+    story.reverts("h1", &id);
+    let next = story.release("v2");
+    story.join(&next, "h1");
+    story.defers("h1", &next);
+    blocked(story.asks(Gate::Budget, &next, "h2"), full(1, &["h1"]));
+}
+
+#[test]
 fn a_host_whose_clock_is_beyond_all_time_harms_nobody() {
     let (mut story, id) = one_taken();
     let log_index = story.ledger.record(&host("h1"), &id).unwrap().record.log_index;

@@ -67,7 +67,8 @@ fn events(statements: Vec<LogStatement>) -> Vec<RolloutEvent> {
         LogStatement::Rollout { events } => Some(events),
         LogStatement::DocumentAdopted { .. }
         | LogStatement::RulesRaised { .. }
-        | LogStatement::Withdrawn { .. } => None,
+        | LogStatement::Withdrawn { .. }
+        | LogStatement::SnapshotAsked {} => None,
     });
     batches.flatten().collect()
 }

@@ -109,6 +109,29 @@ fn a_new_incarnation_ends_open_records_and_begins_its_count_anew() {
 }
 
 #[test]
+fn an_older_incarnation_whose_beginning_comes_late_ends_nothing_of_the_newer_one() {
+    let (mut story, id) = simple();
+    for name in ["h1", "h2"] {
+        story.join(&id, name);
+        story.reinstall(name, 2);
+        let envelope = story.envelope(name, begun());
+        story.takes(&envelope).unwrap();
+    }
+    story.acks("h1", &id);
+    story.rejects("h2", &id);
+    for name in ["h1", "h2"] {
+        let late = story.envelope_at(name, (1, 1, NO_HASH), begun());
+        assert_eq!(story.takes(&late), Ok(()));
+    }
+    let record = |story: &Story, name: &str| story.ledger.record(&host(name), &id).unwrap().record.clone();
+    assert_eq!(record(&story, "h1").state, HostState::Activating);
+    assert_eq!(record(&story, "h2").last_event_seq, 1, "it goes on counting where it was");
+    story.acks("h2", &id);
+    assert_eq!(record(&story, "h2").state, HostState::Activating);
+    assert!(story.alarms().is_empty());
+}
+
+#[test]
 fn a_mirror_stops_before_an_event_whose_record_is_not_open_and_goes_on_when_it_is() {
     let (mut story, id) = simple();
     let log_index = story.ledger.applied() + 1;

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeSet;
 
+use muster_core::coordination::approval::Judgement;
 use muster_core::id::RolloutId;
 use muster_core::planner;
 use muster_core::wire::{
-    Cause, DocumentKind, EnvelopeRef, HostState, LogStatement, RolloutEvent, RolloutState,
+    Cause, DocumentKind, EnvelopeRef, HostEventKind, HostState, LogStatement, RolloutEvent, RolloutState,
 };
+use muster_signing::sha256;
 use serde_json::{Value, json};
 
 use crate::kit::*;
@@ -18,7 +20,8 @@ fn events(statements: &[LogStatement]) -> Vec<&RolloutEvent> {
         LogStatement::Rollout { events } => Some(events),
         LogStatement::DocumentAdopted { .. }
         | LogStatement::RulesRaised { .. }
-        | LogStatement::Withdrawn { .. } => None,
+        | LogStatement::Withdrawn { .. }
+        | LogStatement::SnapshotAsked {} => None,
     });
     batches.flatten().collect()
 }
@@ -63,7 +66,8 @@ fn documents_are_adopted_before_anything_else_and_each_once() {
             LogStatement::DocumentAdopted { kind, hash, .. } => Some((*kind, *hash)),
             LogStatement::Rollout { .. }
             | LogStatement::RulesRaised { .. }
-            | LogStatement::Withdrawn { .. } => None,
+            | LogStatement::Withdrawn { .. }
+            | LogStatement::SnapshotAsked {} => None,
         })
         .collect();
     assert_eq!(kinds(&proposal[adopted.len()..]), ["RolloutOpened"]);
@@ -128,6 +132,63 @@ fn a_release_goes_wave_by_wave_to_its_end() {
     }
     assert_eq!(state(&story, &id), RolloutState::Terminal);
     assert!(story.ledger.slots().hosts().next().is_none());
+}
+
+/// A rollout whose first three hosts have converged, and whose last one waits for its reboot.
+fn waiting_for_h4(policy: Value) -> (Story, RolloutId) {
+    let mut story = story_of(policy);
+    story.publish("stable", "v1", &[]);
+    story.plan();
+    let id = named("v1");
+    for name in ["h1", "h2", "h3"] {
+        story.converges(name, &id);
+    }
+    story.defers("h4", &id);
+    story.plan();
+    assert_eq!(state(&story, &id), RolloutState::Converging);
+    (story, id)
+}
+
+#[test]
+fn rollout_ends_without_a_host_that_was_let_go_while_it_waited_for_its_reboot() {
+    let ways: [(&str, fn(&mut Story)); 3] = [
+        ("skipped", |story| {
+            story.accept_command(&json!({ "verb": "skip", "host": "h4" }));
+        }),
+        ("skipped in this rollout", |story| {
+            story.accept_command(&json!({ "verb": "skip", "host": "h4", "rollout": "stable@v1" }));
+        }),
+        ("taken out of the fleet", |story| {
+            let mut fleet = story.fleet.clone();
+            fleet["hosts"].as_object_mut().unwrap().remove("h4");
+            story.accept_fleet(fleet);
+        }),
+    ];
+    for (way, let_go) in ways {
+        let (mut story, id) = waiting_for_h4(all_at_once());
+        let_go(&mut story);
+        story.plan();
+        assert_eq!(state(&story, &id), RolloutState::Terminal, "{way}");
+        let last = story.derived.last().unwrap();
+        assert_eq!(story.judges(last), Judgement::Endorse, "{way}");
+    }
+}
+
+#[test]
+fn rollout_ends_without_a_host_that_told_two_stories_while_it_waited_for_its_reboot() {
+    let policy = with(all_at_once(), &[("/healthGate", json!({ "maxFailures": 1 }))]);
+    let (mut story, id) = waiting_for_h4(policy);
+    let (_, head) = story.ledger.feed(&host("h4")).unwrap().heads().last().unwrap();
+    let kind = HostEventKind::RollbackComplete {
+        reverted_to_closure: closure("v0"),
+        exit_code: 0,
+        completed_at: story.now,
+    };
+    let body = story.event("h4", &id, kind);
+    let second = story.envelope_at("h4", (1, head.seq + 1, sha256(b"another story")), body);
+    assert!(story.takes(&second).is_err());
+    assert_eq!(kinds(&story.plan()), ["HostStateChanged", "RolloutTerminal"]);
+    assert_eq!(state(&story, &id), RolloutState::Terminal);
 }
 
 #[test]

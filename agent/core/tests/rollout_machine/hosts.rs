@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use muster_core::rollout::{Effect, Excuse, Record, withdraw};
+use muster_core::rollout::{Effect, Excuse, Record, StepContext, step, withdraw};
 use muster_core::wire::{Cause, DecisionBody, HostState as H, RolloutEvent, RolloutState};
 
 use crate::builders::*;
@@ -169,13 +169,33 @@ fn deferral_holds_the_end_until_it_runs_out_of_time() {
     let events = [opened(1), joined("a", 2), deferred, advanced(0, 1, 4), advanced(1, 1, 5)];
     let record = play(&plan, events).0;
     let over = i64::try_from(DEFERRED_TIMEOUT_SECS).unwrap() + 3;
-    assert_eq!(record.unfinished(&plan, at(over - 1)).collect::<Vec<_>>(), [&host("a")]);
+    assert_eq!(record.unfinished(&plan, &[], at(over - 1)).collect::<Vec<_>>(), [&host("a")]);
     assert!(try_step(&plan, &record, &terminal(over - 1), 9).is_err());
     let ended = try_step(&plan, &record, &terminal(over), 9).unwrap().record;
     assert_eq!(excuse_of(&ended, "a"), Some(Excuse::DeferredTooLong));
     let rebooted = moved("a", H::Deferred, H::Soaking, reported(2), 6);
     let rebooted = try_step(&plan, &record, &rebooted, 9).unwrap().record;
     assert!(try_step(&plan, &rebooted, &terminal(over), 10).is_err(), "who soaks is waited for");
+}
+
+#[test]
+fn nobody_waits_for_a_host_that_people_let_go() {
+    let plan = plan(0);
+    let let_go = [host("a")];
+    let context = StepContext { let_go: &let_go, ..StepContext::default() };
+    for state in [H::Deferred, H::Activating, H::Soaking] {
+        let events = [opened(1), advanced(0, 1, 2), advanced(1, 1, 3), joined("a", 4)];
+        let record = play(&plan, events.into_iter().chain([moved("a", H::Pending, state, reported(1), 5)])).0;
+        assert!(try_step(&plan, &record, &terminal(9), 9).is_err(), "{state:?}");
+        let ended = step(&plan, Some(&record), &terminal(9), 9, &context).unwrap().record;
+        assert_eq!(ended.state, RolloutState::Terminal);
+        assert_eq!(excuse_of(&ended, "a"), Some(Excuse::Skipped), "{state:?}");
+    }
+    // Who is let go before its wave is done is excused with it.
+    let events = [opened(1), joined("a", 2), moved("a", H::Pending, H::Deferred, reported(1), 3)];
+    let record = play(&plan, events).0;
+    let record = step(&plan, Some(&record), &advanced(0, 1, 4), 4, &context).unwrap().record;
+    assert_eq!(excuse_of(&record, "a"), Some(Excuse::Skipped));
 }
 
 #[test]

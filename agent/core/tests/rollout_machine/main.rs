@@ -170,7 +170,7 @@ fn only_an_opening_makes_a_record() {
 #[test]
 fn rollout_does_not_open_beside_another_one_of_its_channel() {
     let open = "stable@v1".parse().unwrap();
-    let context = StepContext { open_on_channel: Some(&open) };
+    let context = StepContext { open_on_channel: Some(&open), ..StepContext::default() };
     let refused = step(&plan(0), None, &opened(1), 1, &context).unwrap_err();
     assert_eq!(refused, StepError::SupersessionExpected { rollout_id: rollout(), open: open.clone() });
 }

@@ -212,7 +212,8 @@ impl Play<'_> {
                 DecisionBody::RolloutTransition { .. }
                 | DecisionBody::Quarantine { .. }
                 | DecisionBody::Dispatch { .. }
-                | DecisionBody::Withdrawn { .. } => {}
+                | DecisionBody::Withdrawn { .. }
+                | DecisionBody::LogSnapshot { .. } => {}
             }
         }
     }

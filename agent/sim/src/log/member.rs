@@ -2,7 +2,7 @@
 
 use crate::random::Random;
 use muster_core::coordination::log::{
-    Config, Durable, Entry, Log, MemberId, Message, Operation, Ready, Write,
+    Config, Durable, Entry, Log, MemberId, Message, Operation, Ready, Snapshot, Write,
 };
 use muster_core::time::Mono;
 use std::collections::{BTreeSet, VecDeque};
@@ -12,7 +12,7 @@ use std::collections::{BTreeSet, VecDeque};
 pub(super) struct Held {
     pub(super) write: Option<Write>,
     pub(super) messages: Vec<(MemberId, Message)>,
-    pub(super) installed: Option<(u64, Vec<u8>)>,
+    pub(super) installed: Option<Box<Snapshot>>,
     pub(super) committed: Vec<(u64, Entry)>,
     /// When the write becomes durable.
     pub(super) due: u64,

@@ -30,6 +30,8 @@ pub struct Report {
     pub violation: Option<String>,
     /// How long it took, in ticks.
     pub ticks: u64,
+    /// How many of them it took after the faults until everything was committed on every voter.
+    pub recovery: Option<u64>,
     /// How many messages were sent.
     pub sent: u64,
     /// How many leaders there were.
@@ -80,6 +82,7 @@ fn report(
     Report {
         violation,
         ticks: world.tick,
+        recovery: world.recovery,
         sent: world.network.sent,
         leaders: checker.leaders.len(),
         committed: checker.committed.len(),

@@ -81,6 +81,8 @@ pub(super) struct World {
     pub(super) suspects: BTreeSet<MemberId>,
     pub(super) ids: usize,
     pub(super) readmitted: usize,
+    /// Ticks that it took after the faults until everything was committed on every voter.
+    pub(super) recovery: Option<u64>,
     pub(super) send_before_store: bool,
 }
 
@@ -126,6 +128,7 @@ impl World {
             suspects: BTreeSet::new(),
             ids: ids.len(),
             readmitted: 0,
+            recovery: None,
             send_before_store: false,
         }
     }
@@ -144,16 +147,21 @@ impl World {
             }
         }
         self.calm()?;
-        let end = self.tick + RECOVERY_TICKS;
+        let (begun, end) = (self.tick, self.tick + RECOVERY_TICKS);
         while self.tick < end {
             let until = (self.tick + 25).min(end);
             while self.tick < until {
                 self.step(until)?;
+                if self.recovery.is_none() && self.is_complete() {
+                    self.recovery = Some(self.tick - begun);
+                }
             }
             self.mend()?;
             if self.is_complete() {
+                self.recovery.get_or_insert(self.tick - begun);
                 return Ok(());
             }
+            self.recovery = None;
             self.propose_missing()?;
         }
         Err(format!(
@@ -322,8 +330,8 @@ impl World {
                 write.operations.iter().for_each(|operation| member.store(operation));
             }
             self.send(who, held.messages);
-            if let Some((index, state)) = held.installed {
-                self.members[who].app = self.checker.install(who, index, &state)?;
+            if let Some(snapshot) = held.installed {
+                self.members[who].app = self.checker.install(who, snapshot.index, &snapshot.state)?;
             }
             self.apply(who, held.committed)?;
             if let Some(write) = held.write {

@@ -27,12 +27,6 @@ impl Run {
                 }
             }
             let record = node.ledger().rollouts().get(id)?;
-            // Nobody hears any more how the reboot went for which it waited; its rollout waits until that was too long.
-            let mut gone =
-                record.unfinished(plan, now.utc).filter(|host| self.world.truth.left_out.contains(*host));
-            if let Some(host) = gone.next() {
-                return Some(format!("{host} was left out while it waited for its reboot"));
-            }
             let wave = record.current_wave;
             match gate::wave_state(view, plan, wave, now.utc) {
                 WaveState::Open(reason @ (Reason::NoConvergence { .. } | Reason::WaveUnreachable { .. })) => {

@@ -38,10 +38,9 @@ impl Truth {
 
     /// Whether a quorum of the electorate signed, counted anew.
     pub(super) fn check_quorum(&mut self, certificate: &Certificate, decision: &Decision) {
-        let Some(fleet) = self.documents.fleet_by_serial(decision.fleet_serial) else {
+        let Some(electorate) = self.electorates.get(&decision.fleet_serial) else {
             return self.broken(2, format!("{decision:?} names a fleet document that nobody signed"));
         };
-        let electorate = fleet.electorate();
         let keys: BTreeSet<_> = electorate.members.keys().copied().collect();
         let (n, lies) = (keys.len(), electorate.faults > 0);
         let quorum = if lies { (n + (n - 1) / 3 + 1).div_ceil(2) } else { n / 2 + 1 };

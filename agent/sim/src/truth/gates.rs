@@ -1,4 +1,4 @@
-//! What else binds whoever signs a dispatch: its time, channels that go first, and hosts that are silent.
+//! What else binds whoever signs a dispatch: its time, channels that go first, and hosts that are silent or fetch ahead.
 
 use chrono::TimeDelta;
 use muster_core::document::{Plan, Verb};
@@ -26,7 +26,8 @@ impl Truth {
         let against = self
             .out_of_time(said, &plan)
             .or_else(|| self.before_channel(&plan, decision.log_index, hosts))
-            .or_else(|| self.unheard_of(said, host, state, hosts));
+            .or_else(|| self.unheard_of(said, host, state, hosts))
+            .or_else(|| self.lacks_target(said, &plan, host, hosts));
         if let Some(against) = against {
             let what = format!("{} signs a dispatch of {host} into {rollout_id}, {against}", state.name);
             self.broken(14, what);
@@ -94,10 +95,32 @@ impl Truth {
         (silent > self.patience).then(|| format!("of which it has not heard for {} s", silent / 1_000_000))
     }
 
+    /// Whether a host fetches ahead, and its target cannot have come to it by then.
+    fn lacks_target(&self, said: u64, plan: &Plan, host: &HostId, hosts: &[Host]) -> Option<String> {
+        let state = hosts.iter().find(|it| it.name == *host && !it.is_dormant)?;
+        let target = plan.targets.get(host)?;
+        let lacks = state.backend.prefetches() && !state.lies() && !self.is_twofold(host);
+        (lacks && !state.machine.holds(target, said)).then(|| format!("which does not hold {target}"))
+    }
+
+    /// Whether an entry is of the log that a recovery has ended.
+    pub(super) fn is_of_old_log(&self, log_index: u64) -> bool {
+        self.recovered.as_ref().is_some_and(|recovered| log_index < recovered.behind)
+    }
+
+    /// Whether a host acts on what was certified before a recovery, although it held that when it did.
+    pub(super) fn acts_on_old(&self, host: usize, log_index: u64) -> bool {
+        self.recovered.as_ref().filter(|_| self.is_of_old_log(log_index)).is_some_and(|recovered| {
+            let known = self.known_at.get(&(host, recovered.row.clone()));
+            known.is_some_and(|known| *known < self.now)
+        })
+    }
+
     /// Notes when a rollout opened by the log.
     pub(super) fn note_opened(&mut self, decision: &Decision) {
         if let DecisionBody::RolloutTransition { rollout_id, to, .. } = &decision.body
             && matches!(to, RolloutState::Opening | RolloutState::Active)
+            && !self.is_of_old_log(decision.log_index)
         {
             let opened = self.opened.entry(rollout_id.clone()).or_insert(decision.log_index);
             *opened = (*opened).min(decision.log_index);

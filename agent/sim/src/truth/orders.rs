@@ -131,7 +131,8 @@ impl Truth {
                 DecisionBody::Dispatch { .. }
                 | DecisionBody::Quarantine { .. }
                 | DecisionBody::RolloutTransition { .. }
-                | DecisionBody::Withdrawn { .. } => None,
+                | DecisionBody::Withdrawn { .. }
+                | DecisionBody::LogSnapshot { .. } => None,
             }
         });
         if let Some(end) = end.filter(|end| received_at > *end) {

@@ -90,6 +90,11 @@ impl Truth {
         }
         self.check_operators(&rollout, &hosts[host]);
         self.check_certificate(&rollout, log_index, &hosts[host]);
+        if self.acts_on_old(host, log_index) {
+            let what =
+                format!("{name} acknowledges entry {log_index}, and holds the document that ended its log");
+            return self.broken(2, what);
+        }
         let barred = self.quarantines[host].iter().find(|(channel, closure, id)| {
             *channel == plan.channel && *closure == target && !self.lifted.contains(&(channel.clone(), *id))
         });
@@ -166,7 +171,9 @@ impl Truth {
             let wave = plan.wave_of(name)?;
             Some(plan.wave(wave)?.soak_secs)
         });
-        let began = machine.since.max(machine.booted).max(state.jumped);
+        // The soak runs by the uptime; who sees the clock jump begins it again. A jump counts that the agent had seen when
+        // it judged: not one that was taken back before it looked, and not one that came while its word was being written.
+        let began = machine.since.max(machine.booted).max(state.disk.jump_seen);
         let soaked = now.saturating_sub(began);
         let wanted = soak.unwrap_or(0) * 1_000_000;
         let passed = machine.passed.get(&works()).copied();

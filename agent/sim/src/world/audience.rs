@@ -52,7 +52,8 @@ impl World {
             }
             DecisionBody::Quarantine { .. }
             | DecisionBody::RolloutTransition { .. }
-            | DecisionBody::Withdrawn { .. } => Whom::Everybody,
+            | DecisionBody::Withdrawn { .. }
+            | DecisionBody::LogSnapshot { .. } => Whom::Everybody,
         }
     }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use muster_core::id::HostId;
+use muster_core::node::Node;
 use muster_core::wire::HostState;
 
 use super::World;
@@ -30,13 +31,16 @@ impl World {
         let machine = &mut self.hosts[host].machine;
         let is_there = match fault {
             Fault::RebootInSwitch => machine.is_switching(),
-            Fault::DeferredReboot => machine.next_boot.is_some(),
+            Fault::DeferredReboot | Fault::DeferredBootOld => machine.next_boot.is_some(),
             _ => soaks,
         };
         if !is_there || self.faults.strength(fault) == 0 {
             return;
         }
-        self.faults.hit(fault);
+        // What the machine comes up on shows when it does.
+        if fault != Fault::DeferredBootOld {
+            self.faults.hit(fault);
+        }
         self.trace.line(self.now, "****", || format!("{}: {}", fault.name(), fault.what()));
         if fault == Fault::HandSwitched {
             if let Ok(hand) = "dir:hand".parse() {
@@ -80,6 +84,12 @@ impl World {
         }
         for host in 0..self.hosts.len() {
             let waits = self.truth.own[host].values().any(|own| own.state == HostState::Deferred);
+            // Of a host that lied about itself only its own screen says so.
+            let shows = |node: &Node| {
+                let mut own = node.ledger().records_of(&self.hosts[host].name);
+                own.any(|it| it.record.state == HostState::Deferred)
+            };
+            let waits = waits || self.hosts[host].node.as_ref().is_some_and(shows);
             if waits && self.hosts[host].machine.next_boot.is_some() && self.hosts[host].is_up() {
                 self.reboot_machine(host, random);
                 self.start_later(host, Duration::from_millis(random.between(4_000, 20_000)));
@@ -89,7 +99,7 @@ impl World {
 
     /// Decides once for the run whether anybody reboots machines that wait for it.
     pub(crate) fn draw_rebooting(&mut self, random: &mut Random) {
-        self.never_rebooted = self.faults.strength(Fault::NeverRebooted) > 0 && random.percent(60);
+        self.never_rebooted = self.faults.strength(Fault::NeverRebooted) > 0 && random.percent(85);
     }
 
     /// Whether a host's probe that gates failed when it last ran.

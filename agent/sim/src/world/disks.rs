@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono::TimeDelta;
 use muster_core::coordination::log::{Body, Message, Outcome};
 use muster_core::id::HostId;
 use muster_core::ledger::{self, Table, key};
@@ -12,6 +13,7 @@ use muster_signing::Digest;
 
 use super::World;
 use crate::disk::Disk;
+use crate::host::Host;
 
 impl World {
     /// A host dies and finds another disk; its agent has yet to be started.
@@ -25,6 +27,22 @@ impl World {
         self.stores[host] += 1;
         self.hosts[host].change_disk(disk);
         self.truth.disk_replaced(host, &self.hosts);
+    }
+
+    /// The hosts of the newest fleet document that can coordinate: those that are there, are honest and are one machine.
+    pub(crate) fn able(&self) -> Vec<usize> {
+        let Some(fleet) = self.truth.documents().fleet() else { return Vec::new() };
+        let able = |host: &Host| {
+            let is_there = fleet.hosts.contains_key(&host.name) && !host.is_gone;
+            is_there && !host.lies() && !self.truth.is_twofold(&host.name)
+        };
+        let able: Vec<usize> =
+            (0..self.fleet.names().len()).filter(|host| able(&self.hosts[*host])).collect();
+        // Who has lost a disk may find that out as a coordinator, and take no part.
+        let (sure, unsure) =
+            able.into_iter().partition(|host| !self.truth.has_another_disk(&self.hosts[*host].name));
+        let sure: Vec<usize> = sure;
+        if sure.is_empty() { unsure } else { sure }
     }
 
     /// The coordinators that say that operators have to readmit them.
@@ -105,6 +123,35 @@ impl World {
     pub fn fill_disk(&mut self, host: &HostId, time: Duration) {
         if let Some(host) = self.number(host.as_str()) {
             self.hosts[host].full_disk_until = self.now + super::micros(time);
+        }
+    }
+
+    /// The log's entries on a host's disk: how many there are, and the number of the last.
+    pub fn entries_on_disk(&self, host: &str) -> (usize, u64) {
+        let Some(host) = self.number(host) else { return (0, 0) };
+        let numbers =
+            self.hosts[host].disk.of(Table::Log).filter_map(|(key, _)| key.as_slice().try_into().ok());
+        let numbers: Vec<u64> = numbers.map(u64::from_be_bytes).collect();
+        (numbers.len(), numbers.into_iter().max().unwrap_or_default())
+    }
+
+    /// How often a coordinator took a snapshot in place of entries, in the whole fleet.
+    pub fn installed(&self) -> u64 {
+        self.truth.installed
+    }
+
+    /// From now on every write of a host takes long, for so long.
+    pub fn slow_disk(&mut self, host: &HostId, time: Duration) {
+        if let Some(host) = self.number(host.as_str()) {
+            self.hosts[host].slow_disk_until = self.now + super::micros(time);
+        }
+    }
+
+    /// A host's wall clock jumps.
+    pub fn turn_clock(&mut self, host: &HostId, by: TimeDelta) {
+        let now = self.now;
+        if let Some(host) = self.number(host.as_str()) {
+            self.hosts[host].turn_clock(by, now);
         }
     }
 

@@ -5,6 +5,7 @@ use std::time::Duration;
 use muster_core::node::{HostReport, Input, Node, Note, Output};
 
 use super::{Event, SPINS_MAX, World, micros};
+use crate::disk::Write;
 use crate::fault::Fault;
 use crate::host::Orders;
 use crate::machine::{Machine, Told, Weather};
@@ -134,7 +135,7 @@ impl World {
 
     pub(crate) fn step(&mut self, host: usize, input: Input) {
         let state = &mut self.hosts[host];
-        let now = state.now(self.now);
+        let now = state.look_at_clock(self.now);
         let Some(node) = &mut state.node else { return };
         self.steps += 1;
         *self.inputs.entry(kind_of(&input)).or_default() += 1;
@@ -152,8 +153,10 @@ impl World {
 
     pub(super) fn obey(&mut self, host: usize, orders: Orders) {
         let life = self.hosts[host].life;
-        for (batch, rows) in orders.writes {
-            self.hosts[host].disk.writes.push_back((batch, rows));
+        for (number, rows) in orders.writes {
+            let state = &mut self.hosts[host];
+            let write = Write { number, rows, jump_seen: state.jump_seen };
+            state.disk.writes.push_back(write);
             self.write(host, life);
         }
         for output in orders.outputs {

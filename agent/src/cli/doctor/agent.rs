@@ -206,6 +206,10 @@ mod tests {
             &[(Wrong, "this host's clock is 6 min behind: this host refuses its dispatches")],
         );
         check(
+            |found| clocks(&three(-3_600_000, -3_600_400, Some(-3_599_000)), found),
+            &[(Wrong, "this host's clock is 60 min ahead: this host refuses its dispatches")],
+        );
+        check(
             |found| clocks(&three(-60_000, -60_500, Some(-61_000)), found),
             &[(Warning, "this host's clock is 60 s ahead")],
         );

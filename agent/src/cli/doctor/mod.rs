@@ -115,7 +115,7 @@ fn examine(path: &Path) -> Result<Vec<Finding>, Failure> {
     let config = match Config::load(path) {
         Ok(config) => config,
         Err(error) => {
-            let mend = "muster agent --help and the README have a configuration that works; nothing else was looked at";
+            let mend = "muster agent --help shows what it has to say, --config FILE names another; nothing else was looked at";
             found.push(Finding::wrong("config", error.to_string().trim_end(), mend));
             return Ok(found);
         }

@@ -4,6 +4,7 @@
 //! `golden/` anew; the difference is then a matter of review.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod desk;
 mod scenes;
 mod schema;
 
@@ -19,6 +20,7 @@ use super::{Cli, stage};
 use crate::control::server::Limits;
 use crate::control::tests::check;
 use crate::control::wire::fixtures::at;
+use desk::Desk;
 use scenes::Scene;
 
 /// Where the golden files are.
@@ -37,7 +39,7 @@ struct Screen {
     /// The name of its golden files.
     name: &'static str,
     scene: Scene,
-    /// The command line behind `muster`.
+    /// The command line behind `muster`; what begins with `desk/` lies on a [`Desk`].
     line: &'static str,
     /// When it is run, in seconds after the fleets are as they are.
     at: i64,
@@ -72,10 +74,13 @@ const SCREENS: &[Screen] = &[
     screen("rollout-watch-terminal", Scene::Busy, "rollout watch stable@v1"),
     screen("rollout-watch-failed", Scene::Busy, "rollout watch edge@v4"),
     screen("rollout-watch-timeout", Scene::Busy, "rollout watch stable@v2 --timeout 0"),
+    screen("rollout-watch-unknown", Scene::Busy, "rollout watch stable@v99 --timeout 0"),
     screen("explain-host", Scene::Busy, "explain db-02"),
     screen("explain-rollout", Scene::Busy, "explain stable@v2"),
     screen("events", Scene::Busy, "events"),
     screen("events-none", Scene::Fresh, "events --host web-01"),
+    // The agent says after some events that it stops; otherwise they would be followed for ever.
+    screen("events-follow", Scene::Busy, "events --follow --since 2026-11-18T00:00:00Z --limit 6"),
     screen("quarantine-list", Scene::Busy, "quarantine list"),
     screen("quarantine-list-none", Scene::Calm, "quarantine list"),
     screen("hook-list", Scene::Busy, "hook list"),
@@ -91,6 +96,20 @@ const SCREENS: &[Screen] = &[
     screen("plan-of-a-command", Scene::Busy, "plan core/tests/documents/pause.json"),
     screen("store-stats", Scene::Busy, "store stats"),
     screen("store-verify", Scene::Busy, "store verify"),
+    screen("store-stats-stopped", Scene::Busy, "store stats --store desk/muster.redb"),
+    screen("store-verify-stopped", Scene::Busy, "store verify --store desk/muster.redb"),
+    screen("store-rebuild", Scene::Busy, "store rebuild --store desk/muster.redb"),
+    screen("store-compact", Scene::Busy, "store compact --store desk/muster.redb"),
+    screen("store-export", Scene::Busy, "store export --store desk/muster.redb --out desk/demo-2.cbor"),
+    Screen {
+        at: 600_000,
+        ..screen("store-import", Scene::Busy, "store import desk/demo.cbor --store desk/new.redb")
+    },
+    // At a time before any of it was signed.
+    screen("store-import-early", Scene::Busy, "store import desk/demo.cbor --store desk/new.redb"),
+    screen("store-import-again", Scene::Busy, "store import desk/demo.cbor --store desk/muster.redb"),
+    screen("store-import-none", Scene::Busy, "store import desk/demo.cbor --store desk/none.redb"),
+    screen("store-export-over", Scene::Busy, "store export --store desk/muster.redb --out desk/demo.cbor"),
     later(
         "verify-ref",
         Scene::Busy,
@@ -111,6 +130,37 @@ const SCREENS: &[Screen] = &[
         "fleet diff core/tests/documents/fleet.json core/tests/documents/fleet.json",
     ),
     screen(
+        "fleet-check-replaces",
+        Scene::Busy,
+        "fleet check desk/fleet.json --replaces desk/fleet-next.json",
+    ),
+    screen("fleet-diff", Scene::Busy, "fleet diff desk/fleet.json desk/fleet-next.json"),
+    screen("fleet-diff-refused", Scene::Busy, "fleet diff desk/fleet.json desk/fleet-mistaken.json"),
+    screen("id", Scene::Busy, "id --identity desk/host.pub --host web-01"),
+    screen("id-no-key", Scene::Busy, "id --identity desk/none --host web-01"),
+    screen("keygen-over", Scene::Busy, "keygen desk/alice --comment alice"),
+    screen("sign-fleet", Scene::Busy, "sign fleet desk/fleet.json --key desk/alice"),
+    screen("sign-fleet-add", Scene::Busy, "sign fleet desk/fleet.json --key desk/bob --add"),
+    screen(
+        "sign-channel-ref",
+        Scene::Busy,
+        "sign channel-ref --channel stable --ref v3 --targets desk/targets.json --fleet desk/fleet.json --key desk/bob --out \
+         desk/stable.json",
+    ),
+    screen(
+        "sign-channel-ref-stranger",
+        Scene::Busy,
+        "sign channel-ref --channel stable --ref v3 --targets desk/targets.json --fleet desk/fleet.json --key desk/mallory \
+         --out desk/stable.json",
+    ),
+    screen(
+        "sign-command",
+        Scene::Busy,
+        "sign command desk/pause.json --fleet desk/fleet.json --key desk/alice",
+    ),
+    screen("sign-command-bare", Scene::Busy, "sign command desk/pause.json --key desk/mallory"),
+    screen("sign-wrong-kind", Scene::Busy, "sign command desk/fleet.json --key desk/alice"),
+    screen(
         "simulate",
         Scene::Busy,
         "simulate core/tests/documents/stable.json --fleet core/tests/documents/fleet.json --at 2026-11-21T10:05:00Z",
@@ -121,6 +171,12 @@ const SCREENS: &[Screen] = &[
         "simulate core/tests/documents/stable.json --fleet core/tests/documents/fleet.json --at 2026-11-21T10:05:00Z \
          --fail web-01 --offline db-01",
     ),
+    screen(
+        "simulate-slow",
+        Scene::Busy,
+        "simulate core/tests/documents/stable.json --fleet core/tests/documents/fleet.json --at 2026-11-21T10:05:00Z \
+         --activation-seconds 7200",
+    ),
     screen("pause-dry-run", Scene::Busy, "pause stable --reason why --dry-run"),
     screen("resume-dry-run", Scene::Busy, "resume --host db-01 --reason why --dry-run"),
     screen("cancel-dry-run", Scene::Busy, "cancel stable@v2 --reason why --dry-run"),
@@ -130,27 +186,37 @@ const SCREENS: &[Screen] = &[
     screen("readmit-dry-run", Scene::Busy, "readmit db-01 --reason why --dry-run"),
     screen("rollback-dry-run", Scene::Busy, "rollback stable --dry-run"),
     screen("doctor-no-config", Scene::Busy, "doctor --config core/tests/documents/none.toml"),
+    screen("doctor", Scene::Busy, "doctor --config desk/muster.toml"),
+    screen("doctor-calm", Scene::Calm, "doctor --config desk/muster.toml"),
+    screen("doctor-stopped", Scene::Busy, "doctor --config desk/muster-stopped.toml"),
+    screen("replay", Scene::Busy, "replay --store desk/demo.cbor"),
+    screen("replay-until", Scene::Busy, "replay --store desk/muster.redb --until 2026-11-24T19:39:02Z"),
+    screen(
+        "replay-follow",
+        Scene::Busy,
+        "replay --store desk/demo.cbor --until 2026-11-24T19:38:43Z --follow",
+    ),
+    screen("replay-early", Scene::Busy, "replay --store desk/demo.cbor --until 2026-11-24T00:00:00Z"),
+    screen("replay-no-export", Scene::Busy, "replay --store desk/fleet.json"),
+    screen("rollout-report", Scene::Busy, "rollout report stable@v2 --html desk/stable-v2.html"),
+    screen(
+        "rollout-report-stopped",
+        Scene::Busy,
+        "rollout report stable@v3 --html desk/v3.html --store desk/muster.redb",
+    ),
+    screen("rollout-report-unknown", Scene::Busy, "rollout report stable@v99 --html desk/v99.html"),
+    screen("man", Scene::Busy, "man desk/man"),
+    screen("web-remote", Scene::Busy, "web --listen 0.0.0.0:9747"),
+    screen("demo-stop-none", Scene::Busy, "demo --stop desk/man"),
     screen("replay-no-store", Scene::Busy, "replay --store core/tests/documents/none.redb"),
 ];
 
 /// Commands without a screen of their own.
-const NO_SCREEN: [(&str, &str); 16] = [
-    ("demo", "it shows real agents, whose times differ"),
+const NO_SCREEN: [(&str, &str); 4] = [
     ("agent", "it runs for ever and prints nothing"),
     ("activate", "systemd starts it"),
     ("internal-switch", "the agent starts it"),
-    ("keygen", "its key is a new one each time"),
-    ("id", "it shows this machine's own name and key"),
     ("completions", "a shell reads it"),
-    ("man", "it writes files"),
-    ("web", "it runs for ever; the page has tests of its own"),
-    ("rollout report", "its page has tests of its own"),
-    ("sign channel-ref", "it writes a file"),
-    ("sign fleet", "it writes a file"),
-    ("sign command", "it writes a file"),
-    ("store compact", "it needs a stopped agent's store"),
-    ("store rebuild", "it needs a stopped agent's store"),
-    ("store export", "it needs a stopped agent's store"),
 ];
 
 /// An agent of a scene, until this is dropped.
@@ -177,7 +243,9 @@ impl Agent {
 
     /// What a command line prints, and how it ends.
     fn run(&self, line: &str, width: u16, secs: i64) -> (String, String, i32) {
-        let words = ["muster"].into_iter().chain(line.split_ascii_whitespace());
+        let desk = line.contains(desk::CALLED).then(|| Desk::new(&self.socket));
+        let spoken = desk.as_ref().map_or_else(|| line.to_owned(), |desk| desk.spoken(line));
+        let words = ["muster"].into_iter().chain(spoken.split_ascii_whitespace());
         let socket = ["--socket", self.socket.to_str().unwrap()];
         let cli = Cli::try_parse_from(words.chain(socket)).unwrap_or_else(|error| panic!("{line}: {error}"));
         let mut code = 0;
@@ -190,7 +258,10 @@ impl Agent {
                 }
             };
         });
-        let plain = |text: String| text.replace(self.socket.to_str().unwrap(), SOCKET);
+        let plain = |text: String| {
+            let text = text.replace(self.socket.to_str().unwrap(), SOCKET);
+            desk.as_ref().map_or_else(|| text.clone(), |desk| desk.shown(&text))
+        };
         (plain(out), plain(notes), code)
     }
 }
@@ -252,14 +323,23 @@ fn shown() -> BTreeMap<String, String> {
         let (command, _) = meant(&cli, line);
         if command.get_arguments().any(|argument| argument.get_long() == Some("json")) {
             let (out, _, _) = agent.run(&format!("{line} --json"), WIDTHS[0], *at);
-            if !out.is_empty() {
-                let json: serde_json::Value = serde_json::from_str(&out)
-                    .unwrap_or_else(|error| panic!("{line} --json: {error}\n{out}"));
-                files.insert(format!("{name}.json"), format!("{json:#}\n"));
+            if let Some((ending, text)) = json_of(line, &out) {
+                files.insert(format!("{name}.{ending}"), text);
             }
         }
     }
     files
+}
+
+/// JSON as it is easiest to review, with the ending of its file: one body, or an object a line.
+fn json_of(line: &str, out: &str) -> Option<(&'static str, String)> {
+    let bodies = serde_json::Deserializer::from_str(out).into_iter::<serde_json::Value>();
+    let bodies: Result<Vec<_>, _> = bodies.collect();
+    match bodies.unwrap_or_else(|error| panic!("{line} --json: {error}\n{out}")).as_slice() {
+        [] => None,
+        [body] => Some(("json", format!("{body:#}\n"))),
+        bodies => Some(("jsonl", bodies.iter().map(|body| format!("{body}\n")).collect())),
+    }
 }
 
 /// Every help text, by the name of its golden file.
@@ -344,7 +424,7 @@ fn every_screen_fits_its_terminal() {
     let mut wrong = Vec::new();
     for (name, text) in golden() {
         let width = if name.ends_with(".120.txt") { WIDTHS[1] } else { WIDTHS[0] };
-        if !name.ends_with(".json") {
+        if name.ends_with(".txt") {
             wrong.extend(too_long(&name, &text, width.into()));
         }
     }

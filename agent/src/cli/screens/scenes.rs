@@ -1,9 +1,10 @@
 //! Fleets as one agent may see them, for the screens: one in the middle of everything, one at rest, one without a quorum,
 //! one that has just begun.
 
+use super::desk;
 use crate::control::wire::fixtures::{self, at};
 use crate::control::wire::*;
-use crate::control::{Answer, Ask, Code, Problem, Query, Request};
+use crate::control::{Answer, Ask, Code, EventFilter, Problem, Query, Request};
 
 /// What the agent of `web-01` is asked about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,13 +51,22 @@ pub(super) fn answer(scene: Scene, request: &Request) -> Result<Answer, Problem>
         },
         Query::Explain(subject) => Ok(Answer::Explain(explain(subject))),
         Query::Events(_) if fresh => Ok(Answer::Events(Events { schema: SCHEMA, events: Vec::new() })),
+        Query::Events(EventFilter { after: Some(_), .. }) => {
+            Err(Problem::new(Code::Unavailable, "the agent stops"))
+        }
+        Query::Events(EventFilter { limit: 1, .. }) => {
+            Ok(Answer::Events(Events { schema: SCHEMA, events: vec![fixtures::event(1000)] }))
+        }
         Query::Events(_) => Ok(Answer::Events(events())),
         Query::Quarantines if scene == Scene::Busy => Ok(Answer::Quarantines(quarantines())),
         Query::Quarantines => {
             Ok(Answer::Quarantines(Quarantines { schema: SCHEMA, quarantines: Vec::new() }))
         }
         Query::Channel(_) => Ok(Answer::Channel(fixtures::channel())),
-        Query::Id => Ok(Answer::Id(fixtures::id())),
+        Query::Id => {
+            let public_key = desk::host_key().public().to_openssh();
+            Ok(Answer::Id(Id { public_key, ..fixtures::id() }))
+        }
         Query::Store => Ok(Answer::Store(fixtures::store())),
         Query::Document(hash) => Ok(Answer::Document(document(hash))),
         Query::Metrics => Ok(Answer::Metrics("# EOF\n".to_owned())),

@@ -9,9 +9,9 @@ use futures::Stream;
 use futures::stream::unfold;
 use serde_json::{Value, json};
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, timeout};
 
-use super::super::asking::REFRESH;
+use super::super::asking::{REFRESH, rest};
 use crate::control::client::{Client, ClientError};
 
 /// How often a comment says that the line is not dead.
@@ -22,8 +22,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 pub(super) struct Feed {
     agent: Client,
     last: watch::Sender<Arc<Seen>>,
-    /// When the agent was asked last; whoever holds it is asking.
-    asked: Arc<Mutex<Option<Instant>>>,
+    /// Until when the agent is left alone; whoever holds it is asking.
+    rests: Arc<Mutex<Option<Instant>>>,
 }
 
 /// The fleet, or why it cannot be seen.
@@ -37,7 +37,7 @@ struct Seen {
 
 impl Feed {
     pub(super) fn new(agent: Client) -> Self {
-        Self { agent, last: watch::Sender::default(), asked: Arc::default() }
+        Self { agent, last: watch::Sender::default(), rests: Arc::default() }
     }
 
     /// Sends what is seen now, and again whenever it has changed.
@@ -53,23 +53,27 @@ impl Feed {
                 if changed && let Some(frame) = seen.frame() {
                     return Some((Ok(frame), (feed, watched)));
                 }
-                sleep(REFRESH).await;
+                // What another page has asked for meanwhile is shown on this one at once.
+                if let Ok(Ok(())) = timeout(REFRESH, watched.changed()).await {
+                    watched.mark_changed();
+                }
             }
         });
         Sse::new(frames).keep_alive(KeepAlive::new().interval(KEEP_ALIVE))
     }
 
-    /// Asks the agent, unless that was just done for another page.
+    /// Asks the agent, unless that was done not long ago.
     async fn look(&self) {
-        let mut asked = self.asked.lock().await;
-        if asked.is_some_and(|at| at.elapsed() < REFRESH / 2) {
+        let mut rests = self.rests.lock().await;
+        let begun = Instant::now();
+        if rests.is_some_and(|until| begun < until) {
             return;
         }
         let seen = match self.ask().await {
             Ok(seen) => seen,
             Err(error) => Seen { trouble: Some(error.to_string()), ..Seen::default() },
         };
-        *asked = Some(Instant::now());
+        *rests = Some(Instant::now() + rest(REFRESH, begun.elapsed()));
         self.last.send_if_modified(|last| {
             let changed = **last != seen;
             if changed {

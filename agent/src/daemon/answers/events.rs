@@ -116,11 +116,17 @@ fn decision_shown(
             rollout: Some(rollout_id.to_string()),
             ..event(kind, *at, name, format!("{}; {certified}", transition(*from, *to, *wave)))
         },
-        DecisionBody::Withdrawn { decision } => event(
+        DecisionBody::Withdrawn { decision: of } => event(
+            kind,
+            history.entered_at(of.log_index),
+            name,
+            format!("decision {}.{}; {certified}", of.log_index, of.ordinal),
+        ),
+        DecisionBody::LogSnapshot { .. } => event(
             kind,
             history.entered_at(decision.log_index),
             name,
-            format!("decision {}.{}; {certified}", decision.log_index, decision.ordinal),
+            format!("of the entries up to {}; {certified}", decision.log_index),
         ),
     }
 }
@@ -153,6 +159,9 @@ fn entry_shown(
         }
         Some(LogStatement::Withdrawn { log_index, ordinal }) => {
             event(kind, at, "Withdrawn", format!("decision {log_index}.{ordinal}"))
+        }
+        Some(LogStatement::SnapshotAsked {}) => {
+            event(kind, at, "SnapshotAsked", "one is to take the place of the entries up to here".to_owned())
         }
         Some(LogStatement::Rollout { events }) => {
             let names: Vec<&str> = events.iter().map(muster_core::wire::RolloutEvent::kind).collect();
@@ -193,6 +202,7 @@ pub(super) fn decision_on(history: &History, decided: &Decided, id: &RolloutId) 
         DecisionBody::Dispatch { .. }
         | DecisionBody::RolloutTransition { .. }
         | DecisionBody::Quarantine { .. }
-        | DecisionBody::Withdrawn { .. } => None,
+        | DecisionBody::Withdrawn { .. }
+        | DecisionBody::LogSnapshot { .. } => None,
     }
 }

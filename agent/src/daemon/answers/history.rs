@@ -234,7 +234,9 @@ impl Learnt {
                     let soak = i64::try_from(*soak_secs).ok().and_then(TimeDelta::try_seconds)?;
                     Some(*soak_due_at - soak)
                 }
-                DecisionBody::Quarantine { .. } | DecisionBody::Withdrawn { .. } => None,
+                DecisionBody::Quarantine { .. }
+                | DecisionBody::Withdrawn { .. }
+                | DecisionBody::LogSnapshot { .. } => None,
             },
             Self::Entry { at, .. } => Some(*at),
             Self::Document { content, .. } => content["signedAt"].as_str()?.parse().ok(),

@@ -27,7 +27,8 @@ pub(super) fn list(ledger: &Ledger) -> wire::Rollouts {
 
 /// A rollout's id, as it is asked for.
 pub(super) fn parsed(id: &str) -> Result<RolloutId, Problem> {
-    id.parse().map_err(|error| Problem::new(Code::BadRequest, error))
+    let form = "a rollout is CHANNEL@REF, such as stable@v2; muster rollout list names them";
+    id.parse().map_err(|error| Problem::new(Code::BadRequest, error).hint(form))
 }
 
 /// One rollout: its waves and its hosts; a [`Chronicle`](super::chronicle::Chronicle) reads from the store what happened.

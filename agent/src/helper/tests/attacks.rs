@@ -21,7 +21,8 @@ fn dispatch_of(story: &mut Story) -> (&mut Closure, &mut DateTime<Utc>) {
         DecisionBody::Dispatch { target_closure, not_after, .. } => (target_closure, not_after),
         other @ (DecisionBody::Quarantine { .. }
         | DecisionBody::RolloutTransition { .. }
-        | DecisionBody::Withdrawn { .. }) => panic!("{other:?}"),
+        | DecisionBody::Withdrawn { .. }
+        | DecisionBody::LogSnapshot { .. }) => panic!("{other:?}"),
     }
 }
 

@@ -70,7 +70,7 @@ pub use message::{
 };
 #[cfg(feature = "planted")]
 pub use planted::Planted;
-pub use snapshot::{STATE_BYTES_MAX, Snapshot};
+pub use snapshot::{REPEAT_WINDOW, STATE_BYTES_MAX, Snapshot};
 pub use state::Log;
 
 use std::collections::BTreeSet;
@@ -95,6 +95,8 @@ pub struct Config {
     pub life: Option<Life>,
     /// Entries in one Append, at most `MESSAGE_ENTRIES_MAX`.
     pub batch_entries_max: usize,
+    /// Whether a leader's snapshot is taken only if the caller vouched for it.
+    pub vouched_snapshots: bool,
     /// A bug for the simulator to find.
     #[cfg(feature = "planted")]
     pub planted: Option<Planted>,
@@ -113,6 +115,7 @@ impl Config {
             seed,
             life: None,
             batch_entries_max: MESSAGE_ENTRIES_MAX,
+            vouched_snapshots: false,
             #[cfg(feature = "planted")]
             planted: None,
         }
@@ -206,8 +209,8 @@ pub struct Ready {
     pub write: Option<Write>,
     /// Messages and their receivers; Appends with entries want a signature.
     pub messages: Vec<(MemberId, Message)>,
-    /// A leader's snapshot was installed: its index, and the state that replaces whatever was applied before.
-    pub installed: Option<(u64, Vec<u8>)>,
+    /// A leader's snapshot was installed: its state replaces whatever was applied before.
+    pub installed: Option<Box<Snapshot>>,
     /// Entries newly committed and durable here, in order; a proposal's second appearance is left out.
     pub committed: Vec<(u64, Entry)>,
     /// What became of forwarded proposals.

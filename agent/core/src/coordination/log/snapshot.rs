@@ -16,6 +16,7 @@ use crate::time::Now;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Bytes of a snapshot's state.
@@ -23,7 +24,7 @@ pub const STATE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// Bytes of an encoded snapshot: the state, and room for the proposals and members.
 const SNAPSHOT_BYTES_MAX: u64 = STATE_BYTES_MAX as u64 + 1024 * 1024;
 /// A proposal that stands in the log again is left out if it stood there within so many entries before.
-pub(super) const REPEAT_WINDOW: u64 = 1024;
+pub const REPEAT_WINDOW: u64 = 1024;
 /// No log gets so far; a greater index is a lie that could make sums overflow.
 const INDEX_MAX: u64 = 1 << 48;
 /// Maps and arrays inside one another in a snapshot.
@@ -53,7 +54,15 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    /// The bytes in which it is stored and sent: the same on every member that made it of the same entries.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// Reads a snapshot from exactly these bytes; nothing if they are none.
+    #[must_use]
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut rest = bytes;
         let snapshot: Self = ciborium::de::from_reader_with_recursion_limit(&mut rest, NESTING_MAX).ok()?;
         let sound = rest.is_empty()
@@ -102,7 +111,7 @@ impl Log {
         if state.len() > STATE_BYTES_MAX {
             return Err(CompactError::TooLong(state.len()));
         }
-        let Some(at) = self.entry(index).map(|entry| entry.at).filter(|_| !self.is_stopped()) else {
+        let Some(at) = self.entry(index).map(|entry| entry.at) else {
             return Ok(self.finish());
         };
         let founders = self.plants(Planted::SnapshotWithoutElectorate);
@@ -116,9 +125,45 @@ impl Log {
             chain_hash: self.hash_at(index),
             membership: membership.clone(),
         };
-        self.operations.push(Operation::Compact(Box::new(snapshot.clone())));
-        self.forget_up_to(snapshot);
-        Ok(self.finish())
+        Ok(self.stand_in(snapshot))
+    }
+
+    /// The same with a snapshot that the caller made of the entries itself; one that is not of these entries changes
+    /// nothing.
+    pub fn compact_behind(&mut self, snapshot: Snapshot) -> Ready {
+        let index = snapshot.index;
+        let of_these = index <= self.emitted
+            && self.entry(index).is_some_and(|entry| entry.term == snapshot.term)
+            && self.hash_at(index) == snapshot.chain_hash
+            && *self.membership_at(index) == snapshot.membership;
+        match of_these && snapshot.state.len() <= STATE_BYTES_MAX {
+            true => self.stand_in(snapshot),
+            false => self.finish(),
+        }
+    }
+
+    fn stand_in(&mut self, snapshot: Snapshot) -> Ready {
+        if !self.is_stopped() {
+            self.operations.push(Operation::Compact(Box::new(snapshot.clone())));
+            self.forget_up_to(snapshot);
+        }
+        self.finish()
+    }
+
+    /// Names the snapshots, by index and the digest of their bytes, that may be taken from a leader.
+    pub fn vouch(&mut self, snapshots: BTreeMap<u64, Digest32>) {
+        self.vouched = snapshots;
+    }
+
+    /// What stands for the entries up to an index, if anything does.
+    #[must_use]
+    pub fn snapshot(&self) -> Option<&Snapshot> {
+        self.snapshot.as_ref()
+    }
+
+    /// Whether the caller vouched for what a leader sends, where it has to.
+    fn is_vouched(&self, chunk: &SnapshotChunk) -> bool {
+        !self.config.vouched_snapshots || self.vouched.get(&chunk.index) == Some(&chunk.digest)
     }
 
     /// The proposals that stand among the last entries up to an index.
@@ -165,8 +210,9 @@ impl Log {
     pub(super) fn send_chunk(&mut self, now: Now, member: MemberId, with_data: bool) {
         let Some(parcel) = self.parcel() else { return };
         let Some(peer) = self.peer_mut(member) else { return };
-        // One that is on its way goes on, even if there is a newer one by now.
-        let transfer = peer.transfer.get_or_insert(Transfer { parcel, offset: 0 });
+        // One of which a part has arrived goes on, even if there is a newer one by now.
+        let transfer = peer.transfer.take().filter(|transfer| transfer.offset > 0);
+        let transfer = peer.transfer.insert(transfer.unwrap_or(Transfer { parcel, offset: 0 }));
         let (parcel, offset) = (transfer.parcel.clone(), transfer.offset);
         peer.go_back_to(peer.matched + 1);
         peer.last_sent = now.mono;
@@ -232,7 +278,8 @@ impl Log {
         let same = |it: &Arriving| {
             (it.from, it.index, it.digest, it.total) == (from, chunk.index, digest, chunk.total)
         };
-        if chunk.total > SNAPSHOT_BYTES_MAX {
+        // Whoever vouches may not have heard of it yet: the leader asks again with its next heartbeat.
+        if chunk.total > SNAPSHOT_BYTES_MAX || !self.is_vouched(&chunk) {
             return (digest, Some(0));
         }
         let arriving = match self.arriving.take().filter(same) {
@@ -270,7 +317,7 @@ impl Log {
         }
         self.durable = 0;
         self.operations.push(Operation::Install(Box::new(snapshot.clone())));
-        self.installed = Some((index, snapshot.state.clone()));
+        self.installed = Some(Box::new(snapshot.clone()));
         self.begin_behind(snapshot);
     }
 }

@@ -3,7 +3,7 @@
 use super::election::Candidature;
 use super::entries::check_lengths;
 use super::forward::Forwards;
-use super::message::{Body, Echo, Entry, MemberId, Message, ProposalId};
+use super::message::{Body, Digest32, Echo, Entry, MemberId, Message, ProposalId};
 use super::outcome::Unstored;
 use super::random::Random;
 use super::replication::Leadership;
@@ -57,13 +57,15 @@ pub struct Log {
     pub(super) forwards: Forwards,
     pub(super) parcel: Option<Arc<Parcel>>,
     pub(super) arriving: Option<Arriving>,
+    /// The snapshots, by index, that a leader may send.
+    pub(super) vouched: BTreeMap<u64, Digest32>,
     pub(super) stopped: bool,
     pub(super) writable: bool,
     /// Members whose word goes against what this one holds.
     pub(super) contradictors: BTreeSet<MemberId>,
     pub(super) operations: Vec<Operation>,
     pub(super) messages: Vec<(MemberId, Message)>,
-    pub(super) installed: Option<(u64, Vec<u8>)>,
+    pub(super) installed: Option<Box<Snapshot>>,
     pub(super) forwarded: Vec<(ProposalId, Forwarded)>,
     pub(super) alarms: Vec<Alarm>,
 }
@@ -116,6 +118,7 @@ impl Log {
             forwards: Forwards::default(),
             parcel: None,
             arriving: None,
+            vouched: BTreeMap::new(),
             stopped: false,
             writable: true,
             contradictors: BTreeSet::new(),

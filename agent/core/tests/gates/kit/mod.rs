@@ -135,6 +135,7 @@ pub(crate) fn node(name: &str, rows: &impl Rows, utc: DateTime<Utc>) -> (Node, V
         backend: BackendKind::Directory,
         rules: muster_core::wire::RULES,
         retention: Duration::from_secs(muster_core::rollout::RETENTION_SECS),
+        snapshot_entries: muster_core::node::SNAPSHOT_ENTRIES,
         seed: 1,
     };
     Node::start(settings, key_of(name), vec![trust()], rows, Now { utc, mono: Mono(0) }).unwrap()

@@ -1,7 +1,7 @@
 //! When a host acts on a dispatch, and when it waits without a word.
 
 use chrono::TimeDelta;
-use muster_core::node::{HostOrder, Input};
+use muster_core::node::{HostOrder, HostReport, Input};
 use muster_core::wire::{HostEventKind, HostState};
 use serde_json::json;
 
@@ -96,6 +96,22 @@ fn a_dispatch_of_what_already_runs_is_proven_and_switches_nothing() {
     assert_eq!(own.switches(), 0);
     assert!(own.orders.iter().any(|order| matches!(order, HostOrder::StartProbes { .. })));
     assert_eq!(own.state(&id), Some(HostState::Soaking));
+}
+
+#[test]
+fn a_host_that_waits_for_its_reboot_is_switched_also_to_what_already_runs() {
+    let mut own = Own::new();
+    let id = own.release("v1");
+    own.dispatched(&id);
+    let report = HostReport::SwitchDeferred { rollout: id.clone(), component: "kernel".to_owned() };
+    own.step(Input::Host(report));
+    assert_eq!(own.state(&id), Some(HostState::Deferred));
+    own.orders.clear();
+    let back = own.release("v0");
+    own.dispatched(&back);
+    assert_eq!(own.switches(), 1, "else its next boot would bring v1");
+    own.switched(&back, 0, "v0");
+    assert_eq!(own.state(&back), Some(HostState::Soaking));
 }
 
 #[test]

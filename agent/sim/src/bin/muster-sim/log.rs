@@ -1,93 +1,114 @@
 //! `muster-sim log`: runs seeds of the ordered log alone, scenario by scenario, with figures.
 
+use std::ops::Range;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use muster_sim::log::{MUTANTS, caught_by, run, scenarios};
+use muster_sim::log::{MUTANTS, Report, caught_by, run, scenarios};
 
-const USAGE: &str = "usage: muster-sim log [--seeds A..B] [--scenario NAME] [--mutants]";
+use super::arguments::{EVERY_SCENARIO, LogAlone};
 
-/// Asks for every scenario, as naming none does.
-const ALL: &str = "all";
+/// Seeds of each scenario if nobody says otherwise.
+const SEEDS: Range<u64> = 0..200;
+/// Seeds among which every bug has to be caught.
+const MUTANT_SEEDS: Range<u64> = 0..500;
 
-pub(super) fn main(words: &[String]) -> ExitCode {
-    match parse(words) {
-        Ok(asked) if asked.mutants => mutants(asked.seeds.unwrap_or((0, 500))),
-        Ok(asked) => campaign(&asked),
-        Err(what) => {
-            println!("{what}\n{USAGE}\nscenarios: {}", scenarios().collect::<Vec<_>>().join(", "));
-            ExitCode::from(2)
-        }
+pub(super) fn main(asked: &LogAlone) -> ExitCode {
+    match asked.mutants {
+        true => mutants(asked.seeds.clone().unwrap_or(MUTANT_SEEDS)),
+        false => campaign(&asked.scenario, asked.seeds.clone().unwrap_or(SEEDS)),
     }
 }
 
+/// What came of the seeds of one scenario.
 #[derive(Default)]
-struct Asked {
-    seeds: Option<(u64, u64)>,
-    scenario: Option<String>,
-    mutants: bool,
+struct Sum {
+    seeds: u64,
+    broken: u64,
+    /// Ticks that each seed took to recover, of those that had anything to recover from.
+    recoveries: Vec<u64>,
+    leaders: usize,
+    changes: usize,
+    committed: usize,
+    steps: usize,
+    installed: u64,
+    readmitted: usize,
 }
 
-fn parse(words: &[String]) -> Result<Asked, String> {
-    let mut asked = Asked::default();
-    let mut words = words.iter();
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
-        match word.as_str() {
-            "--seeds" => {
-                let (from, to) = value()?.split_once("..").ok_or("--seeds is written A..B")?;
-                asked.seeds = Some((super::number(from)?, super::number(to)?));
-            }
-            "--scenario" => {
-                let name = value()?;
-                if name != ALL && !scenarios().any(|known| known == name) {
-                    return Err(format!("no scenario is named {name}"));
-                }
-                asked.scenario = Some(name.clone()).filter(|name| name != ALL);
-            }
-            "--mutants" => asked.mutants = true,
-            _ => return Err(format!("{word} is not known")),
-        }
+impl Sum {
+    fn add(&mut self, report: &Report) {
+        self.seeds += 1;
+        self.broken += u64::from(report.violation.is_some());
+        self.recoveries.extend(report.recovery);
+        self.leaders += report.leaders;
+        self.changes += report.leaders.saturating_sub(1);
+        self.committed += report.committed;
+        self.steps += report.steps;
+        self.installed += report.installed;
+        self.readmitted += report.readmitted;
     }
-    Ok(asked)
+
+    /// The ticks within which so many of a hundred seeds recovered.
+    fn recovered_within(&mut self, percent: usize) -> String {
+        self.recoveries.sort_unstable();
+        let rank = (self.recoveries.len() * percent).div_ceil(100).saturating_sub(1);
+        self.recoveries.get(rank).map_or_else(|| "-".to_owned(), u64::to_string)
+    }
 }
 
-fn campaign(asked: &Asked) -> ExitCode {
-    let (from, to) = asked.seeds.unwrap_or((0, 200));
-    let mut failed = 0_u64;
-    for scenario in scenarios().filter(|name| asked.scenario.as_deref().is_none_or(|asked| asked == *name)) {
+fn campaign(scenario: &str, seeds: Range<u64>) -> ExitCode {
+    let mut failed = 0;
+    println!("{:>42}", "ticks to recover");
+    println!(
+        "{:>21}{:>7}{:>7}{:>7}{:>6}{:>6}{:>9}{:>9}{:>9}{:>8}{:>10}{:>11}{:>8}",
+        "scenario",
+        "seeds",
+        "broken",
+        "p50",
+        "p99",
+        "max",
+        "leaders",
+        "changes",
+        "entries",
+        "steps",
+        "snapshots",
+        "readmitted",
+        "seeds/s"
+    );
+    for name in scenarios().filter(|name| [EVERY_SCENARIO, name].contains(&scenario)) {
         let began = Instant::now();
-        let (mut broken, mut leaders, mut committed, mut steps, mut installed, mut readmitted) =
-            (0_u64, 0, 0, 0, 0, 0);
-        for seed in from..to {
-            let Some(report) = run(scenario, seed) else { continue };
-            leaders += report.leaders;
-            committed += report.committed;
-            steps += report.steps;
-            installed += report.installed;
-            readmitted += report.readmitted;
+        let mut sum = Sum::default();
+        for report in seeds.clone().filter_map(|seed| Some((seed, run(name, seed)?))) {
+            let (seed, report) = report;
+            sum.add(&report);
             if let Some(violation) = report.violation {
-                broken += 1;
-                println!("seed {seed} of {scenario}: {violation}");
-                println!("again: muster-sim log --scenario {scenario} --seeds {seed}..{}", seed + 1);
+                println!("seed {seed} of {name}: {violation}");
+                println!("again: muster-sim log --scenario {name} --seeds {seed}..{}", seed + 1);
             }
         }
-        let seconds = began.elapsed().as_secs_f64().max(0.001);
+        let a_second = sum.seeds as f64 / began.elapsed().as_secs_f64().max(0.001);
+        let [p50, p99, max] = [50, 99, 100].map(|percent| sum.recovered_within(percent));
         println!(
-            "{scenario:>22}: {} seeds, {broken} failed, {:.0} seeds a second; {leaders} leaders, {committed} entries, {steps} steps, {installed} snapshots installed, {readmitted} readmitted",
-            to.saturating_sub(from),
-            to.saturating_sub(from) as f64 / seconds,
+            "{name:>21}{:>7}{:>7}{p50:>7}{p99:>6}{max:>6}{:>9}{:>9}{:>9}{:>8}{:>10}{:>11}{a_second:>8.0}",
+            sum.seeds,
+            sum.broken,
+            sum.leaders,
+            sum.changes,
+            sum.committed,
+            sum.steps,
+            sum.installed,
+            sum.readmitted
         );
-        failed += broken;
+        failed += sum.broken;
     }
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn mutants((from, to): (u64, u64)) -> ExitCode {
+fn mutants(seeds: Range<u64>) -> ExitCode {
     let mut missed = 0;
     for mutant in &MUTANTS {
         let name = format!("{:?}", mutant.bug);
-        match caught_by(mutant, from..to) {
+        match caught_by(mutant, seeds.clone()) {
             Some((seed, report)) => {
                 let violation = report.violation.unwrap_or_default();
                 println!("{name:>26} caught by {} in seed {seed}: {violation}", mutant.scenario());
@@ -100,4 +121,22 @@ fn mutants((from, to): (u64, u64)) -> ExitCode {
     }
     println!("{} bugs, {missed} not caught", MUTANTS.len());
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Sum;
+
+    #[test]
+    fn ticks_are_told_by_rank() {
+        for (recoveries, told) in [
+            (vec![], ["-", "-", "-"]),
+            (vec![7], ["7", "7", "7"]),
+            (vec![9, 1], ["1", "9", "9"]),
+            ((1..=200).rev().collect(), ["100", "198", "200"]),
+        ] {
+            let mut sum = Sum { recoveries, ..Sum::default() };
+            assert_eq!([50, 99, 100].map(|percent| sum.recovered_within(percent)), told);
+        }
+    }
 }

@@ -2,130 +2,48 @@
 
 #![expect(clippy::print_stdout, reason = "it is a program that prints what came of the runs")]
 
+mod arguments;
 mod log;
 mod mutants;
 mod workers;
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use muster_sim::Bug;
+use clap::Parser;
 use muster_sim::bench;
 use muster_sim::fault::Fault;
 use muster_sim::run::{Options, Outcome, run};
 
-const USAGE: &str =
-    "usage: muster-sim [--seeds A..B] [--hosts N] [--coordinators N] [--tolerate lies] [--faults LIST]
-                  [--real-signatures] [--trace] [--coverage] [--bench] [--mutants] [--planted BUG] [--keep-going] [--jobs N]
-       muster-sim log [--seeds A..B] [--scenario NAME] [--mutants]: the coordinators' log alone";
+use arguments::{Arguments, Fleets, Part};
 
 /// Seeds of a campaign of which nobody says how long it is.
-const SEEDS: u64 = 100;
+const SEEDS: Range<u64> = 0..100;
 /// Seeds of busy fleets in a benchmark.
 const UNRESTING: u64 = 10;
 
-struct Arguments {
-    seeds: Option<(u64, u64)>,
-    workers: usize,
-    options: Options,
-    coverage: bool,
-    bench: bool,
-    mutants: bool,
-    keep_going: bool,
-    command: String,
-}
+/// The least share of seeds in which a kind of fault has to strike, in percent.
+const PERCENT: u64 = 5;
 
 fn main() -> ExitCode {
-    let words: Vec<String> = std::env::args().skip(1).collect();
-    if let Some((_, words)) = words.split_first().filter(|(first, _)| *first == "log") {
-        return log::main(words);
-    }
-    match parse(words) {
-        Ok(arguments) if arguments.bench => bench(&arguments),
-        Ok(arguments) if arguments.mutants => mutants::mutants(&mutants::Asked {
-            seeds: arguments.seeds,
-            only: arguments.options.bug,
-            options: &arguments.options,
-            workers: arguments.workers,
+    let Arguments { part, fleets } = Arguments::parse();
+    match part {
+        Some(Part::Log(asked)) => log::main(&asked),
+        None if fleets.bench => bench(&fleets),
+        None if fleets.mutants => mutants::mutants(&mutants::Asked {
+            seeds: fleets.seeds.clone(),
+            only: fleets.planted,
+            options: &fleets.options(),
+            workers: workers(&fleets),
         }),
-        Ok(arguments) => campaign(&arguments),
-        Err(what) => {
-            println!("{what}\n{USAGE}");
-            ExitCode::from(2)
-        }
+        None => campaign(&fleets),
     }
 }
 
-fn parse(words: Vec<String>) -> Result<Arguments, String> {
-    let mut arguments = Arguments {
-        seeds: None,
-        workers: workers::cores(),
-        options: Options::default(),
-        coverage: false,
-        bench: false,
-        mutants: false,
-        keep_going: false,
-        command: String::new(),
-    };
-    let mut words = words.into_iter();
-    while let Some(word) = words.next() {
-        let mut value = || words.next().ok_or_else(|| format!("{word} needs a value"));
-        match word.as_str() {
-            "--seeds" => {
-                let range = value()?;
-                let (from, to) = range.split_once("..").ok_or("--seeds is written A..B")?;
-                arguments.seeds = Some((number(from)?, number(to)?));
-                continue;
-            }
-            "--hosts" => arguments.options.size.hosts = Some(number(&value()?)? as usize),
-            "--coordinators" => arguments.options.size.coordinators = Some(number(&value()?)? as usize),
-            "--tolerate" => arguments.options.size.lies = value()? == "lies",
-            "--planted" => {
-                let name = value()?;
-                let bug = Bug::ALL.iter().find(|bug| bug.name() == name);
-                arguments.options.bug = Some(*bug.ok_or_else(|| format!("no bug is named {name}"))?);
-            }
-            "--faults" => {
-                let list = value()?;
-                let named =
-                    |name: &str| Fault::named(name).ok_or_else(|| format!("no fault is named {name}"));
-                let list = list.split(',').filter(|name| !name.is_empty() && *name != "none");
-                arguments.options.faults = Some(list.map(named).collect::<Result<_, _>>()?);
-            }
-            "--real-signatures" => arguments.options.real_signatures = true,
-            "--trace" => arguments.options.trace = true,
-            "--jobs" => arguments.workers = number(&value()?)? as usize,
-            "--coverage" => arguments.coverage = true,
-            "--bench" => arguments.bench = true,
-            "--mutants" => arguments.mutants = true,
-            "--keep-going" => arguments.keep_going = true,
-            _ => return Err(format!("{word} is not known")),
-        }
-    }
-    let size = &arguments.options.size;
-    for (flag, value) in [("--hosts", size.hosts), ("--coordinators", size.coordinators)] {
-        if let Some(value) = value {
-            arguments.command.push_str(&format!(" {flag} {value}"));
-        }
-    }
-    if size.lies {
-        arguments.command.push_str(" --tolerate lies");
-    }
-    if let Some(bug) = arguments.options.bug {
-        arguments.command.push_str(&format!(" --planted {}", bug.name()));
-    }
-    if let Some(faults) = &arguments.options.faults {
-        let names: Vec<&str> = faults.iter().map(|fault| fault.name()).collect();
-        let names = if names.is_empty() { "none".to_owned() } else { names.join(",") };
-        arguments.command.push_str(&format!(" --faults {names}"));
-    }
-    Ok(arguments)
-}
-
-fn number(text: &str) -> Result<u64, String> {
-    text.parse().map_err(|_| format!("{text} is not a number"))
+fn workers(fleets: &Fleets) -> usize {
+    fleets.jobs.unwrap_or_else(workers::cores)
 }
 
 #[derive(Default)]
@@ -159,42 +77,47 @@ impl Sum {
     }
 }
 
-fn campaign(arguments: &Arguments) -> ExitCode {
+fn campaign(fleets: &Fleets) -> ExitCode {
     let began = Instant::now();
     let mut sum = Sum::default();
-    let (from, to) = arguments.seeds.unwrap_or((0, SEEDS));
-    let work = |seed| run(seed, &arguments.options);
-    workers::in_order(from..to, arguments.workers, work, |seed, outcome| {
-        sum.add(&outcome);
-        for line in &outcome.lines {
-            println!("{line}");
-        }
-        if arguments.options.trace {
-            println!("seed {seed}: {} hosts, trace hash {:016x}", outcome.hosts, outcome.hash);
-        }
-        if let Some(violation) = &outcome.violation {
-            report(arguments, seed, &outcome);
-            println!(
-                "seed {seed}, {} hosts, {} coordinators: {violation}\n",
-                outcome.hosts, outcome.coordinators
-            );
-            if !arguments.keep_going {
-                return ControlFlow::Break(());
+    let seeds = fleets.seeds.clone().unwrap_or(SEEDS);
+    let options = fleets.options();
+    workers::in_order(
+        seeds,
+        workers(fleets),
+        |seed| run(seed, &options),
+        |seed, outcome| {
+            sum.add(&outcome);
+            for line in &outcome.lines {
+                println!("{line}");
             }
-        }
-        ControlFlow::Continue(())
-    });
-    if !arguments.options.trace {
-        print_sum(arguments, &sum, began.elapsed());
+            if fleets.trace {
+                println!("seed {seed}: {} hosts, trace hash {:016x}", outcome.hosts, outcome.hash);
+            }
+            if let Some(violation) = &outcome.violation {
+                report(fleets, seed, &outcome);
+                println!(
+                    "seed {seed}, {} hosts, {} coordinators: {violation}\n",
+                    outcome.hosts, outcome.coordinators
+                );
+                if !fleets.keep_going {
+                    return ControlFlow::Break(());
+                }
+            }
+            ControlFlow::Continue(())
+        },
+    );
+    if !fleets.trace {
+        print_sum(fleets, &sum, began.elapsed());
     }
     if sum.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// The end of the story of a failing run, and how to see it again.
-fn report(arguments: &Arguments, seed: u64, outcome: &Outcome) {
+fn report(fleets: &Fleets, seed: u64, outcome: &Outcome) {
     const LINES: usize = 60;
-    if !arguments.options.trace && !arguments.keep_going {
-        let again = run(seed, &Options { trace: true, ..arguments.options.clone() });
+    if !fleets.trace && !fleets.keep_going {
+        let again = run(seed, &Options { trace: true, ..fleets.options() });
         let from = again.lines.len().saturating_sub(LINES);
         for line in &again.lines[from..] {
             println!("{line}");
@@ -203,10 +126,10 @@ fn report(arguments: &Arguments, seed: u64, outcome: &Outcome) {
             println!("the second run of seed {seed} differs from the first: the simulator itself is broken");
         }
     }
-    println!("again: muster-sim --seeds {seed}..{}{} --trace", seed + 1, arguments.command);
+    println!("again: muster-sim --seeds {seed}..{}{} --trace", seed + 1, fleets.command());
 }
 
-fn print_sum(arguments: &Arguments, sum: &Sum, took: Duration) {
+fn print_sum(fleets: &Fleets, sum: &Sum, took: Duration) {
     let seconds = took.as_secs_f64().max(0.001);
     println!(
         "{} seeds, {} failed; {:.1} virtual hours in {seconds:.1} s ({:.0} times real time); {} steps ({:.0} a second); {} decisions",
@@ -220,15 +143,8 @@ fn print_sum(arguments: &Arguments, sum: &Sum, took: Duration) {
     );
     println!("steps: {:?}", sum.inputs);
     println!("rollouts: {:?}", sum.ended);
-    if arguments.coverage {
-        for fault in Fault::ALL {
-            let hit = sum.hits.get(fault).copied().unwrap_or(0);
-            println!(
-                "{:>22} {hit:>7} seeds, {:5.1} %",
-                fault.name(),
-                100.0 * hit as f64 / sum.runs.max(1) as f64
-            );
-        }
+    if fleets.coverage {
+        print_coverage(sum);
     } else {
         let hit: Vec<String> =
             sum.hits.iter().map(|(fault, hits)| format!("{} {hits}", fault.name())).collect();
@@ -236,10 +152,28 @@ fn print_sum(arguments: &Arguments, sum: &Sum, took: Duration) {
     }
 }
 
+/// In how many seeds each kind of fault struck, and which kinds strike too seldom to be as good as there.
+fn print_coverage(sum: &Sum) {
+    let mut seldom = Vec::new();
+    for fault in Fault::ALL {
+        let hit = sum.hits.get(fault).copied().unwrap_or(0);
+        let is_seldom = hit * 100 < sum.runs * PERCENT;
+        seldom.extend(is_seldom.then_some(fault.name()));
+        let percent = 100.0 * hit as f64 / sum.runs.max(1) as f64;
+        let mark = if is_seldom { "  too seldom" } else { "" };
+        println!("{:>25} {hit:>7} seeds, {percent:5.1} %{mark}", fault.name());
+    }
+    let kinds = Fault::ALL.len();
+    println!("{} of {kinds} kinds strike in {PERCENT} % of the seeds or more", kinds - seldom.len());
+    if !seldom.is_empty() {
+        println!("below {PERCENT} %: {}", seldom.join(", "));
+    }
+}
+
 /// How fast virtual time passes: a day of a healthy fleet, and seeds whose faults and operators never rest.
-fn bench(arguments: &Arguments) -> ExitCode {
-    let hosts = arguments.options.size.hosts.unwrap_or(30);
-    let first = arguments.seeds.map_or(0, |(from, _)| from);
+fn bench(fleets: &Fleets) -> ExitCode {
+    let hosts = fleets.hosts.unwrap_or(30);
+    let first = fleets.seeds.as_ref().map_or(0, |seeds| seeds.start);
     let hours = if hosts > 100 { 1 } else { 24 };
     let began = Instant::now();
     let passed = bench::day(first, hosts, Duration::from_secs(hours * 3600));
@@ -256,7 +190,7 @@ fn bench(arguments: &Arguments) -> ExitCode {
     if hosts > 100 {
         return ExitCode::SUCCESS;
     }
-    let mut options = arguments.options.clone();
+    let mut options = fleets.options();
     options.size.hosts = Some(hosts);
     options.size.coordinators.get_or_insert(3);
     let began = Instant::now();
@@ -265,6 +199,6 @@ fn bench(arguments: &Arguments) -> ExitCode {
         sum.add(&run(seed, &options));
     }
     println!("{hosts} hosts that know no rest:");
-    print_sum(arguments, &sum, began.elapsed());
+    print_sum(fleets, &sum, began.elapsed());
     ExitCode::SUCCESS
 }

@@ -1,6 +1,6 @@
 //! `muster-sim --mutants`: plants every bug in turn, and says in which seed and by which property it was caught.
 
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::process::ExitCode;
 
 use muster_sim::Bug;
@@ -11,12 +11,12 @@ use muster_sim::run::{Options, run};
 use super::workers::in_order;
 
 /// Seeds among which every bug has to be caught.
-const SEEDS: u64 = 500;
+const SEEDS: Range<u64> = 0..500;
 
 /// What is asked for.
 pub(super) struct Asked<'a> {
     /// The seeds; none: as many as a bug may need.
-    pub(super) seeds: Option<(u64, u64)>,
+    pub(super) seeds: Option<Range<u64>>,
     /// One bug alone.
     pub(super) only: Option<Bug>,
     /// How every run is made.
@@ -55,6 +55,7 @@ fn make_ground(bug: Bug, options: &mut Options) {
             options.faults = Some(vec![Fault::SwitchSlow]);
             return;
         }
+        Bug::SnapshotForgets => &[Fault::Crash, Fault::PartitionSingle, Fault::PartitionLeader],
         Bug::ForkUntold => &[Fault::ForkedFeed, Fault::PartitionRing, Fault::Deaf, Fault::Loss],
         _ => return,
     };
@@ -64,11 +65,11 @@ fn make_ground(bug: Bug, options: &mut Options) {
 
 /// Each bug is let go at the first seed that catches it.
 pub(super) fn mutants(asked: &Asked<'_>) -> ExitCode {
-    let (from, to) = asked.seeds.unwrap_or((0, SEEDS));
+    let seeds = asked.seeds.clone().unwrap_or(SEEDS);
     let (mut planted, mut missed) = (0, 0);
     for bug in Bug::ALL.iter().filter(|bug| asked.only.is_none_or(|only| only == **bug)) {
         planted += 1;
-        match first_caught(*bug, from..to, asked) {
+        match first_caught(*bug, seeds.clone(), asked) {
             Some((seed, violation)) => {
                 println!(
                     "{:>24} caught by property {:>2} in seed {seed}: {}",
@@ -87,7 +88,7 @@ pub(super) fn mutants(asked: &Asked<'_>) -> ExitCode {
     if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn first_caught(bug: Bug, seeds: std::ops::Range<u64>, asked: &Asked<'_>) -> Option<(u64, Violation)> {
+fn first_caught(bug: Bug, seeds: Range<u64>, asked: &Asked<'_>) -> Option<(u64, Violation)> {
     let mut options = Options { bug: Some(bug), ..asked.options.clone() };
     if options.faults.is_none() {
         make_ground(bug, &mut options);

@@ -36,9 +36,14 @@ function morph(was, now) {
   return patch(was, [...now.childNodes]);
 }
 
+/** How long the agent took for its answers since the last drawing, in milliseconds. */
+let asked = 0;
+
 /** Reads from the agent; a refusal is thrown in its own words. */
 async function read(path) {
+  const begun = performance.now();
   const answer = await fetch(`/api/${path}`);
+  asked += performance.now() - begun;
   if (answer.ok) return answer;
   const problem = await answer.json().catch(() => ({ detail: answer.statusText }));
   throw new Error(problem.detail || problem.title);
@@ -54,18 +59,22 @@ function route() {
   return { name: name || "fleet", subject: decodeURIComponent(rest.join("/")) };
 }
 
-/** The shortest rest between two drawings, in milliseconds, and how much longer than a drawing it is at least. */
+/** The rest between two drawings, in milliseconds, and how much longer it is than the agent's answers took. */
 const REST = 200;
-const REST_FACTOR = 3;
+const REST_MAX = 5000;
+const REST_FACTOR = 100;
 
 let drawing = false;
 let again = false;
+let urged = false;
 let drawn = "";
 
-/** Rests so that the agent has time for others too, unless another view is wanted. */
-async function rest(took, address) {
-  const until = performance.now() + Math.max(REST, took * REST_FACTOR);
-  while (performance.now() < until && location.hash === address) {
+/** Rests so that looking costs the agent next to nothing, unless another view is wanted or somebody types. */
+async function rest(address) {
+  const begun = performance.now();
+  const most = Math.min(REST_MAX, asked * REST_FACTOR);
+  const rested = () => performance.now() - begun;
+  while (location.hash === address && (rested() < REST || (rested() < most && !urged))) {
     await new Promise((resume) => setTimeout(resume, 50));
   }
 }
@@ -75,8 +84,8 @@ async function draw() {
   if (drawing) return;
   drawing = true;
   while (again) {
-    again = false;
-    const [begun, address] = [performance.now(), location.hash];
+    [again, urged, asked] = [false, false, 0];
+    const address = location.hash;
     const { name, subject } = route();
     const view = (subject && views[`${name}/`]) || views[name] || views.fleet;
     let nodes;
@@ -88,7 +97,7 @@ async function draw() {
     const here = route();
     if (here.name !== name || here.subject !== subject) again = true;
     else if (nodes.length) show(name, location.hash, nodes);
-    await rest(performance.now() - begun, address);
+    await rest(address);
   }
   drawing = false;
 }
@@ -151,6 +160,7 @@ addEventListener("keydown", (event) => {
 addEventListener("input", (event) => {
   if (event.target.id !== "filter") return;
   state.filter = event.target.value.trim().toLowerCase();
+  urged = true;
   draw();
 });
 // What changes without the fleet changing: round trips, clocks, and who was heard when.
