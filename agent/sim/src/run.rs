@@ -412,7 +412,8 @@ impl Run {
 
     fn owed(&self) -> Option<String> {
         for (number, host) in self.world.hosts.iter().enumerate() {
-            if self.world.truth.is_twofold(&host.name) {
+            // Of what is lost for good nobody owes anything.
+            if host.is_gone || self.world.truth.is_twofold(&host.name) {
                 continue;
             }
             for (rollout, own) in &self.world.truth.own[number] {
