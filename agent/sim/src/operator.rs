@@ -4,7 +4,7 @@ mod recovery;
 
 use std::time::Duration;
 
-use muster_core::document::Verb;
+use muster_core::document::{ChannelRefDocument, Verb};
 use muster_core::id::{Closure, RolloutId};
 use muster_core::ledger::Ledger;
 use muster_core::wire::RolloutState;
@@ -377,7 +377,9 @@ impl Operator {
             let newest = world.documents_of(host);
             world.hand(host, document.clone());
             // Whoever does not hear the answer, or hears that the fleet document is not there yet, tries again.
-            let outdated = self.is_outdated(&document, newest) || is_revoked(world, &document);
+            let outdated = self.is_outdated(&document, newest)
+                || is_revoked(world, &document)
+                || is_stale(world, &document);
             let done = outdated || world.is_held(host, &document);
             if !done {
                 self.waiting.push((now + 2_000_000, document));
@@ -458,7 +460,8 @@ impl Operator {
             let known = self.waiting.iter().any(|(_, waiting)| waiting.digest() == document.digest());
             let held = (0..world.hosts.len()).any(|host| world.is_held(host, document));
             let newest = world.up().map(|host| world.documents_of(host)).max().unwrap_or(0);
-            if !known && !held && !self.is_outdated(document, newest) && !is_revoked(world, document) {
+            let wanted = !is_revoked(world, document) && !is_stale(world, document);
+            if !known && !held && !self.is_outdated(document, newest) && wanted {
                 self.waiting.push((world.now, document.clone()));
             }
         }
@@ -485,4 +488,12 @@ fn is_revoked(world: &World, document: &SignedDocument) -> bool {
     let newest = world.truth.documents().fleet();
     document.namespace() != Namespace::Fleet
         && newest.is_some_and(|fleet| document.count(fleet.operators.values()) == 0)
+}
+
+/// Whether a ref was signed so long ago that nobody may publish it any more: it would have to be signed anew.
+fn is_stale(world: &World, document: &SignedDocument) -> bool {
+    let Ok(parsed) = ChannelRefDocument::parse(document.bytes()) else { return false };
+    let named = world.truth.documents().fleet_by_hash(&parsed.fleet_hash);
+    let channel = named.and_then(|fleet| fleet.channels.get(&parsed.channel));
+    channel.is_some_and(|channel| !parsed.is_fresh(channel, world.utc()))
 }

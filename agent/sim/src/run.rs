@@ -389,7 +389,8 @@ impl Run {
                 let counts = |row: &[u8]| {
                     // What was certified before a recovery, who holds that takes from nobody.
                     if table == Table::Decisions {
-                        return log_index(row).is_none_or(|index| index > base);
+                        let of_now = log_index(row).is_none_or(|index| index > base);
+                        return of_now && self.is_verifiable(row, &[*node, *with]);
                     }
                     let host = row.split(|byte| *byte == 0).next().unwrap_or_default();
                     let mut names = fleet.hosts.keys().filter(|name| !self.world.truth.is_twofold(name));
@@ -408,6 +409,16 @@ impl Run {
             }
         }
         None
+    }
+
+    /// Whether these nodes can verify a decision: all of them hold the fleet document under which it was made, or can still
+    /// take it. From operators who were replaced since nobody takes a document that he missed.
+    fn is_verifiable(&self, row: &[u8], nodes: &[&Node]) -> bool {
+        let Some(serial) = row.first_chunk().map(|serial| u64::from_be_bytes(*serial)) else { return true };
+        let all = self.world.truth.documents();
+        let (made_under, newest) = (all.fleet_by_serial(serial), all.fleet());
+        let replaced = made_under.zip(newest).is_some_and(|(then, now)| !then.same_operators(now));
+        !replaced || nodes.iter().all(|node| node.ledger().documents().fleet_by_serial(serial).is_some())
     }
 
     fn owed(&self) -> Option<String> {

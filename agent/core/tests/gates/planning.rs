@@ -151,7 +151,8 @@ fn waiting_for_h4(policy: Value) -> (Story, RolloutId) {
 
 #[test]
 fn rollout_ends_without_a_host_that_was_let_go_while_it_waited_for_its_reboot() {
-    let ways: [(&str, fn(&mut Story)); 3] = [
+    type LetGo = fn(&mut Story);
+    let ways: [(&str, LetGo); 3] = [
         ("skipped", |story| {
             story.accept_command(&json!({ "verb": "skip", "host": "h4" }));
         }),

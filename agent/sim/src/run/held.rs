@@ -27,13 +27,13 @@ impl Run {
                 }
             }
             let record = node.ledger().rollouts().get(id)?;
-            let wave = record.current_wave;
-            match gate::wave_state(view, plan, wave, now.utc) {
+            // A wave may go on past a host that waits for its reboot, and turn out unproven when that comes to nothing.
+            (0..=record.current_wave).find_map(|wave| match gate::wave_state(view, plan, wave, now.utc) {
                 WaveState::Open(reason @ (Reason::NoConvergence { .. } | Reason::WaveUnreachable { .. })) => {
                     Some(reason.to_string())
                 }
                 WaveState::Done | WaveState::Open(_) => None,
-            }
+            })
         })
     }
 
