@@ -13,14 +13,13 @@ use super::turn::Turn;
 use super::{Node, Note, Output};
 use crate::coordination::approval::CLOCK_AHEAD_MAX;
 use crate::coordination::log::{
-    self, Config, Entry, Forwarded, Log, MemberId, Operation, ProposalId, Ready, Snapshot, Standing,
-    Tolerance, WriteId,
+    self, Config, Entry, Forwarded, Log, MemberId, ProposalId, Ready, Snapshot, Standing, Tolerance, WriteId,
 };
 use crate::document::fleet::{Fleet, Tolerate};
 use crate::id::{FleetName, HostId};
-use crate::ledger::{Batch, Derived, EntryError, Table, key};
+use crate::ledger::{Derived, EntryError};
 use crate::planner;
-use crate::planted::{Bug, Planted};
+use crate::planted::Planted;
 use crate::time::Mono;
 use crate::view::View;
 use crate::wire::codec;
@@ -78,7 +77,7 @@ pub(super) struct Coordinator {
     /// What it remembers of the others' stores, as it was last written.
     pub(super) remembered: BTreeMap<MemberId, log::Echo>,
     pub(super) awaits: Option<Digest>,
-    planted: Planted,
+    pub(super) planted: Planted,
 }
 
 /// Which log a coordinator takes part in.
@@ -459,55 +458,6 @@ impl Node {
 }
 
 impl Coordinator {
-    /// Notes what has to be told about once the batch is durable.
-    pub(super) fn await_batch(&mut self, batch: u64, turn: &mut Turn) {
-        let writes = std::mem::take(&mut turn.log_writes);
-        if !writes.is_empty() {
-            self.writes.push_back((batch, writes));
-        }
-        for (id, signature) in turn.own_signatures.drain(..) {
-            self.own_signatures.push_back((batch, id, signature));
-        }
-    }
-
-    fn store(&mut self, rows: &mut Batch, operation: Operation, applied: u64) {
-        match operation {
-            Operation::HardState(_) if self.planted.has(Bug::VoteForgotten) => {}
-            Operation::HardState(state) => {
-                rows.put(Table::HardState, key::meta("hard_state"), codec::encode(&state));
-            }
-            Operation::Append { index, entry } => {
-                self.stored_last = index;
-                rows.put(Table::Log, key::number(self.base + index), codec::encode(&entry));
-            }
-            Operation::CutFrom(index) => {
-                for gone in index..=self.stored_last {
-                    rows.delete(Table::Log, key::number(self.base + gone));
-                }
-                self.stored_last = index.saturating_sub(1);
-            }
-            // The entries themselves are history, which the store keeps for as long as any other.
-            Operation::Compact(snapshot) => self.store_snapshot(rows, &snapshot),
-            Operation::Install(snapshot) => {
-                for gone in applied + 1..=self.stored_last {
-                    rows.delete(Table::Log, key::number(self.base + gone));
-                }
-                self.stored_last = snapshot.index;
-                self.store_snapshot(rows, &snapshot);
-            }
-        }
-    }
-
-    /// Writes down what it remembers of the others' stores: should this process start again, nobody else may know.
-    fn keep_memory(&mut self, rows: &mut Batch) {
-        let memory = self.log.memory();
-        if *memory != self.remembered {
-            let known: Vec<(&MemberId, &log::Echo)> = memory.iter().collect();
-            rows.put(Table::Meta, key::meta("coordinators"), codec::encode(&known));
-            self.remembered.clone_from(memory);
-        }
-    }
-
     pub(super) fn held_back(&mut self, now: Mono) -> BTreeSet<HostId> {
         self.retries.retain(|_, (until, pause)| now < until.after(*pause * 2));
         self.retries.iter().filter(|(_, (until, _))| now < *until).map(|(host, _)| host.clone()).collect()
@@ -534,6 +484,8 @@ fn sign_append(signer: &SigningKey, fleet: &FleetName, message: &mut log::Messag
 /// The planted bug that is the log's own.
 #[cfg(feature = "planted")]
 fn log_bug(planted: Planted) -> Option<log::Planted> {
+    use crate::planted::Bug;
+
     let bugs =
         [(Bug::VoteTwice, log::Planted::VoteTwice), (Bug::SkipElectability, log::Planted::SkipElectability)];
     bugs.into_iter().find(|(bug, _)| planted.has(*bug)).map(|(_, in_log)| in_log)

@@ -25,6 +25,7 @@ mod restore;
 mod rules;
 mod turn;
 mod upkeep;
+mod writing;
 
 use std::collections::{BTreeMap, BTreeSet};
 
