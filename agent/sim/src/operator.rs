@@ -105,6 +105,7 @@ impl Operator {
             (Fault::LiftCommand, barred),
             (Fault::ClearCommand, failed),
             (Fault::SkipCommand, open),
+            (Fault::PromoteCommand, open),
         ];
         let there: Vec<Fault> = occasions
             .into_iter()
