@@ -1,10 +1,10 @@
 //! The log does not grow for ever: now and then its leader asks for a snapshot, every coordinator signs for what the log led
 //! to by then, and with a quorum's signatures it takes the place of the entries, here and for whoever needs them no more.
 
-use super::Node;
 use super::coordinator::Coordinator;
 use super::turn::Turn;
-use crate::coordination::log::Snapshot;
+use super::{Node, Note};
+use crate::coordination::log::{STATE_BYTES_MAX, Snapshot};
 use crate::ledger::{Batch, Table, key};
 use crate::wire::{LogStatement, codec};
 
@@ -39,6 +39,14 @@ impl Node {
             coordinator.log.vouch(vouched.collect());
         }
         if let Some(snapshot) = self.ledger.certified_here() {
+            let bytes = snapshot.state.len();
+            if bytes > STATE_BYTES_MAX {
+                let message = format!(
+                    "the log is not compacted: what it led to has {bytes} bytes, and {STATE_BYTES_MAX} is the most that is \
+                     sent; a shorter retention_days of the coordinators makes it smaller"
+                );
+                return turn.tell(Note::Warning { message });
+            }
             let ready = coordinator.log.compact_behind(snapshot);
             self.absorb(turn, ready);
         }

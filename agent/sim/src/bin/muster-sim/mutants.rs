@@ -49,7 +49,11 @@ fn make_ground(bug: Bug, options: &mut Options) {
         Bug::HistoryRefused => &[Fault::FleetChange, Fault::Crash, Fault::PartitionSingle, Fault::DiskLost],
         Bug::FetchForEver => &[Fault::FetchNever],
         // What holds dispatches back until the ref is stale.
-        Bug::StaleDispatched => &[Fault::CrashMajority, Fault::PartitionLeader, Fault::PauseCommand],
+        Bug::StaleDispatched => {
+            &[Fault::PartitionLeader, Fault::PartitionFlapping, Fault::FullDisk, Fault::PauseCommand]
+        }
+        // The first channel has to take its time, or to fail.
+        Bug::ChannelEdgeIgnored => &[Fault::BadRelease, Fault::LateFailure],
         // Edges are drawn among many hosts.
         Bug::HostEdgeIgnored => {
             options.faults = Some(vec![Fault::SwitchSlow]);
