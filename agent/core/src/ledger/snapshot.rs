@@ -223,18 +223,29 @@ impl Ledger {
         while self.traces.certified.len() > CERTIFIED_MAX {
             self.traces.certified.pop_first();
         }
-        if self.taken.as_ref().is_some_and(|taken| self.base + taken.index < index) {
+        let Some(taken) = self.taken.as_ref().map(|taken| self.base + taken.index) else { return };
+        let differs = taken == index && self.taken_digest() != Some(digest);
+        if differs {
+            self.alarm(format!(
+                "a quorum of the coordinators has come to another state after log entry {index} than this one: start it \
+                 with an empty state directory and sign a readmit command for host {}",
+                self.me
+            ));
+        }
+        if differs || taken < index {
             self.taken = None;
         }
     }
 
+    fn taken_digest(&self) -> Option<Digest> {
+        Some(muster_signing::sha256(&self.taken.as_ref()?.encode()))
+    }
+
     /// The snapshot that may take the place of entries now: made here, and certified in the same bytes.
     pub(crate) fn certified_here(&mut self) -> Option<Snapshot> {
-        let taken = self.taken.as_ref()?;
-        let digest = self.traces.certified.get(&(self.base + taken.index))?;
-        let same = *digest == muster_signing::sha256(&taken.encode());
-        // Other bytes than a quorum came to are of no use.
-        self.taken.take().filter(|_| same)
+        let certified = self.traces.certified.get(&(self.base + self.taken.as_ref()?.index)).copied();
+        let same = certified.is_some() && certified == self.taken_digest();
+        self.taken.take_if(|_| same)
     }
 
     /// A decision up to an entry of which a quorum may still have to say something, so that no snapshot may stand for what

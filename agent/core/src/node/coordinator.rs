@@ -381,18 +381,18 @@ impl Node {
     /// What the log says cannot be applied: not yet, or never by this program.
     pub(super) fn cannot_apply(&mut self, turn: &mut Turn, error: &EntryError) {
         let Some(coordinator) = &mut self.coordinator else { return };
-        match error {
+        let way = match error {
             EntryError::Waits { hash } => {
                 coordinator.awaits = Some(*hash);
                 let leader = coordinator.leader().and_then(|leader| self.ledger.key_of_member(&leader));
-                turn.outputs.push(Output::Fetch { from: leader });
+                return turn.outputs.push(Output::Fetch { from: leader });
             }
-            EntryError::UnknownRules { .. } | EntryError::Damaged { .. } => {
-                let message = format!("this coordinator stops: {error}; upgrade the agent");
-                coordinator.stopped = Some(message.clone());
-                turn.outputs.push(Output::Tell(Note::Alarm { message }));
-            }
-        }
+            EntryError::UnknownRules { .. } => "upgrade the agent",
+            EntryError::Damaged { .. } => "run the same agent as the other coordinators",
+        };
+        let message = format!("this coordinator stops: {error}; {way}");
+        coordinator.stopped = Some(message.clone());
+        turn.outputs.push(Output::Tell(Note::Alarm { message }));
     }
 
     /// Proposes what the log lacks, if this coordinator leads and everything before has been applied.

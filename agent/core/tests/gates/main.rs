@@ -15,5 +15,6 @@ mod own_host;
 mod planning;
 mod previewing;
 mod retention;
+mod snapshots;
 mod verbs;
 mod waves;
