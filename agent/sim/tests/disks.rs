@@ -4,15 +4,17 @@
 #![expect(clippy::print_stdout, reason = "a story that goes wrong is told")]
 
 mod common;
+#[path = "common/release.rs"]
+mod release;
 
 use std::time::Duration;
 
 use muster_core::node::Node;
-use muster_core::wire::RolloutState;
 use muster_sim::World;
 use serde_json::json;
 
 use common::{MINUTES, reaches};
+use release::release;
 
 fn policy() -> serde_json::Value {
     json!({ "waves": [{ "selector": { "all": true }, "soakSeconds": 2 }], "sustainedFailureSeconds": 3 })
@@ -26,16 +28,6 @@ fn fleet(seed: u64) -> World {
     world.run_until(Duration::from_secs(30), |_| false);
     release(&mut world, "v1");
     world
-}
-
-#[track_caller]
-fn release(world: &mut World, name: &str) {
-    let document = world.fleet.publish_ref(world.utc(), name, &format!("dir:{name}"));
-    world.publish("h5", document);
-    let rollout = format!("stable@{name}");
-    reaches(world, &format!("{name} is Terminal"), |world| {
-        world.rollout_state("h5", &rollout) == Some(RolloutState::Terminal)
-    });
 }
 
 fn readmit(world: &mut World, host: &str) {
